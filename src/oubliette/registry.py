@@ -1,0 +1,75 @@
+"""Names for interchangeable parts, imported when they are first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Generic, TypeVar, cast
+
+from oubliette.errors import UserError, suggest
+
+__all__ = ["Registry"]
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A kind of part ("method") and its members, each "package.module:Attribute" or the object itself.
+
+    Listing names imports nothing; `get` imports the one module that is asked for.
+    """
+
+    def __init__(self, kind: str, targets: Mapping[str, str | T]) -> None:
+        self.kind = kind
+        self._targets: dict[str, str | T] = dict(targets)
+
+    def get(self, name: str) -> T:
+        """Return the member called `name`; UserError with the nearest known name where there is none."""
+        self.check(name)
+        target = self._targets[name]
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            target = cast(T, getattr(import_module(module), attribute))
+            self._targets[name] = target
+        return target
+
+    def check(self, name: str) -> None:
+        """UserError where no member is called `name`; imports nothing."""
+        if name not in self._targets:
+            raise UserError(f"no {self.kind} is called '{name}'; {suggest(name, self._targets)}")
+
+    def build(self, spec: str | Mapping[str, Any]) -> Any:
+        """Construct the member a recipe asks for: a name, or a mapping with `name` and the member's options.
+
+        Options are checked against the member's constructor: an unknown one is a UserError with the nearest
+        match.
+        """
+        name, options = self.parse(spec)
+        from oubliette.validation import call_checked
+
+        return call_checked(cast(Any, self.get(name)), options, f"{self.kind} '{name}'")
+
+    def parse(self, spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Split a recipe's entry into the member's name (checked) and its options."""
+        options = {"name": spec} if isinstance(spec, str) else dict(spec)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise UserError(
+                f"{self.kind}: 'name' is missing, found {dict(options)}; {suggest('', self._targets)}"
+            )
+        self.check(name)
+        return name, options
+
+    def names(self) -> list[str]:
+        """All known names, sorted."""
+        return sorted(self._targets)
+
+    def register(self, name: str, target: str | T) -> None:
+        """Add a member, or replace the one of that name."""
+        self._targets[name] = target
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets

@@ -1,0 +1,131 @@
+"""Which tensors may move, chosen by name and by what the model says of itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from oubliette.errors import UserError, suggest
+from oubliette.train import SCOPES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from oubliette.backends.base import Backend
+
+__all__ = [
+    "Rule",
+    "check_scope",
+    "cross_attention",
+    "linear",
+    "network",
+    "outside_cross_attention",
+    "select",
+    "text_encoder",
+    "text_facing",
+]
+
+Rule = Callable[["Backend"], Iterable[str]]
+"""Names of a model's tensors; a rule reads what the model says of itself, never of what class it is."""
+
+_PATTERN = "re:"
+
+
+def select(model: Backend, spec: str | Mapping[str, Any]) -> dict[str, nn.Parameter]:
+    """The tensors a scope names, in the model's order.
+
+    `spec` is a rule's name, "re:PATTERN" (searched in the full tensor names), or a mapping with such a
+    `name`. UserError where it is unknown or selects nothing.
+    """
+    name = check_scope(spec)
+    tensors = model.tensors()
+    if name.startswith(_PATTERN):
+        pattern = re.compile(name.removeprefix(_PATTERN))
+        chosen = {key for key in tensors if pattern.search(key)}
+    else:
+        chosen = set(SCOPES.get(name)(model))
+    selected = {key: parameter for key, parameter in tensors.items() if key in chosen}
+    if not selected:
+        example = ", ".join(list(tensors)[:3])
+        raise UserError(
+            f"scope '{name}' selects no tensor of {model.source}; its tensors are named like {example}"
+        )
+    return selected
+
+
+def check_scope(spec: str | Mapping[str, Any]) -> str:
+    """The scope's name; UserError where it is no rule and no valid pattern."""
+    name = spec if isinstance(spec, str) else spec.get("name")
+    if not isinstance(name, str) or (not isinstance(spec, str) and set(spec) != {"name"}):
+        raise UserError(f"scope must be a name or a mapping with 'name' alone, found {spec!r}")
+    if name.startswith(_PATTERN):
+        try:
+            re.compile(name.removeprefix(_PATTERN))
+        except re.error as error:
+            raise UserError(f"scope '{name}': not a regular expression: {error}") from None
+    elif name not in SCOPES:
+        raise UserError(f"no scope is called '{name}'; {suggest(name, SCOPES.names())}, or re:PATTERN")
+    return name
+
+
+def text_facing(model: Backend) -> list[str]:
+    """The weights that read text: keys and values of the cross-attention."""
+    return model.text_facing()
+
+
+def cross_attention(model: Backend) -> list[str]:
+    """Every tensor of the attention blocks that hold a text-facing weight (queries and outputs too)."""
+    blocks = tuple(_blocks(model))
+    return [name for name in model.tensors() if name.startswith(blocks)] if blocks else []
+
+
+def outside_cross_attention(model: Backend) -> list[str]:
+    """Linear and convolution tensors of the network that lie outside its cross-attention (ESD-u)."""
+    blocks = tuple(_blocks(model))
+    if not blocks:
+        return []
+    inside = set(network(model))
+    tensors = {name: tensor for name, tensor in model.tensors().items() if name in inside}
+    # A projection or a convolution is a weight of two or more dimensions, and the bias beside it.
+    matrices = {name.rpartition(".")[0] for name, tensor in tensors.items() if tensor.ndim >= 2}
+    return [name for name in tensors if name.rpartition(".")[0] in matrices and not name.startswith(blocks)]
+
+
+def network(model: Backend) -> list[str]:
+    """Every tensor of the component that reads text (a diffusion model's denoiser), or of all components."""
+    names = model.tensors()
+    components = tuple({name.split(".", 1)[0] + "." for name in model.text_facing()})
+    return [name for name in names if name.startswith(components)] if components else list(names)
+
+
+def text_encoder(model: Backend) -> list[str]:
+    """Every tensor of the text encoders."""
+    return [name for name in model.tensors() if re.match(r"text_encoder(_\d+)?\.", name)]
+
+
+def linear(model: Backend) -> list[str]:
+    """Weights of the network's linear layers, without embeddings and output layer (peft's `all-linear`)."""
+    from torch import nn
+
+    inside = set(network(model))
+    names = {id(parameter): name for name, parameter in model.tensors().items()}
+    found: set[str] = set()
+    excluded: set[str] = set()
+    for component in model.modules().values():
+        head = getattr(component, "get_output_embeddings", lambda: None)()
+        for module in component.modules():
+            name = names.get(id(getattr(module, "weight", None)))
+            if name is None:
+                continue
+            if module is head or isinstance(module, nn.Embedding):
+                excluded.add(name)
+            # GPT-2's linear layer is transformers' own Conv1D: a transposed weight, no convolution.
+            elif isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+                found.add(name)
+    return sorted((found & inside) - excluded)
+
+
+def _blocks(model: Backend) -> list[str]:
+    """Prefixes of the modules that hold a text-facing projection: "x.attn2." for "x.attn2.to_k.weight"."""
+    return sorted({name.rsplit(".", 2)[0] + "." for name in model.text_facing()})

@@ -1,0 +1,115 @@
+"""The tensors that are trained, their originals, and how to hold other values without losing a bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from oubliette.errors import UserError
+
+__all__ = ["Weights"]
+
+
+class Weights:
+    """The named parameters one run may move, with a copy of what they were at the start (of these few only).
+
+    `element_masks` gives, for some of the names, a boolean tensor of the parameter's shape: False elements
+    are put back to their original bits after each step.
+    """
+
+    def __init__(
+        self, named: Mapping[str, nn.Parameter], *, element_masks: Mapping[str, Tensor] | None = None
+    ) -> None:
+        if not named:
+            raise UserError("nothing to train: the scope, less the frozen tensors, is empty")
+        if len({id(parameter) for parameter in named.values()}) != len(named):
+            raise ValueError("one parameter is listed under two names")
+        self._named = dict(named)
+        self.original: dict[str, Tensor] = {
+            name: parameter.detach().clone() for name, parameter in self._named.items()
+        }
+        self._masks: dict[str, Tensor] = {}
+        for name, mask in (element_masks or {}).items():
+            if name not in self._named or mask.shape != self._named[name].shape:
+                found = tuple(self._named[name].shape) if name in self._named else "no such trained tensor"
+                raise ValueError(
+                    f"element mask of '{name}' has shape {tuple(mask.shape)}, the tensor: {found}"
+                )
+            self._masks[name] = mask.to(device=self._named[name].device, dtype=torch.bool)
+
+    @property
+    def names(self) -> list[str]:
+        """Names in the order of `parameters`."""
+        return list(self._named)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The trained parameters, in the order of `names`."""
+        return list(self._named.values())
+
+    @contextmanager
+    def originals(self) -> Iterator[None]:
+        """Hold the starting weights inside the block by swapping pointers: no copy, and every bit returns.
+
+        A graph built outside the block must not be differentiated inside it: autograd reads a parameter's
+        values when it runs backward. Under autocast, its weight cache must be off (the loop's is), or casts
+        go stale.
+        """
+        with self._swapped([self.original[name] for name in self._named]):
+            yield
+
+    @contextmanager
+    def perturbed(self, deltas: Sequence[Tensor]) -> Iterator[None]:
+        """Hold `weights + deltas` inside the block (one for each parameter, in order); every bit returns.
+
+        The sum is formed in fp32 and rounded once to the parameter's dtype; it lies in new memory, so that
+        the weights themselves are never added to or subtracted from.
+        """
+        if len(deltas) != len(self._named):
+            raise ValueError(f"{len(deltas)} deltas for {len(self._named)} parameters")
+        moved = [
+            (parameter.detach().to(_wide(parameter.dtype)) + delta).to(parameter.dtype)
+            for parameter, delta in zip(self.parameters, deltas, strict=True)
+        ]
+        del deltas  # as large as the weights: not needed while the caller's losses are evaluated
+        with self._swapped(moved):
+            yield
+
+    def delta(self) -> dict[str, Tensor]:
+        """Current minus original, by name, in fp32 (fp64 for fp64 weights)."""
+        return {
+            name: parameter.detach().to(_wide(parameter.dtype))
+            - self.original[name].to(_wide(parameter.dtype))
+            for name, parameter in self._named.items()
+        }
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Write the original bits back in place (undo)."""
+        for name, parameter in self._named.items():
+            parameter.copy_(self.original[name])
+
+    @torch.no_grad()
+    def enforce_masks(self) -> None:
+        """Put masked elements back to their original bits, whatever an optimiser's decay did to them."""
+        for name, mask in self._masks.items():
+            parameter = self._named[name]
+            parameter.copy_(torch.where(mask, parameter, self.original[name]))
+
+    @contextmanager
+    def _swapped(self, values: Sequence[Tensor]) -> Iterator[None]:
+        held = [parameter.data for parameter in self.parameters]
+        try:
+            for parameter, value in zip(self.parameters, values, strict=True):
+                parameter.data = value
+            yield
+        finally:
+            for parameter, value in zip(self.parameters, held, strict=True):
+                parameter.data = value
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32

@@ -1,0 +1,80 @@
+"""What a user wrote, checked against a typed model: errors name the place and the nearest right key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from oubliette.errors import UserError, suggest
+
+__all__ = ["StrictModel", "call_checked", "validated"]
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+
+class StrictModel(BaseModel):
+    """A pydantic model that refuses unknown keys and cannot be changed after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def validated(model: type[M], data: Mapping[str, Any], where: str) -> M:
+    """Build `model` from `data`; `where` ("recipe doco.yaml") opens the UserError's line when that fails."""
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_line(model, error)}") from None
+
+
+def call_checked(target: Callable[..., T], options: Mapping[str, Any], where: str) -> T:
+    """Call `target(**options)` after checking the names and types of the options against its signature."""
+    fields: dict[str, Any] = {
+        name: (
+            Any if parameter.annotation is parameter.empty else parameter.annotation,
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for name, parameter in inspect.signature(target, eval_str=True).parameters.items()
+    }
+    schema = create_model("Options", __base__=StrictModel, **fields)
+    checked = validated(schema, options, where)
+    return target(**{name: getattr(checked, name) for name in fields})
+
+
+def _first_line(model: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the whole"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        return f"unknown key '{place}'; {suggest(key, _keys_at(model, first['loc'][:-1]))}{more}"
+    if first["type"] == "missing":
+        return f"'{place}' is missing{more}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"'{place}': {message}, found {first['input']!r}{more}"
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at a place inside `model`."""
+    current: type[BaseModel] = model
+    for part in location:
+        if isinstance(part, int) or part not in current.model_fields:
+            continue
+        found = _model_in(current.model_fields[part].annotation)
+        if found is None:
+            return []
+        current = found
+    return list(current.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        found = _model_in(inner)
+        if found is not None:
+            return found
+    return None
