@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from oubliette.backends.base import CROSS_ATTENTION, DENOISER, TEXT_ENCODER
 from oubliette.errors import UserError, suggest
 from oubliette.train import SCOPES
 
@@ -75,33 +76,30 @@ def text_facing(model: Backend) -> list[str]:
 
 
 def cross_attention(model: Backend) -> list[str]:
-    """Every tensor of the attention blocks that hold a text-facing weight (queries and outputs too)."""
-    blocks = tuple(_blocks(model))
-    return [name for name in model.tensors() if name.startswith(blocks)] if blocks else []
+    """Every tensor of the layers that read the text: queries and outputs too."""
+    return model.groups().get(CROSS_ATTENTION, [])
 
 
 def outside_cross_attention(model: Backend) -> list[str]:
     """Linear and convolution tensors of the network that lie outside its cross-attention (ESD-u)."""
-    blocks = tuple(_blocks(model))
-    if not blocks:
+    reads = set(cross_attention(model))
+    if not reads:
         return []
-    inside = set(network(model))
-    tensors = {name: tensor for name, tensor in model.tensors().items() if name in inside}
+    tensors = model.tensors()
+    inside = network(model)
     # A projection or a convolution is a weight of two or more dimensions, and the bias beside it.
-    matrices = {name.rpartition(".")[0] for name, tensor in tensors.items() if tensor.ndim >= 2}
-    return [name for name in tensors if name.rpartition(".")[0] in matrices and not name.startswith(blocks)]
+    matrices = {name.rpartition(".")[0] for name in inside if tensors[name].ndim >= 2}
+    return [name for name in inside if name.rpartition(".")[0] in matrices and name not in reads]
 
 
 def network(model: Backend) -> list[str]:
-    """Every tensor of the component that reads text (a diffusion model's denoiser), or of all components."""
-    names = model.tensors()
-    components = tuple({name.split(".", 1)[0] + "." for name in model.text_facing()})
-    return [name for name in names if name.startswith(components)] if components else list(names)
+    """Every tensor of a diffusion model's denoiser; every tensor of a model that has none."""
+    return model.groups().get(DENOISER) or list(model.tensors())
 
 
 def text_encoder(model: Backend) -> list[str]:
     """Every tensor of the text encoders."""
-    return [name for name in model.tensors() if re.match(r"text_encoder(_\d+)?\.", name)]
+    return model.groups().get(TEXT_ENCODER, [])
 
 
 def linear(model: Backend) -> list[str]:
@@ -124,8 +122,3 @@ def linear(model: Backend) -> list[str]:
             elif isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
                 found.add(name)
     return sorted((found & inside) - excluded)
-
-
-def _blocks(model: Backend) -> list[str]:
-    """Prefixes of the modules that hold a text-facing projection: "x.attn2." for "x.attn2.to_k.weight"."""
-    return sorted({name.rsplit(".", 2)[0] + "." for name in model.text_facing()})
