@@ -1,0 +1,143 @@
+"""Opening a model, whatever it is: an embedded name, a folder, a Hub id, a delta, or a pipeline in memory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oubliette.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    import torch
+
+    from oubliette.backends.base import Backend
+
+__all__ = ["open_model"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def open_model(
+    source: Any,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    base: Any = None,
+) -> Backend:
+    """Open a model as a backend; what its folder holds decides whether that is diffusion or language.
+
+    `source` is an embedded name ("nano"), a folder in diffusers' or transformers' layout, a folder with a
+    delta (`base` then overrides the base its record names), a Hub id ("owner/name"), a diffusers pipeline
+    in memory (shared, not copied), or a backend (returned as it is). `device` is the GPU where there is one
+    by default, `dtype` float32. Raises UserError for anything else, and for pickles.
+    """
+    from oubliette.backends.base import Backend
+
+    if isinstance(source, Backend):
+        return source
+    if not isinstance(source, (str, Path)):
+        return _wrap(source)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _open_folder(folder, str(source), device, dtype, base)
+    if folder.is_file():
+        raise _file_error(folder)
+    name = str(source)
+    from oubliette.world import embedded
+
+    if name in embedded.names():
+        return _open_embedded(name, device, dtype)
+    if _HUB_ID.fullmatch(name) and not folder.suffix:
+        return _open_folder(_from_hub(name), name, device, dtype, base)
+    from oubliette.backends.stored import refuse_pickle
+
+    refuse_pickle(folder)
+    raise UserError(
+        f"no model {name!r}: not a folder, not a Hub id and not embedded; {suggest(name, embedded.names())}"
+    )
+
+
+def _wrap(pipe: Any) -> Backend:
+    if not (hasattr(pipe, "components") and hasattr(pipe, "scheduler")):
+        raise UserError(
+            f"cannot open a {type(pipe).__name__} as a model; expected a name, a folder or a pipeline"
+        )
+    from oubliette.backends.diffusion import DiffusionBackend
+
+    return DiffusionBackend.from_pipeline(pipe)
+
+
+def _open_folder(
+    folder: Path,
+    source: str,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    base: Any = None,
+) -> Backend:
+    if (folder / "delta.safetensors").is_file():
+        from oubliette.backends.delta import apply_delta, base_of
+        from oubliette.manifest import read_manifest
+
+        model = open_model(base if base is not None else base_of(folder), device=device, dtype=dtype)
+        apply_delta(model, folder)
+        model.source = source
+        model.world = read_manifest(folder).get("world", model.world)
+        return model
+    if (folder / "model_index.json").is_file():
+        from oubliette.backends.diffusion import DiffusionBackend
+
+        return DiffusionBackend.open(folder, source=source, device=device, dtype=dtype)
+    if (folder / "config.json").is_file():
+        from oubliette.backends.language import LanguageBackend
+
+        return LanguageBackend.open(folder, source=source, device=device, dtype=dtype)
+    raise UserError(
+        f"{folder}: holds no model; expected model_index.json (diffusers), config.json (transformers) "
+        "or delta.safetensors"
+    )
+
+
+def _open_embedded(name: str, device: torch.device | str | None, dtype: torch.dtype | None) -> Backend:
+    from oubliette.backends.diffusion import DiffusionBackend
+    from oubliette.manifest import read_manifest
+    from oubliette.world import embedded
+
+    folder = embedded.path(name)
+    whole = embedded.path("nano")
+    if folder is None or whole is None:
+        raise UserError(f"the embedded model {name!r} is not in this installation; install oubliette again")
+    if (folder / "model_index.json").is_file():
+        return DiffusionBackend.open(folder, source=name, device=device, dtype=dtype)
+    parts = {entry.name: entry for entry in sorted(folder.iterdir()) if (entry / "config.json").is_file()}
+    model = DiffusionBackend.open(whole, source=name, overlay=parts, device=device, dtype=dtype)
+    model.world = read_manifest(folder).get("world", model.world)
+    return model
+
+
+def _file_error(path: Path) -> UserError:
+    from oubliette.backends.stored import refuse_pickle
+
+    refuse_pickle(path)
+    if path.suffix == ".safetensors":
+        return UserError(
+            f"{path}: is a single file; expected a folder in diffusers' layout "
+            "(diffusers: StableDiffusionPipeline.from_single_file(...).save_pretrained(folder))"
+        )
+    return UserError(f"{path}: is a file; expected a model's folder, a Hub id or an embedded name")
+
+
+def _from_hub(name: str) -> Path:
+    """Fetch a model's snapshot from the Hub (or its cache): configs and safetensors only, never a pickle."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                name, allow_patterns=["*.json", "*.txt", "*.model", "*/*.safetensors", "model*.safetensors"]
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"no model {name!r}: not a folder here, and the Hub gave none ({reason})") from error

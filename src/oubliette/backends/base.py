@@ -1,0 +1,74 @@
+"""What every room may ask of a model, whatever it is: the interface a backend fulfils."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FORMS = ("full", "delta")
+
+# Names of the groups of weight tensors a backend knows, for scopes to build on.
+TEXT_FACING = "text-facing"  # reads the text: keys and values of the cross-attention (UNet attn2.to_k, to_v)
+CROSS_ATTENTION = "cross-attention"  # everything in those attention layers
+DENOISER = "denoiser"  # the network that predicts noise or velocity
+TEXT_ENCODER = "text-encoder"  # the network(s) that turn prompts into embeddings
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A real model behind one small interface; it knows its family and nothing of forgetting."""
+
+    kind: str
+    """"diffusion" or "language"."""
+    source: str
+    """What it was opened from: an embedded name, a Hub id, a folder, or "memory"."""
+    world: str | None
+    """The embedded world it was trained on ("picture"), carried on by everything made from it; else None."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def tensors(self) -> dict[str, nn.Parameter]:
+        """Every parameter that may be edited, by its full name ("unet.down_blocks.0...",
+        "model.layers.0...").
+        """
+        ...
+
+    def text_facing(self) -> list[str]:
+        """Names of the weight tensors that read the text, in the order of `tensors`; [] where there are
+        none.
+        """
+        ...
+
+    def groups(self) -> dict[str, list[str]]:
+        """Named groups of tensor names (`TEXT_FACING`, `CROSS_ATTENTION`, ...) as the family's data says."""
+        ...
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The components that hold weights, by name: {"unet": ..., "text_encoder": ..., "vae": ...}."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A sha256 of all weights as they are now; equal to that of the stored bytes if nothing was
+        changed.
+        """
+        ...
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        form: str = "full",
+        base: Backend | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        """Save to a new folder, atomically: "full" for the ecosystem's own loader, "delta" for what
+        changed.
+        """
+        ...

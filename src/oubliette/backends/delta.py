@@ -1,0 +1,88 @@
+"""A delta: only the tensors that differ from a base, in one safetensors file that says which base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from oubliette.backends.stored import canonical
+from oubliette.errors import UserError
+from oubliette.manifest import read_manifest, share
+
+if TYPE_CHECKING:
+    from oubliette.backends.base import Backend
+
+DELTA_NAME = "delta.safetensors"
+
+
+def write_delta(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+    """Write `tensors` to `delta.safetensors` in `folder`, the `facts` as strings in its header's metadata.
+
+    Values are the new weights themselves, not differences, so that base + delta is exact in any dtype.
+    """
+    metadata = {"format": "pt", **{key: str(value) for key, value in facts.items() if value is not None}}
+    path = folder / DELTA_NAME
+    save_file(dict(tensors), str(path), metadata=metadata)
+    share(path)
+    return path
+
+
+def read_delta(folder: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a delta folder and its header's metadata; UserError if the file cannot be read."""
+    path = Path(folder) / DELTA_NAME
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def base_of(folder: Path | str) -> str:
+    """What a delta folder's record names as its base: a folder beside it, a name or a Hub id."""
+    folder = Path(folder)
+    base = read_manifest(folder).get("base") or {}
+    relative = base.get("relative")
+    if relative and (folder / relative).is_dir():
+        return os.path.normpath(folder / relative)
+    source = base.get("source")
+    if not source or source == "memory":
+        raise UserError(f"{folder}: its record names no base that can be opened; give the base with base=...")
+    return str(source)
+
+
+def base_facts(base_source: str, base_fingerprint: str, folder: Path) -> dict[str, str]:
+    """What a record says of the base: its source, its fingerprint, and its place relative to `folder`."""
+    facts = {"source": base_source, "fingerprint": base_fingerprint}
+    if Path(base_source).is_dir():
+        facts["relative"] = Path(os.path.relpath(base_source, folder.absolute())).as_posix()
+    return facts
+
+
+@torch.no_grad()
+def apply_delta(model: Backend, folder: Path | str) -> dict[str, str]:
+    """Put a delta's tensors into its base, in place, and return the header's metadata.
+
+    Raises UserError if `model` is not the base the delta was made from (by fingerprint), or lacks a tensor.
+    """
+    tensors, metadata = read_delta(folder)
+    expected = metadata.get("base_fingerprint")
+    if expected and model.fingerprint() != expected:
+        raise UserError(
+            f"{folder}: was made from a base with fingerprint {expected[:12]}..., "
+            f"but {model.source} has {model.fingerprint()[:12]}...; give the right base with base=..."
+        )
+    own = {canonical(name): parameter for name, parameter in model.tensors().items()}
+    for name, value in tensors.items():
+        parameter = own.get(canonical(name))
+        if parameter is None or parameter.shape != value.shape:
+            raise UserError(f"{folder}: tensor {name!r} {tuple(value.shape)} has no place in {model.source}")
+    for name, value in tensors.items():
+        own[canonical(name)].copy_(value)
+    return metadata

@@ -1,0 +1,119 @@
+"""Drawing pictures and partial trajectories, for any backend that can encode, predict and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oubliette.backends.sampling import denoise, make_scheduler, start_noise
+from oubliette.backends.text import TextEmbedding
+from oubliette.errors import UserError
+
+
+class Drawing:
+    """The drawing half of a diffusion backend; the other half gives what is declared here."""
+
+    latent_shape: tuple[int, int, int]
+    train_timesteps: int
+    sampler: str
+    scheduler_config: dict[str, Any]
+    encode_text: Callable[..., TextEmbedding]
+    unconditional: Callable[[int], TextEmbedding]
+    predict: Callable[[Tensor, Tensor, TextEmbedding], Tensor]
+    decode: Callable[[Tensor], np.ndarray]
+
+    if TYPE_CHECKING:
+
+        @property
+        def device(self) -> torch.device: ...
+
+        @property
+        def dtype(self) -> torch.dtype: ...
+
+    def draw(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int = 25,
+        guidance: float = 3.0,
+        batch: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Draw one picture for each prompt and seed: (n, H, W, 3) uint8.
+
+        Each seed starts a fresh CPU generator, so that it gives the same start whatever the batch.
+        `progress(done, total)` is called after each batch.
+        """
+        parts = []
+        for latents in self._drawn(prompts, seeds, steps, guidance, batch):
+            parts.append(self.decode(latents))
+            if progress is not None:
+                progress(sum(map(len, parts)), len(prompts))
+        return np.concatenate(parts) if parts else self.decode(torch.zeros((1, *self.latent_shape)))[:0]
+
+    def draw_latents(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int = 25,
+        guidance: float = 3.0,
+        batch: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """As `draw`, before decoding: (n, C, h, w) float32 on the model's device."""
+        parts = []
+        for latents in self._drawn(prompts, seeds, steps, guidance, batch):
+            parts.append(latents.float())
+            if progress is not None:
+                progress(sum(map(len, parts)), len(prompts))
+        return torch.cat(parts) if parts else torch.zeros((0, *self.latent_shape), device=self.device)
+
+    def trajectory(
+        self,
+        text: TextEmbedding,
+        stop: int,
+        *,
+        steps: int = 50,
+        guidance: float = 3.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run `stop` (0..steps-1) of `steps` guided steps from fresh noise; returns (x_t, t), t (B,) long.
+
+        t is where the next step would predict; no graph. The partial trajectories of ESD (Gandikota et al.
+        2023).
+        """
+        device = generator.device if generator is not None else "cpu"
+        noise = torch.randn((len(text), *self.latent_shape), generator=generator, device=device)
+        return self._denoise(noise, text, steps, guidance, stop)
+
+    def _drawn(
+        self, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, batch: int
+    ) -> Iterator[Tensor]:
+        if len(prompts) != len(seeds):
+            raise ValueError(f"one seed a prompt: found {len(prompts)} prompts and {len(seeds)} seeds")
+        for first in range(0, len(prompts), batch):
+            text = self.encode_text(list(prompts[first : first + batch]))
+            noise = start_noise(self.latent_shape, seeds[first : first + batch])
+            yield self._denoise(noise, text, steps, guidance, None)[0]
+
+    def _denoise(
+        self, noise: Tensor, text: TextEmbedding, steps: int, guidance: float, stop: int | None
+    ) -> tuple[Tensor, Tensor]:
+        if not 1 <= steps <= self.train_timesteps:
+            raise UserError(f"sampling steps must lie in 1..{self.train_timesteps}, found {steps}")
+        return denoise(
+            self.predict,
+            make_scheduler(self.sampler, self.scheduler_config),
+            noise.to(self.device, self.dtype),
+            text,
+            self.unconditional(len(text)),
+            steps=steps,
+            guidance=guidance,
+            stop=stop,
+        )

@@ -1,0 +1,24 @@
+"""Loading without the libraries' own progress bars, which would drown the one line a user should read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Switch off the progress bars of diffusers and transformers inside the block, and put them back."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    switched: list = []
+    for library in (diffusers_logging, transformers_logging):
+        if library.is_progress_bar_enabled():
+            library.disable_progress_bar()
+            switched.append(library)
+    try:
+        yield
+    finally:
+        for library in switched:
+            library.enable_progress_bar()

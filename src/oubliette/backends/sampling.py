@@ -1,0 +1,98 @@
+"""Drawing: a small loop over a scheduler that only calls `predict`, with classifier-free guidance."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oubliette.backends.text import TextEmbedding
+from oubliette.errors import UserError, suggest
+
+SAMPLERS = ("ddim", "dpm", "flow")
+
+
+Predictor = Callable[[Tensor, Tensor, TextEmbedding], Tensor]
+"""The one call the loop makes: the network's native output at (noisy, t, text)."""
+
+
+def sampler_for(scheduler_config: dict) -> str:
+    """The sampler that fits a pipeline's scheduler: its own kind if that is DPM or flow, else DDIM."""
+    name = str(scheduler_config.get("_class_name", ""))
+    if "FlowMatch" in name:
+        return "flow"
+    return "dpm" if name.startswith("DPMSolverMultistep") else "ddim"
+
+
+def make_scheduler(sampler: str, scheduler_config: dict) -> Any:
+    """A fresh scheduler of a kind (ddim, dpm, flow) with the noise levels of the pipeline's own.
+
+    Never clips or thresholds: `clip_sample`, on by default in several schedulers, is meant for pixels and
+    ruins latents. DDIM: Song et al. 2021, eq. 12 with eta = 0. DPM-Solver++: Lu et al. 2022.
+    """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+
+    kinds = {
+        "ddim": DDIMScheduler,
+        "dpm": DPMSolverMultistepScheduler,
+        "flow": FlowMatchEulerDiscreteScheduler,
+    }
+    if sampler not in kinds:
+        raise UserError(f"no sampler {sampler!r}; {suggest(sampler, SAMPLERS)}")
+    config = {name: value for name, value in dict(scheduler_config).items() if name != "_class_name"}
+    config.update(clip_sample=False, thresholding=False)
+    known = inspect.signature(kinds[sampler].__init__).parameters
+    return kinds[sampler].from_config({name: value for name, value in config.items() if name in known})
+
+
+def start_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """Standard normal noise (n, *shape) in float32 on the CPU, one fresh generator a picture.
+
+    A seed so gives the same start whatever the batch, the device and the model's precision.
+    """
+    return torch.stack([torch.randn(tuple(shape), generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+
+@torch.no_grad()
+def denoise(
+    predict: Predictor,
+    scheduler: Any,
+    noise: Tensor,
+    text: TextEmbedding,
+    empty: TextEmbedding,
+    *,
+    steps: int,
+    guidance: float,
+    stop: int | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run `stop` of `steps` denoising steps (all by default) from standard normal `noise` (B, C, h, w).
+
+    `empty` is the unconditional text (B rows); guidance e = e_empty + w (e_text - e_empty), both in one
+    batch as diffusers does, and no second pass where w <= 1. Returns the latents and the timestep (B,) that
+    the next step would have been predicted at (the last one's own, where none is left).
+    """
+    scheduler.set_timesteps(steps, device=noise.device)
+    timesteps = scheduler.timesteps
+    count = len(timesteps) if stop is None else stop
+    if not 0 <= count <= len(timesteps):
+        raise ValueError(f"stop must lie in 0..{len(timesteps)}, found {stop}")
+    latents = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    guided = guidance > 1
+    both = TextEmbedding.join([empty, text]) if guided else text
+    for number, t in enumerate(timesteps[:count]):
+        model_input = torch.cat([latents] * 2) if guided else latents
+        if hasattr(scheduler, "scale_model_input"):
+            model_input = scheduler.scale_model_input(model_input, t)
+        prediction = predict(model_input, t.expand(len(model_input)), both)
+        if guided:
+            blank, full = prediction.chunk(2)
+            prediction = blank + guidance * (full - blank)
+        latents = scheduler.step(prediction, t, latents, return_dict=False)[0]
+        if on_step is not None:
+            on_step(number)
+    here = timesteps[min(count, len(timesteps) - 1)]
+    return latents, here.expand(len(latents))

@@ -1,0 +1,141 @@
+"""Prompts to embeddings, as the pipeline itself encodes them, each prompt once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oubliette.backends.family import Family
+
+_KEPT_PROMPTS = 4096  # bounds the cache: 4096 prompts of 77 x 768 floats are under 1 GB
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """One batch of encoded prompts.
+
+    `hidden` (B, L, d) is what the cross-attention reads. `last_token` (B,) long is the index of the last
+    token of the text itself (attention mask sum - 2; 0, the BOS, for an empty prompt). `length` (B,) long
+    counts the tokens with BOS and EOS. `extra` holds what other families want, e.g. "pooled" (B, p) and
+    "time_ids" (B, 6).
+    """
+
+    hidden: Tensor
+    last_token: Tensor
+    length: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.hidden.shape[0]
+
+    def index(self, idx: Tensor | Sequence[int] | slice) -> TextEmbedding:
+        """The rows `idx` (as a tensor is indexed along its first side), in that order; rows may repeat."""
+        if not isinstance(idx, slice):
+            idx = torch.as_tensor(idx, device=self.hidden.device)
+        extra = {name: value[idx] for name, value in self.extra.items()}
+        return TextEmbedding(self.hidden[idx], self.last_token[idx], self.length[idx], extra)
+
+    def repeat(self, times: int) -> TextEmbedding:
+        """The whole batch `times` times over: rows 0..B-1, 0..B-1, ..."""
+        return TextEmbedding.join([self] * times)
+
+    @staticmethod
+    def join(parts: Sequence[TextEmbedding]) -> TextEmbedding:
+        """Several batches as one, in order."""
+        return TextEmbedding(
+            torch.cat([part.hidden for part in parts]),
+            torch.cat([part.last_token for part in parts]),
+            torch.cat([part.length for part in parts]),
+            {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra},
+        )
+
+
+class TextReader:
+    """Encodes prompts with a pipeline's own tokenizers and text encoders.
+
+    Results are cached per prompt. The cache is passed over while any text-encoder parameter requires a
+    gradient, and dropped when one of them was replaced or changed in place since.
+    """
+
+    def __init__(self, pipe: Any, family: Family, time_ids: tuple[float, ...] | None = None) -> None:
+        self._parts = [(getattr(pipe, a), getattr(pipe, b), b) for a, b in family.text_encoders]
+        self._family = family
+        self._time_ids = time_ids
+        self._cache: OrderedDict[str, TextEmbedding] = OrderedDict()
+        self._stamp: tuple = ()
+
+    def encode(self, prompts: Sequence[str], *, grad: bool = False) -> TextEmbedding:
+        """Encode prompts (B,), with a graph to the text encoders if `grad`, else detached and cached."""
+        if isinstance(prompts, str):
+            raise TypeError("prompts must be a sequence of strings, found one string")
+        if grad:
+            return self._encode(prompts)
+        if any(p.requires_grad for p in self._parameters()):
+            with torch.no_grad():
+                return self._encode(prompts)
+        stamp = tuple((p.data_ptr(), p._version) for p in self._parameters())
+        if stamp != self._stamp:
+            self._cache.clear()
+            self._stamp = stamp
+        rows = [self._row(prompt) for prompt in prompts]
+        return TextEmbedding.join(rows)
+
+    def forget(self) -> None:
+        """Drop the cache (needed only after a change through `.data`, which leaves no trace)."""
+        self._cache.clear()
+
+    def _row(self, prompt: str) -> TextEmbedding:
+        if prompt in self._cache:
+            self._cache.move_to_end(prompt)
+            return self._cache[prompt]
+        # One prompt at a time, at full precision, whatever the caller's autocast: the row's bits must not
+        # depend on its neighbours, or a resumed run would differ from one never stopped.
+        with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+            row = self._encode([prompt])
+        self._cache[prompt] = row
+        if len(self._cache) > _KEPT_PROMPTS:
+            self._cache.popitem(last=False)
+        return row
+
+    def _encode(self, prompts: Sequence[str]) -> TextEmbedding:
+        hidden: list[Tensor] = []
+        extra: dict[str, Tensor] = {}
+        length = torch.zeros(len(prompts), dtype=torch.long)
+        for index, (tokenizer, encoder, name) in enumerate(self._parts):
+            tokens = tokenizer(
+                list(prompts),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            )
+            mask = tokens.attention_mask
+            if index == 0:
+                length = mask.sum(dim=1)
+            wants_mask = bool(getattr(encoder.config, "use_attention_mask", False))
+            output = encoder(
+                tokens.input_ids.to(self._device),
+                attention_mask=mask.to(self._device) if wants_mask else None,
+                output_hidden_states=self._family.hidden_layer is not None,
+            )
+            layer = self._family.hidden_layer
+            hidden.append(output.last_hidden_state if layer is None else output.hidden_states[layer])
+            if name == self._family.pooled_from:
+                extra["pooled"] = output.text_embeds
+        if self._time_ids is not None:
+            ids = torch.tensor([self._time_ids], device=self._device, dtype=hidden[0].dtype)
+            extra["time_ids"] = ids.repeat(len(prompts), 1)
+        length = length.to(self._device)
+        return TextEmbedding(torch.cat(hidden, dim=-1), (length - 2).clamp(min=0), length, extra)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._parts[0][1].parameters()).device
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return [p for _, encoder, _ in self._parts for p in encoder.parameters()]

@@ -1,0 +1,37 @@
+"""Fixtures shared by every room's tests: one tiny random pipeline, in memory and as a folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that a test in any room can `import tiny`
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    """One thread: tiny models are slower on more, and bit-for-bit comparisons need the same order of sums."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> Any:
+    """A tiny random StableDiffusionPipeline, shared: do not change its weights (use `tiny_folder` for
+    that).
+    """
+    import tiny
+
+    return tiny.pipeline()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `tiny_pipeline` was saved to; read only."""
+    import tiny
+
+    return tiny.save(tiny_pipeline, tmp_path_factory.mktemp("tiny") / "pipeline")
