@@ -1,0 +1,83 @@
+"""Where a run can be taken up again: one safetensors file, its facts as JSON in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oubliette.errors import UserError
+from oubliette.manifest import share
+
+__all__ = ["check_same_run", "describe", "has_checkpoint", "read_checkpoint", "write_checkpoint"]
+
+_FILE = "checkpoint.safetensors"
+
+
+def has_checkpoint(folder: Path | str) -> bool:
+    """Whether the folder holds a checkpoint."""
+    return (Path(folder) / _FILE).is_file()
+
+
+def write_checkpoint(folder: Path | str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts as one file: whoever reads the folder finds the last checkpoint or this one."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{_FILE}.", suffix=".tmp", dir=folder)
+    os.close(handle)
+    try:
+        # Copied, because safetensors refuses tensors that share memory, as an optimiser's may.
+        plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata={"facts": json.dumps(dict(facts))})
+        share(temporary)
+        os.replace(temporary, folder / _FILE)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(
+    folder: Path | str, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts of the folder's checkpoint; UserError where there is none or it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(folder) / _FILE
+    if not path.is_file():
+        raise UserError(f"{folder}: no checkpoint to resume from (expected {_FILE} in it)")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not a checkpoint of a training run ({error})") from None
+
+
+def describe(part: object) -> dict[str, Any]:
+    """A part's class and its plain public settings, to tell one run from another."""
+    settings = {name: value for name, value in vars(part).items() if not name.startswith("_")}
+    options = settings.pop("options", None)
+    if hasattr(options, "model_dump"):
+        settings |= options.model_dump(mode="json")
+    plain = {name: value for name, value in settings.items() if isinstance(value, int | float | str | None)}
+    return {"type": type(part).__name__, **plain}
+
+
+def check_same_run(folder: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """UserError naming the first fact in which a checkpoint's run differs from the one that would resume it."""
+    for key, value in wanted.items():
+        there = found.get(key)
+        if isinstance(there, dict) and isinstance(value, dict):
+            check_same_run(folder, there, value)
+        elif there != value:
+            raise UserError(
+                f"{folder}: the checkpoint is another run's: {key} was {there}, and is {value} here"
+            )
