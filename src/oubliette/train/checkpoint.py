@@ -72,12 +72,10 @@ def describe(part: object) -> dict[str, Any]:
 
 
 def check_same_run(folder: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """UserError naming the first fact in which a checkpoint's run differs from the one that would resume it."""
+    """UserError naming the first fact in which a checkpoint's run differs from the one to resume it."""
     for key, value in wanted.items():
         there = found.get(key)
         if isinstance(there, dict) and isinstance(value, dict):
             check_same_run(folder, there, value)
         elif there != value:
-            raise UserError(
-                f"{folder}: the checkpoint is another run's: {key} was {there}, and is {value} here"
-            )
+            raise UserError(f"{folder}: checkpoint of another run: {key} was {there}, here it is {value}")

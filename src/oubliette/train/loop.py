@@ -152,7 +152,7 @@ class Loop:
         return losses
 
     def _roles(self, step: int) -> dict[str, Role]:
-        """The step's roles with the config's retain weight and clip, less those without a part in the update."""
+        """The roles with the config's retain weight and clip, less those without a part in the update."""
         roles: dict[str, Role] = {}
         for name, role in self.objective.roles(step).items():
             if role.kind == "retain":
