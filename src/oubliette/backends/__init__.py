@@ -43,16 +43,15 @@ def open_model(
         return _open_folder(folder, str(source), device, dtype, base)
     if folder.is_file():
         raise _file_error(folder)
-    name = str(source)
+    from oubliette.backends.stored import refuse_pickle
     from oubliette.world import embedded
 
+    refuse_pickle(folder)
+    name = str(source)
     if name in embedded.names():
         return _open_embedded(name, device, dtype)
-    if _HUB_ID.fullmatch(name) and not folder.suffix:
+    if _HUB_ID.fullmatch(name):
         return _open_folder(_from_hub(name), name, device, dtype, base)
-    from oubliette.backends.stored import refuse_pickle
-
-    refuse_pickle(folder)
     raise UserError(
         f"no model {name!r}: not a folder, not a Hub id and not embedded; {suggest(name, embedded.names())}"
     )

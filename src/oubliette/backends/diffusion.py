@@ -109,7 +109,7 @@ class DiffusionBackend(Drawing):
         pipe.set_progress_bar_config(disable=True)
         world = read_manifest(folder).get("world")
         model = cls(pipe, family=family, source=source or str(folder), world=world, stored=stored)
-        return model.to(device or default_device(), dtype)
+        return model.to(device or default_device(), dtype or torch.float32)
 
     @classmethod
     def from_pipeline(

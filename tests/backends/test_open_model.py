@@ -1,0 +1,92 @@
+"""What can be opened is opened as what it is; everything else is one line that says what would be right."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from oubliette.backends import open_model
+from oubliette.backends.family import families, family_of
+from oubliette.errors import UserError
+
+
+def test_a_backend_is_returned_as_it_is(tiny_folder: Path) -> None:
+    model = open_model(tiny_folder, device="cpu")
+    assert open_model(model) is model
+
+
+def test_pickles_are_refused_before_anything_is_read(tiny_folder: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "boom",))
+
+    single = tmp_path / "model.ckpt"
+    single.write_bytes(pickle.dumps(Bomb()))
+    folder = tmp_path / "folder"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    shutil.copy(single, folder / "unet" / "diffusion_pytorch_model.bin")
+    for path in (single, folder, tmp_path / "absent.pt"):
+        with pytest.raises(UserError, match="pickle"):
+            open_model(path, device="cpu")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_pickle_beside_safetensors_is_neither_read_nor_copied(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80")
+    open_model(folder, device="cpu").save(tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.bin"))
+
+
+def test_wrong_sources_are_named(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "some.safetensors").write_bytes(b"x")
+    cases: list[tuple[object, str]] = [
+        ("no-such-model", "no model 'no-such-model'"),
+        (tmp_path / "empty", "holds no model"),
+        (tmp_path / "some.safetensors", "single file"),
+        (tiny_folder / "model_index.json", "is a file"),
+        (3, "cannot open a int"),
+        ("nobody/nothing-at-all", "no model 'nobody/nothing-at-all'"),
+    ]
+    for source, message in cases:
+        with pytest.raises(UserError, match=message) as caught:
+            open_model(source, device="cpu")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "config", "index", "class"])
+def test_damaged_folders_are_named(tiny_folder: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(tiny_folder, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    index = folder / "model_index.json"
+    if damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "remove":
+        weights.unlink()
+    elif damage == "config":
+        (folder / "unet" / "config.json").unlink()
+    elif damage == "index":
+        index.write_text("{")
+    else:
+        index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "WonderPipeline"}))
+    with pytest.raises(UserError, match=str(folder)) as caught:
+        open_model(folder, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_families_are_data() -> None:
+    assert {"sd", "sdxl"} <= set(families())
+    family = family_of("StableDiffusionPipeline", "here")
+    names = ["unet.a.attn2.to_k.weight", "unet.a.attn2.to_q.weight", "unet.a.attn1.to_k.weight"]
+    assert family.members("text-facing", names) == names[:1]
+    assert family.members("cross-attention", names) == names[:2]
+    with pytest.raises(UserError, match=r"WonderPipeline.*StableDiffusionPipeline"):
+        family_of("WonderPipeline", "here")
