@@ -1,0 +1,262 @@
+"""The recipe: everything that defines a run, typed, read from YAML and written back beside every artefact."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, field_validator
+
+from oubliette.errors import UserError, suggest
+from oubliette.train.config import TrainConfig
+from oubliette.validation import StrictModel, validated
+
+if TYPE_CHECKING:
+    from oubliette.train.smoothing import Smoother
+    from oubliette.train.surgery import Surgery
+
+__all__ = [
+    "ConceptSpec",
+    "DataSpec",
+    "Recipe",
+    "SaveSpec",
+    "apply_overrides",
+    "build_recipe",
+    "dump",
+    "load_recipe",
+    "preset_names",
+    "read_recipe",
+    "validate",
+]
+
+
+_PARTS = ("method", "surgery", "smoother", "scope")
+
+
+class ConceptSpec(StrictModel):
+    """A concept to forget, the broader one it is mapped to, and synonyms that only evaluation uses."""
+
+    name: str
+    anchor: str
+    kind: Literal["object", "style", "person"] = "object"
+    synonyms: list[str] = Field(default_factory=list)
+
+
+class DataSpec(StrictModel):
+    """What a run learns from.
+
+    `prompts` and `pictures` are how many of each are made, all concepts together, where the user brings
+    none; the base draws the pictures with `picture_steps` and `picture_guidance`. `bank` names a prompt bank
+    (None: the one that fits the model). `retain` are prompts that are to stay as they are. `pairs` is a file
+    with the user's own prompts, `path` a folder with the user's own pictures.
+    """
+
+    prompts: int = Field(default=200, ge=1)
+    pictures: int = Field(default=1000, ge=1)
+    picture_steps: int = Field(default=25, ge=1)
+    picture_guidance: float = Field(default=6.0, ge=0)
+    bank: str | None = None
+    retain: list[str] = Field(default_factory=list)
+    pairs: str | None = None
+    path: str | None = None
+
+
+class SaveSpec(StrictModel):
+    """Where and how the result is saved: `full` opens without this package, `delta` holds what changed."""
+
+    form: Literal["full", "delta"] = "full"
+    path: str | None = None
+
+
+class Recipe(StrictModel):
+    """One run: model, concepts, method, training, data and seed.
+
+    `method`, `surgery`, `smoother` and `scope` are mappings with a `name` and that part's own options; a bare
+    name stands for a mapping with the name alone. `freeze` lists tensors that must not move, or names a file
+    that does. `forget` and `retain` are JSONL files of a language model's two sets.
+    """
+
+    name: str = ""
+    about: str = ""
+    model: str | None = None
+    concepts: list[ConceptSpec] = Field(default_factory=list)
+    method: dict[str, Any]
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    surgery: dict[str, Any] = Field(default_factory=lambda: {"name": "sum"})
+    smoother: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
+    scope: dict[str, Any]
+    freeze: list[str] | str | None = None
+    data: DataSpec = Field(default_factory=DataSpec)
+    forget: str | None = None
+    retain: str | None = None
+    seed: int = Field(default=0, ge=0)
+    save: SaveSpec = Field(default_factory=SaveSpec)
+
+    @field_validator(*_PARTS, mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        value = {"name": value} if isinstance(value, str) else value
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            raise ValueError("expected a name, or a mapping with a name and options")
+        return dict(value)
+
+    def method_options(self) -> BaseModel:
+        """The method's own options, checked against its `Options`; imports the method's module."""
+        from oubliette.erase import METHODS
+
+        name, options = METHODS.parse(self.method)
+        return validated(METHODS.get(name).Options, options, f"method '{name}'")
+
+    def make_surgery(self) -> Surgery:
+        """The surgery this recipe asks for."""
+        from oubliette.train import SURGERIES
+
+        return SURGERIES.build(self.surgery)
+
+    def make_smoother(self) -> Smoother:
+        """The smoother this recipe asks for."""
+        from oubliette.train import SMOOTHERS
+
+        return SMOOTHERS.build(self.smoother)
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a YAML file or a shipped preset, apply "a.b=c" overrides, and check structure and names.
+
+    A preset may leave out model and concepts; `validate` checks the parts' own options as well.
+    """
+    return build_recipe(apply_overrides(read_recipe(source), overrides), f"recipe {source}")
+
+
+def read_recipe(source: str | Path) -> dict[str, Any]:
+    """The raw mapping of a YAML file (a path) or of a shipped preset (a bare name)."""
+    text = str(source)
+    path = Path(source)
+    if path.suffix.lower() in (".yaml", ".yml", ".json") or os.sep in text or path.is_file():
+        if not path.is_file():
+            raise UserError(f"recipe {source}: no such file")
+        content = path.read_text(encoding="utf-8")
+    else:
+        if text not in preset_names():
+            raise UserError(f"no preset is called '{text}'; {suggest(text, preset_names())}")
+        content = (files("oubliette") / "recipes" / f"{text}.yaml").read_text(encoding="utf-8")
+    found = _parse(content, f"recipe {source}")
+    if not isinstance(found, dict):
+        raise UserError(f"recipe {source}: expected a mapping of keys, found {type(found).__name__}")
+    return found
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets."""
+    entries = (files("oubliette") / "recipes").iterdir()
+    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+
+
+def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A typed recipe from a mapping: an unknown key or part is a UserError with the nearest match."""
+    from oubliette.erase import METHODS
+    from oubliette.train import SMOOTHERS, SURGERIES
+    from oubliette.train.scope import check_scope
+
+    recipe = validated(Recipe, content, where)
+    METHODS.check(recipe.method["name"])
+    SURGERIES.check(recipe.surgery["name"])
+    SMOOTHERS.check(recipe.smoother["name"])
+    check_scope(recipe.scope)
+    return recipe
+
+
+def validate(recipe: Recipe) -> Recipe:
+    """Check every part's own options too, and that the parts go together; returns the recipe.
+
+    A solved method has no gradients: a surgery or a smoother for it is a UserError, as is a frozen or
+    retained part it cannot honour.
+    """
+    from oubliette.erase import METHODS
+
+    recipe.method_options()
+    recipe.make_surgery()
+    recipe.make_smoother()
+    method = METHODS.get(recipe.method["name"])
+    if method.solution != "trained":
+        for part, plain in (("surgery", "sum"), ("smoother", "none")):
+            asked = getattr(recipe, part)["name"]
+            if asked != plain:
+                raise UserError(
+                    f"method '{method.name}' is {method.solution}, not trained: it has no gradients "
+                    f"that {part} '{asked}' could work on; leave {part} at '{plain}'"
+                )
+    return recipe
+
+
+def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of a raw recipe with "a.b=c" set in it; c is read as YAML, list items are named by index.
+
+    Whether the keys exist is checked when the recipe is built.
+    """
+    changed = copy.deepcopy(dict(content))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise UserError(f"override '{override}': expected key=value, such as train.steps=200")
+        value = _parse(text, f"override '{override}'")
+        _set(changed, keys, value, override)
+    return changed
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out: reading it gives an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _set(content: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    here: Any = content
+    for index, key in enumerate(keys):
+        last = index == len(keys) - 1
+        place = ".".join(keys[: index + 1])
+        if isinstance(here, list):
+            if not key.isdigit() or int(key) >= len(here):
+                raise UserError(
+                    f"override '{override}': '{place}' is an entry of a list of {len(here)} (from 0)"
+                )
+            position: Any = int(key)
+        elif isinstance(here, dict):
+            position = key
+            # A bare name stands for a mapping with that name: method=npo, then method.beta=0.5.
+            if not last and key in _PARTS and isinstance(here.get(key), str):
+                here[key] = {"name": here[key]}
+            if not last and here.get(key) is None:
+                here[key] = {}
+        else:
+            raise UserError(f"override '{override}': '{'.'.join(keys[:index])}' holds {here!r} and no keys")
+        if last:
+            here[position] = value
+        else:
+            here = here[position]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose 1e-5 is a number, as YAML 1.2 and every reader of a recipe have it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        raise UserError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}{line}") from None
