@@ -1,0 +1,99 @@
+"""The field's prompt tables: CSV files with the columns `case_number, prompt, evaluation_seed`."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oubliette.errors import UserError
+
+COLUMNS = ("case_number", "prompt", "evaluation_seed")
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """One row: its case number, the prompt, the seed it is drawn with, and whatever other columns it has."""
+
+    case: int
+    prompt: str
+    seed: int
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_prompts(path: Path | str) -> list[PromptRow]:
+    """Read a prompt table as the papers of the field ship it (ESD, UCE, SalUn, RECE).
+
+    Other columns are kept as text in `extra`; a nameless index column is left out; blank lines are skipped.
+    Raises UserError, naming file, line and column, for a missing column, a prompt that is empty, a number
+    that is none, a row of another length, and a table without rows.
+    """
+    path = Path(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return _rows(path, csv.reader(file, strict=True))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not text in UTF-8 (byte {error.start})") from error
+
+
+def _rows(path: Path, reader: Any) -> list[PromptRow]:
+    rows: list[PromptRow] = []
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = _header(path, cells)
+                continue
+            rows.append(_row(f"{path}, line {reader.line_num}", header, cells))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not a CSV row ({error})") from error
+    if not rows:
+        raise UserError(
+            f"{path}: holds no rows; expected the columns {', '.join(COLUMNS)} and a row for each prompt"
+        )
+    return rows
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    missing = [column for column in COLUMNS if column not in names]
+    if missing:
+        raise UserError(
+            f"{path}: no column '{missing[0]}'; found {', '.join(name or '(no name)' for name in names)}; "
+            f"expected {', '.join(COLUMNS)}"
+        )
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: the column '{twice[0]}' is there twice")
+    return names
+
+
+def _row(where: str, header: list[str], cells: list[str]) -> PromptRow:
+    if len(cells) != len(header):
+        raise UserError(f"{where}: has {len(cells)} cells, expected {len(header)} as in the header")
+    values = dict(zip(header, cells, strict=True))
+    prompt = values["prompt"].strip()
+    if not prompt:
+        raise UserError(f"{where}: the prompt is empty")
+    extra = {name: value for name, value in values.items() if name and name not in COLUMNS}
+    case = _whole(where, "case_number", values["case_number"])
+    seed = _whole(where, "evaluation_seed", values["evaluation_seed"])
+    if not 0 <= seed < 2**63:
+        raise UserError(f"{where}: evaluation_seed must lie in 0..2^63-1, found {seed}")
+    return PromptRow(case, prompt, seed, extra)
+
+
+def _whole(where: str, column: str, text: str) -> int:
+    try:
+        # Tables that went through pandas with gaps carry whole numbers as 12.0.
+        number = float(text) if "." in text else int(text)
+        if number != int(number):
+            raise ValueError
+        return int(number)
+    except (ValueError, OverflowError):
+        raise UserError(f"{where}: {column} must be a whole number, found {text.strip()!r}") from None
