@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from oubliette.errors import UserError
@@ -62,11 +64,13 @@ def read_checkpoint(
 
 
 def describe(part: object) -> dict[str, Any]:
-    """A part's class and its plain public settings, to tell one run from another."""
-    settings = {name: value for name, value in vars(part).items() if not name.startswith("_")}
-    options = settings.pop("options", None)
-    if hasattr(options, "model_dump"):
-        settings |= options.model_dump(mode="json")
+    """A part's class and the settings it was made with, to tell one run from another."""
+    options = getattr(part, "options", None)
+    if isinstance(options, BaseModel):
+        settings = options.model_dump(mode="json")
+    else:
+        made_with = inspect.signature(type(part)).parameters
+        settings = {name: getattr(part, name) for name in made_with if hasattr(part, name)}
     plain = {name: value for name, value in settings.items() if isinstance(value, int | float | str | None)}
     return {"type": type(part).__name__, **plain}
 

@@ -1,0 +1,248 @@
+"""Any causal language model of transformers as a backend: encode, predict, respond, save."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from oubliette.backends.base import FORMS
+from oubliette.backends.changes import changed_tensors
+from oubliette.backends.delta import base_facts, write_delta
+from oubliette.backends.quiet import quiet_loading
+from oubliette.backends.stored import PICKLES, header
+from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
+from oubliette.data.questions import QA
+from oubliette.errors import UserError, suggest
+from oubliette.manifest import (
+    atomic_folder,
+    read_manifest,
+    refuse_existing,
+    share,
+    update_digest,
+    write_manifest,
+)
+from oubliette.manifest import record as make_record
+
+if TYPE_CHECKING:
+    from oubliette.backends.base import Backend
+
+__all__ = ["LanguageBackend", "TokenBatch"]
+
+
+class LanguageBackend:
+    """A causal language model and its tokenizer behind the same interface as every other model.
+
+    All weights are frozen (`requires_grad` False) and dropout is off on opening: whoever trains unfreezes
+    what may move. `stored_dtype` is that of most stored tensors, and of what is saved.
+    """
+
+    kind = "language"
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        source: str = "memory",
+        world: str | None = None,
+        origin: Path | None = None,
+        stored_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.source, self.world = source, world
+        self.stored_dtype: torch.dtype = stored_dtype or model.dtype
+        self._origin = origin
+        limit = getattr(model.config, "max_position_embeddings", None) or 1024
+        self.reader = TokenReader(tokenizer, min(int(limit), int(tokenizer.model_max_length)), source)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        *,
+        source: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> LanguageBackend:
+        """Open a transformers folder of safetensors, in float32 unless `dtype` says otherwise.
+
+        Raises UserError for pickles, broken or incomplete folders, and models that are not causal language
+        models.
+        """
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = Path(folder)
+        dtypes = Counter(kind for file in _weight_files(folder) for kind in header(file).values())
+        try:
+            with quiet_loading():
+                model = AutoModelForCausalLM.from_pretrained(
+                    str(folder), dtype=dtype or torch.float32, use_safetensors=True
+                )
+                tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"{folder}: cannot be opened as a causal language model ({reason})") from error
+        return cls(
+            model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+            tokenizer,
+            source=source or str(folder),
+            world=read_manifest(folder).get("world"),
+            origin=folder,
+            stored_dtype=dtypes.most_common(1)[0][0],
+        )
+
+    # -- what it is
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def tensors(self) -> dict[str, nn.Parameter]:
+        """Every parameter by its name in the model, tied ones once."""
+        return dict(self.model.named_parameters())
+
+    def text_facing(self) -> list[str]:
+        """None: the whole model reads the text."""
+        return []
+
+    def groups(self) -> dict[str, list[str]]:
+        """None."""
+        return {}
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The one component."""
+        return {"model": self.model}
+
+    def fingerprint(self, instead: Mapping[str, Tensor] | None = None) -> str:
+        """The sha256 of all weights; those that the stored dtype holds exactly are hashed in it.
+
+        So it is the same before saving and after opening again, in whatever dtype the model is held.
+        `instead` gives values to take the place of some.
+        """
+        digest = hashlib.sha256()
+        held = {**self.tensors(), **(instead or {})}
+        for name in sorted(held):
+            tensor = held[name].detach()
+            narrow = tensor.to(self.stored_dtype)
+            update_digest(digest, name, narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor)
+        return digest.hexdigest()
+
+    # -- what it does
+    def encode(self, pairs: Sequence[QA]) -> TokenBatch:
+        """Questions and answers as tokens on the CPU; answers count in the loss, and all of a plain text."""
+        return self.reader.encode(pairs)
+
+    def predict(self, batch: TokenBatch) -> Tensor:
+        """Next-token logits (B, L, vocabulary), with a graph where gradients are on."""
+        batch = batch.to(self.device)
+        return self.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+
+    def log_likelihood(self, logits: Tensor, batch: TokenBatch) -> Tensor:
+        """The log-likelihood of each row's counted tokens, summed over the row: shape (B,), fp32."""
+        labels = batch.labels[:, 1:].to(logits.device)
+        losses = F.cross_entropy(
+            logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+        )
+        return -losses.sum(dim=1)
+
+    @torch.no_grad()
+    def respond(self, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
+        """The model's greedy continuation of each prompt, up to its end-of-text token."""
+        batch = self.reader.left_padded(prompts).to(self.device)
+        made = self.model.generate(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=self.reader.pad,
+        )
+        new = made[:, batch.input_ids.shape[1] :]
+        return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+    # -- saving
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        form: str = "full",
+        base: Backend | None = None,
+        record: dict[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed.
+
+        Changed tensors are written in the stored dtype (or in `dtype`), with a warning when that rounds away
+        more than 1 % of the update; the others keep their stored values. For this the base is read from disk
+        once more.
+        """
+        folder = Path(folder)
+        if form not in FORMS:
+            raise UserError(f"no save form {form!r}; {suggest(form, FORMS)}")
+        refuse_existing(folder)
+        facts = make_record(kind=self.kind, form=form, world=self.world, model=self.source)
+        facts.update(record or {})
+        if form == "delta" and base is None and self._origin is None:
+            raise UserError("a model wrapped in memory has no base on disk: give base=..., or save it full")
+        stored = base if form == "delta" and base is not None else self._stored()
+        before = stored.tensors()
+        changed = changed_tensors(
+            self.tensors(), lambda name: before[name].detach(), dtype=dtype or self.stored_dtype
+        )
+        facts["base"] = base_facts(stored.source, stored.fingerprint(), folder)
+        facts["changed"] = sorted(changed)
+        facts["fingerprint"] = self.fingerprint({**before, **changed})
+        with atomic_folder(folder) as target:
+            if form == "delta":
+                origin = {"base": stored.source, "base_fingerprint": facts["base"]["fingerprint"]}
+                write_delta(target, changed, {**origin, "kind": self.kind, "world": self.world})
+            else:
+                assert isinstance(stored, LanguageBackend)
+                stored._write(target, changed, dtype)
+            write_manifest(target, facts)
+
+    def _stored(self) -> LanguageBackend:
+        """The model as it lies on disk, in its stored dtype, to be written over; a copy of one in memory."""
+        if self._origin is None:
+            return LanguageBackend(copy.deepcopy(self.model), self.tokenizer)
+        opened = LanguageBackend.open(self._origin, device="cpu", dtype=self.stored_dtype)
+        opened.world = self.world
+        return opened
+
+    @torch.no_grad()
+    def _write(self, target: Path, changed: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+        own = self.tensors()
+        if dtype is not None:
+            self.model.to(dtype)
+        for name, value in changed.items():
+            own[name].copy_(value)
+        with quiet_loading():
+            self.model.save_pretrained(str(target), safe_serialization=True)
+            self.tokenizer.save_pretrained(str(target))
+        for file in target.glob("*.safetensors"):
+            share(file)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a transformers folder; UserError where there are none."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = [entry.name for entry in sorted(folder.iterdir()) if entry.suffix in PICKLES]
+        if pickles:
+            raise UserError(
+                f"{folder / pickles[0]}: is a pickle, which can run code when it is loaded; only safetensors "
+                "are read (save the model again with safe_serialization=True)"
+            )
+        raise UserError(f"{folder}: holds no weights; expected model.safetensors (transformers)")
+    return files

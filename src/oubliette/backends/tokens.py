@@ -1,0 +1,130 @@
+"""Questions and answers as token batches: what a causal language model reads, and where its loss counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oubliette.data.questions import QA
+from oubliette.errors import UserError
+
+__all__ = ["IGNORED", "TokenBatch", "TokenReader"]
+
+IGNORED = -100
+"""The label of a token whose prediction does not count (transformers' convention)."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Rows of tokens, padded on the right: three long tensors of shape (B, L).
+
+    `labels` are the input tokens where the loss counts and IGNORED elsewhere; they are not shifted.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def index(self, rows: Tensor | Sequence[int]) -> TokenBatch:
+        """Some of the rows, without the padding that none of them needs."""
+        rows = torch.as_tensor(rows, dtype=torch.long)
+        length = int(self.attention_mask[rows].sum(dim=1).max())
+        return TokenBatch(
+            self.input_ids[rows, :length], self.attention_mask[rows, :length], self.labels[rows, :length]
+        )
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on a device."""
+        return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+
+    def counts(self) -> Tensor:
+        """How many predicted tokens count in each row: (B,) long (the first token is never predicted)."""
+        return (self.labels[:, 1:] != IGNORED).sum(dim=1)
+
+
+class TokenReader:
+    """Turns questions and answers into tokens with a model's own tokenizer.
+
+    A question is put through the tokenizer's chat template where it has one; otherwise it is followed by a
+    space and the answer. The end-of-text token closes each row and counts. `max_length` is the longest row
+    in tokens.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, source: str) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise UserError(
+                f"{source}: its tokenizer is not a fast one (no tokenizer.json), so an answer's tokens "
+                "cannot be told from its question's"
+            )
+        self.tokenizer, self.max_length, self._source = tokenizer, max_length, source
+        self.end: int | None = tokenizer.eos_token_id
+        self.pad: int = next((token for token in (tokenizer.pad_token_id, self.end) if token is not None), 0)
+
+    def prompt(self, question: str) -> str:
+        """The text a question becomes: what an answer follows."""
+        if self.tokenizer.chat_template:
+            turns = [{"role": "user", "content": question}]
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return question
+
+    def tokens(self, prompt: str, answer: str = "") -> tuple[list[int], int]:
+        """Token ids of the prompt and answer as one text, and how many of them belong to the prompt.
+
+        The text is tokenized as a whole, because a tokenizer may treat the two sides otherwise than their
+        sum.
+        """
+        chat = bool(self.tokenizer.chat_template)
+        glue = " " if prompt and answer and not chat and not prompt[-1].isspace() else ""
+        found = self.tokenizer(
+            prompt + glue + answer,
+            add_special_tokens=not chat,
+            return_offsets_mapping=True,
+        )
+        ids, offsets = list(found["input_ids"]), list(found["offset_mapping"])
+        while ids and ids[-1] == self.end and offsets[-1][0] == offsets[-1][1]:
+            ids.pop(), offsets.pop()  # an end the tokenizer added itself
+        boundary = len(prompt)
+        own = [index for index, (start, end) in enumerate(offsets) if end > max(start, boundary)]
+        if not prompt:
+            return ids, 0
+        return ids, own[0] if own else len(ids)
+
+    def encode(self, rows: Sequence[QA]) -> TokenBatch:
+        """All rows as one batch; UserError for a row whose answer lies beyond the model's context."""
+        encoded: list[tuple[list[int], int]] = []
+        for number, row in enumerate(rows, start=1):
+            prompt = "" if row.plain else self.prompt(row.question)
+            ids, start = self.tokens(prompt, row.answer)
+            ids = ([*ids, self.end] if self.end is not None else ids)[: self.max_length]
+            if start >= len(ids) or len(ids) < 2:
+                raise UserError(
+                    f"row {number} ('{(row.question or row.answer)[:40]}'): no token of its answer can be "
+                    f"predicted within the {self.max_length} tokens that {self._source} reads"
+                )
+            encoded.append((ids, start))
+        longest = max(len(ids) for ids, _ in encoded)
+        shape = (len(encoded), longest)
+        input_ids = torch.full(shape, self.pad, dtype=torch.long)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORED, dtype=torch.long)
+        for index, (ids, start) in enumerate(encoded):
+            row_ids = torch.tensor(ids)
+            input_ids[index, : len(ids)] = row_ids
+            attention_mask[index, : len(ids)] = 1
+            labels[index, start : len(ids)] = row_ids[start:]
+        return TokenBatch(input_ids, attention_mask, labels)
+
+    def left_padded(self, prompts: Sequence[str]) -> TokenBatch:
+        """Prompts to be continued: padded on the left, nothing to predict."""
+        rows = [self.tokens(self.prompt(prompt))[0][-self.max_length :] for prompt in prompts]
+        longest = max(len(ids) for ids in rows)
+        input_ids = torch.tensor([[self.pad] * (longest - len(ids)) + ids for ids in rows])
+        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in rows])
+        return TokenBatch(input_ids, mask, torch.full_like(input_ids, IGNORED))

@@ -1,0 +1,1 @@
+"""Erasers of language models, one file a method."""

@@ -1,0 +1,108 @@
+"""GradDiff: gradient ascent on the forget set, and training on the retain set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from oubliette.backends.tokens import IGNORED
+from oubliette.train.objective import BaseObjective
+from oubliette.train.roles import Draw, Role
+from oubliette.validation import StrictModel
+
+if TYPE_CHECKING:
+    from oubliette.backends.language import LanguageBackend, TokenBatch
+    from oubliette.erase.language.prepare import LanguageData
+    from oubliette.erase.request import ErasureRequest
+    from oubliette.train.weights import Weights
+
+__all__ = ["GradDiff", "LanguageOptions"]
+
+
+class LanguageOptions(StrictModel):
+    """Options of every language eraser: the forget loss's weight, and what holds the retain set in place."""
+
+    forget_weight: float = Field(default=1.0, gt=0, description="what the forget loss weighs")
+    retain: Literal["nll", "kl"] = Field(
+        default="nll", description="train on the answers, or stay near the original"
+    )
+
+
+class GradDiff(BaseObjective):
+    """Minimise -gamma * nll(forget) + alpha * retain loss, both means per token, then per row.
+
+    gamma is the option `forget_weight`, alpha the recipe's retain weight. The retain loss is the retain
+    set's own nll, or KL(original || model) on its counted tokens. Paper: Liu et al., CoLLAs 2022 (Continual
+    Learning and Private Unlearning); as a baseline in TOFU, arXiv 2401.06121.
+    """
+
+    name: ClassVar[str] = "graddiff"
+    backend: ClassVar[str] = "language"
+    solution: ClassVar[str] = "trained"
+    paper: ClassVar[str] = "Maini et al., TOFU: A Task of Fictitious Unlearning for LLMs, 2024 (2401.06121)"
+
+    class Options(LanguageOptions):
+        """GradDiff's options."""
+
+    def __init__(self, options: LanguageOptions, request: ErasureRequest) -> None:
+        self.options = options
+        self.request = request
+
+    def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:
+        """Take hold of model, data and weights."""
+        self.model, self.data, self.weights = model, data, weights
+
+    def roles(self, step: int) -> dict[str, Role]:
+        """Forget in every step, and retain where there is a retain set."""
+        roles = {"forget": Role("forget", weight=self.options.forget_weight)}
+        if self.data.retain is not None:
+            roles["retain"] = Role("retain")
+        return roles
+
+    def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
+        """`batch` rows of each set, and for "kl" the original's logits on the retain rows."""
+        picked = self.data.forget.pick(rng, batch)
+        draw = Draw(picked=picked, forget=self.data.forget.rows.index(picked))
+        if self.data.retain is not None:
+            draw["retain"] = self.data.retain.draw(rng, batch)
+            if self.options.retain == "kl":
+                draw["teacher"] = self.teacher(draw["retain"])
+        return draw
+
+    def loss(self, role: str, draw: Draw) -> Tensor:
+        """The role's loss, a scalar in fp32."""
+        return self.forget_loss(draw) if role == "forget" else self.retain_loss(draw)
+
+    def forget_loss(self, draw: Draw) -> Tensor:
+        """Minus the nll: the log-likelihood per token, to be brought down."""
+        return -self.data.forget.loss(self.model, draw["forget"])
+
+    def retain_loss(self, draw: Draw) -> Tensor:
+        """The nll of the retain rows, or KL(original || model) on their counted tokens."""
+        batch: TokenBatch = draw["retain"]
+        if self.options.retain == "nll":
+            assert self.data.retain is not None
+            return self.data.retain.loss(self.model, batch)
+        return mean_divergence(draw["teacher"], self.model.predict(batch), batch)
+
+    @torch.no_grad()
+    def teacher(self, batch: TokenBatch) -> Tensor:
+        """The original model's logits, without a graph; every bit of the weights returns."""
+        with self.weights.originals():
+            return self.model.predict(batch)
+
+
+def mean_divergence(teacher: Tensor, student: Tensor, batch: TokenBatch) -> Tensor:
+    """KL(teacher || student) per counted token, averaged over a row, then over rows; logits (B, L, V)."""
+    counted = (batch.labels[:, 1:] != IGNORED).to(student.device)
+    divergence = F.kl_div(
+        F.log_softmax(student[:, :-1].float(), dim=-1),
+        F.log_softmax(teacher[:, :-1].float(), dim=-1),
+        reduction="none",
+        log_target=True,
+    ).sum(dim=-1)
+    return ((divergence * counted).sum(dim=1) / counted.sum(dim=1)).mean()
