@@ -1,0 +1,1 @@
+"""Erasers for text-to-image diffusion models: one file a method."""

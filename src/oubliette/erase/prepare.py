@@ -1,0 +1,186 @@
+"""What the diffusion erasers are given to work on: prompt pairs, anchor pictures as latents, retain
+prompts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from oubliette.data.words import fill, slotted
+from oubliette.erase.latents import LatentStore
+from oubliette.erase.request import ErasureRequest, PromptPair
+from oubliette.errors import UserError
+
+if TYPE_CHECKING:
+    from oubliette.backends.diffusion import DiffusionBackend
+    from oubliette.data.concept import Concept
+    from oubliette.data.prompts import PromptBank
+
+_SEED_STRIDE = 1_000_003  # keeps the pictures of neighbouring seeds apart
+_RETAIN_OFFSET = 500_000
+_ENCODED_AT_ONCE = 16
+
+
+class DiffusionData:
+    """Prompt pairs and pictures of one erasure; pictures are drawn when first asked for.
+
+    `pairs` are the (target, anchor) prompts of all concepts. `items` are the training items, one a picture:
+    item i belongs to concept i mod n, and takes that concept's pairs in turn. Deterministic in `seed`.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionBackend,
+        request: ErasureRequest,
+        *,
+        seed: int,
+        cache: Path | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self.model, self.request, self.seed = model, request, seed
+        self._store = LatentStore(cache, show_progress=show_progress)
+        self._captions: tuple[str, ...] = ()
+        self._anchor: Tensor | None = None
+        if request.pictures is not None:
+            self._captions, self._anchor = encode_pictures(model, request.pictures)
+        self.pairs = request.pairs or self._bank_pairs()
+        self.items = self._items()
+        self._by_concept = [
+            [index for index, item in enumerate(self.items) if item.concept == concept]
+            for concept in range(len(request.concepts))
+        ]
+        self._retained: tuple[list[str], Tensor] | None = None
+
+    def pick(self, step: int, rng: torch.Generator, batch: int) -> list[int]:
+        """`batch` item indices for a step: the concepts in turn, within a concept at random."""
+        chosen = []
+        for slot in range(batch):
+            own = self._by_concept[(step * batch + slot) % len(self._by_concept)]
+            chosen.append(own[int(torch.randint(len(own), (1,), generator=rng))])
+        return chosen
+
+    def anchor_latents(self) -> Tensor:
+        """Latents (items, C, h, w) of anchor pictures, float32 on the CPU: the base's, or the user's own."""
+        if self._anchor is None:
+            self._anchor = self._draw([item.anchor for item in self.items], 0, "drawing anchor pictures")
+        return self._anchor
+
+    def retain_prompts(self) -> tuple[str, ...]:
+        """The user's retain prompts, or the bank's where there are none."""
+        if self.request.retain:
+            return self.request.retain
+        return tuple(self._bank().retain(list(self.request.concepts), self.request.prompt_count, self.seed))
+
+    def prior(self, kind: str) -> tuple[list[str], Tensor]:
+        """Captions and latents of the pictures to keep: "anchor", the items' own, or "retain", the retain
+        prompts'.
+        """
+        if kind == "anchor":
+            return [item.anchor for item in self.items], self.anchor_latents()
+        if self._retained is None:
+            prompts = self.retain_prompts()
+            captions = [prompts[index % len(prompts)] for index in range(len(self.items))]
+            self._retained = captions, self._draw(captions, _RETAIN_OFFSET, "drawing retain pictures")
+        return self._retained
+
+    def _draw(self, prompts: Sequence[str], offset: int, title: str) -> Tensor:
+        first = self.seed * _SEED_STRIDE + offset
+        return self._store.draw(
+            self.model,
+            prompts,
+            range(first, first + len(prompts)),
+            steps=self.request.picture_steps,
+            guidance=self.request.picture_guidance,
+            title=title,
+        )
+
+    def _bank(self) -> PromptBank:
+        from oubliette.data.prompts import load_bank
+
+        return load_bank(self.request.bank or ("world" if self.model.world else "general"))
+
+    def _bank_pairs(self) -> tuple[PromptPair, ...]:
+        concepts = self.request.concepts
+        each = max(1, -(-self.request.prompt_count // len(concepts)))
+        bank = self._bank()
+        return tuple(
+            PromptPair(target, anchor, index)
+            for index, concept in enumerate(concepts)
+            for target, anchor in bank.pairs(concept, each, self.seed)
+        )
+
+    def _items(self) -> tuple[PromptPair, ...]:
+        concepts = self.request.concepts
+        own = [[pair for pair in self.pairs if pair.concept == index] for index in range(len(concepts))]
+        for concept, pairs in zip(concepts, own, strict=True):
+            if not pairs:
+                raise UserError(f"no prompts were given for concept '{concept.name}'")
+        count = len(self._captions) or self.request.picture_count
+        if count < len(concepts):
+            raise UserError(
+                f"{count} pictures are too few for {len(concepts)} concepts; at least one for each"
+            )
+        items = []
+        for index in range(count):
+            which = index % len(concepts)
+            pair = own[which][index // len(concepts) % len(own[which])]
+            caption = self._captions[index] if self._captions else ""
+            if caption:
+                pair = PromptPair(target_of(caption, concepts[which]), caption, which)
+            items.append(pair)
+        return tuple(items)
+
+
+def target_of(anchor_prompt: str, concept: Concept) -> str:
+    """The target prompt of an anchor prompt: its word replaced, or a style's phrase put in front.
+
+    UserError for an object's or a person's caption that does not hold the anchor's word.
+    """
+    template = slotted(anchor_prompt, concept.anchor)
+    if template is not None and concept.kind != "style":
+        return fill(template, concept.name)
+    if concept.kind == "style":
+        return f"in {concept.name}'s style, {anchor_prompt}"
+    raise UserError(
+        f"caption {anchor_prompt!r} does not hold the anchor '{concept.anchor}': "
+        f"'{concept.name}' has no place in it"
+    )
+
+
+def encode_pictures(model: DiffusionBackend, folder: Path) -> tuple[tuple[str, ...], Tensor]:
+    """Captions ("" where there is none) and latents (n, C, h, w), float32 on the CPU, of the user's anchor
+    pictures.
+    """
+    from oubliette.data.pictures import read_pictures
+
+    found = read_pictures(folder, model.picture_side, on_skip=_warn_of_skipped)
+    parts = []
+    with torch.autocast(model.device.type, enabled=False):
+        for first in range(0, len(found), _ENCODED_AT_ONCE):
+            pixels = torch.from_numpy(found.pictures[first : first + _ENCODED_AT_ONCE])
+            parts.append(model.encode_pictures(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).float().cpu())
+    return found.captions, torch.cat(parts)
+
+
+def _warn_of_skipped(where: str, reason: str) -> None:
+    warnings.warn(f"picture {where} is left out: {reason}", stacklevel=2)
+
+
+def prepare(
+    model: DiffusionBackend,
+    request: ErasureRequest,
+    *,
+    seed: int,
+    cache: Path | None = None,
+    show_progress: bool = True,
+) -> DiffusionData:
+    """The data of one erasure; drawn latents are kept in the folder `cache`. UserError without a concept."""
+    if not request.concepts:
+        raise UserError("no concept to erase; give at least one, such as --concept car --anchor object")
+    return DiffusionData(model, request, seed=seed, cache=cache, show_progress=show_progress)

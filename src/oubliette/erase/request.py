@@ -1,0 +1,116 @@
+"""What is to be erased, and what the user brought for it: methods read this and nothing else of a recipe."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oubliette.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from oubliette.data.concept import Concept
+    from oubliette.recipe import Recipe
+
+_COLUMNS = ("target", "anchor")
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """A prompt with a concept, and the same with its anchor; `concept` indexes the request's concepts."""
+
+    target: str
+    anchor: str
+    concept: int = 0
+
+
+@dataclass(frozen=True)
+class ErasureRequest:
+    """One erasure: its concepts and the user's own material, which goes before the bank's.
+
+    `concepts` may be empty for language models, whose material is `forget` and `retain_file`. `pairs` are the
+    user's prompts, `pictures` a folder of the user's anchor pictures, `retain` prompts that are to stay as
+    they are. `prompt_count` and `picture_count` are how many prompts and pictures are made, all concepts
+    together, where the user brought none; `picture_steps` and `picture_guidance` how the base draws them.
+    `bank` names the prompt bank (None: the one that fits the model).
+    """
+
+    concepts: tuple[Concept, ...] = ()
+    pairs: tuple[PromptPair, ...] = ()
+    retain: tuple[str, ...] = ()
+    pictures: Path | None = None
+    bank: str | None = None
+    prompt_count: int = 200
+    picture_count: int = 1000
+    picture_steps: int = 25
+    picture_guidance: float = 6.0
+    forget: Path | None = None
+    retain_file: Path | None = None
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> ErasureRequest:
+        """What a recipe asks to be erased; UserError for a concept or a pair file that cannot be used."""
+        from oubliette.data.concept import Concept
+
+        concepts = tuple(
+            Concept(spec.name, spec.anchor, spec.kind, tuple(spec.synonyms)) for spec in recipe.concepts
+        )
+        twice = {one.name for one in concepts if sum(one.name == other.name for other in concepts) > 1}
+        if twice:
+            raise UserError(f"concept '{min(twice)}' is listed twice")
+        data = recipe.data
+        return cls(
+            concepts=concepts,
+            pairs=read_pairs(data.pairs, concepts) if data.pairs is not None else (),
+            retain=tuple(data.retain),
+            pictures=None if data.path is None else Path(data.path),
+            bank=data.bank,
+            prompt_count=data.prompts,
+            picture_count=data.pictures,
+            picture_steps=data.picture_steps,
+            picture_guidance=data.picture_guidance,
+            forget=None if recipe.forget is None else Path(recipe.forget),
+            retain_file=None if recipe.retain is None else Path(recipe.retain),
+        )
+
+
+def read_pairs(path: Path | str, concepts: Sequence[Concept]) -> tuple[PromptPair, ...]:
+    """The user's own prompt pairs: a CSV file with the columns `target` and `anchor`, one pair a row.
+
+    With several concepts, a third column `concept` names the one each pair belongs to. UserError, with file
+    and line, for a missing column, an unknown concept, an empty target and a file without rows.
+    """
+    path = Path(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or []
+            needed = (*_COLUMNS, *(("concept",) if len(concepts) > 1 else ()))
+            for column in needed:
+                if column not in header:
+                    raise UserError(f"{path}: no column '{column}'; found {', '.join(header) or 'nothing'}")
+            pairs = tuple(_pair(row, f"{path}, line {reader.line_num}", concepts) for row in reader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error})") from error
+    if not pairs:
+        raise UserError(f"{path}: holds no pairs below its header")
+    return pairs
+
+
+def _pair(row: dict[str, str | None], where: str, concepts: Sequence[Concept]) -> PromptPair:
+    target, anchor = (row[column] for column in _COLUMNS)
+    if not target or anchor is None:
+        raise UserError(
+            f"{where}: a pair needs a target and an anchor prompt, found {target!r} and {anchor!r}"
+        )
+    names = [concept.name for concept in concepts]
+    name = (row.get("concept") or "").strip()
+    if name and name not in names:
+        raise UserError(f"{where}: '{name}' is none of the concepts to erase; {suggest(name, names)}")
+    if not name and len(concepts) > 1:
+        raise UserError(f"{where}: the concept is empty; known: {', '.join(names)}")
+    return PromptPair(target, anchor, names.index(name) if name else 0)
