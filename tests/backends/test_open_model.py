@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
+import oubliette.world
+import tiny
 from oubliette.backends import open_model
-from oubliette.backends.family import families, family_of
 from oubliette.errors import UserError
+from oubliette.manifest import write_manifest
 
 
 def test_a_backend_is_returned_as_it_is(tiny_folder: Path) -> None:
@@ -44,7 +49,8 @@ def test_a_pickle_beside_safetensors_is_neither_read_nor_copied(tiny_folder: Pat
     assert not list((tmp_path / "out").rglob("*.bin"))
 
 
-def test_wrong_sources_are_named(tiny_folder: Path, tmp_path: Path) -> None:
+def test_wrong_sources_are_named(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "some.safetensors").write_bytes(b"x")
     cases: list[tuple[object, str]] = [
@@ -82,11 +88,26 @@ def test_damaged_folders_are_named(tiny_folder: Path, tmp_path: Path, damage: st
     assert "\n" not in str(caught.value)
 
 
-def test_families_are_data() -> None:
-    assert {"sd", "sdxl"} <= set(families())
-    family = family_of("StableDiffusionPipeline", "here")
-    names = ["unet.a.attn2.to_k.weight", "unet.a.attn2.to_q.weight", "unet.a.attn1.to_k.weight"]
-    assert family.members("text-facing", names) == names[:1]
-    assert family.members("cross-attention", names) == names[:2]
-    with pytest.raises(UserError, match=r"WonderPipeline.*StableDiffusionPipeline"):
-        family_of("WonderPipeline", "here")
+def test_embedded_models_are_opened_by_name_and_a_twin_takes_the_rest_from_its_base(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = ModuleType("oubliette.world.embedded")
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_folder, weights / "nano")
+    write_manifest(weights / "nano", {"world": "picture"})
+    other = tiny.pipeline(seed=3).unet
+    other.save_pretrained(str(weights / "nano-gold" / "unet"))
+    embedded.names = lambda: ["nano", "nano-gold"]  # type: ignore[attr-defined]
+    embedded.path = lambda name: weights / name  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "oubliette.world.embedded", embedded)
+    monkeypatch.setattr(oubliette.world, "embedded", embedded, raising=False)
+    nano, gold = open_model("nano", device="cpu"), open_model("nano-gold", device="cpu")
+    assert (nano.source, gold.source, nano.world, gold.world) == ("nano", "nano-gold", "picture", "picture")
+    differing = {
+        name for name, value in gold.tensors().items() if not torch.equal(value, nano.tensors()[name])
+    }
+    assert {name.split(".")[0] for name in differing} == {"unet"}
+    gold.save(tmp_path / "delta", form="delta", base=nano)
+    assert open_model(tmp_path / "delta", device="cpu").fingerprint() == gold.fingerprint()
+    gold.save(tmp_path / "full")
+    assert open_model(tmp_path / "full", device="cpu").fingerprint() == gold.fingerprint()

@@ -131,12 +131,10 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.txt", "*.model", "*/*.safetensors", "model*.safetensors"]
+    spare = ["*.fp16*", "*non_ema*", "*ema_pruned*", "onnx/*", "openvino/*", "flax/*"]
     try:
-        return Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.txt", "*.model", "*/*.safetensors", "model*.safetensors"]
-            )
-        )
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=spare))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"no model {name!r}: not a folder here, and the Hub gave none ({reason})") from error
