@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ class LanguageBackend:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{folder}: cannot be opened as a causal language model ({reason})") from error
         return cls(
-            model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+            model.to(device or _default_device()),
             tokenizer,
             source=source or str(folder),
             world=read_manifest(folder).get("world"),
@@ -232,6 +233,13 @@ class LanguageBackend:
             self.tokenizer.save_pretrained(str(target))
         for file in target.glob("*.safetensors"):
             share(file)
+
+
+def _default_device() -> torch.device:
+    """This process's GPU where there is one (a launcher numbers its processes), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -90,7 +90,7 @@ class Loop:
         """Updates done so far."""
         self._callback, self._callback_every = callback, callback_every
         self._checkpoint = None if checkpoint is None else Path(checkpoint)
-        self._processes = Processes()
+        self._processes = Processes(model.device)
         if config.accumulation % self._processes.count:
             raise UserError(
                 f"train.accumulation is {config.accumulation} with {self._processes.count} processes: "

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 __all__ = ["Processes"]
 
 
 class Processes:
-    """The processes `accelerate launch` started; one alone where nothing was launched."""
+    """The processes `accelerate launch` or torchrun started; one alone where nothing was launched.
 
-    def __init__(self) -> None:
+    `device` is the model's: processes whose models lie on the CPU talk to each other over gloo.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         from accelerate import PartialState
 
-        self._state = PartialState()
+        self._state = PartialState(cpu=device.type == "cpu")
         self.count: int = self._state.num_processes
         self.index: int = self._state.process_index
 

@@ -1,0 +1,49 @@
+"""A script to be launched in several processes: trains the test model and writes what it ended in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+from safetensors.torch import save_file
+
+from oubliette.train.config import TrainConfig
+from oubliette.train.loop import Loop
+from oubliette.train.smoothing import Sam
+from oubliette.train.surgery import Project
+from oubliette.train.weights import Weights
+from train.models import MlpBackend, TwoTasks
+
+
+def train(folder: Path) -> Loop:
+    """Six steps of four micro-batches, whoever evaluates them."""
+    torch.set_num_threads(1)
+    model = MlpBackend()
+    config = TrainConfig(steps=6, batch=3, accumulation=4, learning_rate=1e-2, checkpoint_every=6)
+    loop = Loop(
+        model,
+        TwoTasks(),
+        None,
+        Weights(model.tensors()),
+        config,
+        surgery=Project(),
+        smoother=Sam(0.1),
+        seed=5,
+        log=folder / "log.jsonl",
+        checkpoint=folder / "checkpoint",
+        show_progress=False,
+    )
+    loop.run()
+    return loop
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1])
+    loop = train(out)
+    rank = int(os.environ["RANK"])
+    weights = {name: tensor.detach() for name, tensor in loop.model.tensors().items()}
+    save_file(weights, out / f"rank{rank}.safetensors")
