@@ -1,0 +1,1 @@
+"""Measuring: judges, leakage, utility, fidelity, controls, verdicts. Nothing in this room trains."""

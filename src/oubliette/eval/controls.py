@@ -1,0 +1,118 @@
+"""Control rows: models whose figures are known beforehand, so that a broken metric shows itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from oubliette.data.concept import Concept
+from oubliette.data.words import pattern
+from oubliette.errors import UserError, suggest
+from oubliette.eval.painter import Painter, Sampling
+from oubliette.eval.pictures import PictureCache
+
+NONE, GOLD, RANDOM, FILTER = "none", "gold", "random weights", "prompt filter"
+CONTROLS = (NONE, GOLD, RANDOM, FILTER)
+
+
+@contextmanager
+def open_control(
+    spec: str | tuple[str, Any],
+    base: Any,
+    concepts: Sequence[Concept],
+    words: Iterable[str],
+    *,
+    cache: PictureCache,
+    sampling: Sampling,
+    fingerprint: str,
+    seed: int = 0,
+) -> Iterator[Painter]:
+    """A control as a painter: `gold`, `gold=MODEL`, `random weights`, `prompt filter`, or (name, model).
+
+    `none` is the base itself and needs no painter of its own. `words` are what the prompt filter drops,
+    `fingerprint` the base's hash. Random weights are the base's own denoiser with the entries of every tensor
+    shuffled, put back bit for bit when the block ends. Raises UserError for an unknown control or where no
+    gold model is known.
+    """
+    if not isinstance(spec, str):
+        yield Painter(spec[0], spec[1], cache, sampling, role="control")
+        return
+    name, _, argument = spec.partition("=")
+    check_control(name)
+    if name == GOLD:
+        yield Painter(GOLD, _open_gold(argument, base, concepts), cache, sampling, role="control")
+    elif name == FILTER:
+        drop = prompt_filter(words)
+        yield Painter(FILTER, base, cache, sampling, role="control", rewrite=drop, fingerprint=fingerprint)
+    elif name == RANDOM:
+        with shuffled(base, seed):
+            mark = f"{fingerprint}+shuffled-{seed}"
+            yield Painter(RANDOM, base, cache, sampling, role="control", fingerprint=mark)
+    else:
+        yield Painter(NONE, base, cache, sampling, role="control", fingerprint=fingerprint)
+
+
+def check_control(name: str) -> None:
+    """UserError unless there is a control of this name (what follows "=" aside)."""
+    if name.partition("=")[0] not in CONTROLS:
+        raise UserError(f"no control is called '{name}'; {suggest(name, CONTROLS)}")
+
+
+def prompt_filter(words: Iterable[str]) -> Callable[[str], str]:
+    """A function that drops the words from a prompt, whatever their case, and tidies what is left."""
+    named = pattern(words)
+
+    def drop(prompt: str) -> str:
+        left = re.sub(r"\s+", " ", named.sub("", prompt))
+        return re.sub(r" ([,.;:])", r"\1", left).strip(" ,;:")
+
+    return drop
+
+
+@contextmanager
+def shuffled(model: Any, seed: int) -> Iterator[None]:
+    """Shuffle the entries of each of the denoiser's tensors in place, and restore every bit at the end.
+
+    Keeps each tensor's mean and spread, so activations stay finite in any architecture, and nothing that was
+    learned.
+    """
+    from oubliette.backends.base import DENOISER
+
+    tensors = model.tensors()
+    names = model.groups()[DENOISER]
+    originals = {name: tensors[name].detach().to("cpu", copy=True) for name in names}
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        with torch.no_grad():
+            for name in names:
+                flat = originals[name].reshape(-1)
+                order = torch.randperm(flat.numel(), generator=generator)
+                tensors[name].copy_(flat[order].reshape(originals[name].shape))
+        yield
+    finally:
+        with torch.no_grad():
+            for name in names:
+                tensors[name].copy_(originals[name])
+
+
+def _open_gold(argument: str, base: Any, concepts: Sequence[Concept]) -> Any:
+    from oubliette.backends import open_model
+
+    if argument:
+        return open_model(argument, device=base.device)
+    if getattr(base, "world", None) != "picture":
+        raise UserError("control gold: no gold model is known for this base; give one as gold=MODEL")
+    from oubliette.world import facts
+
+    known = {(kind, name) for name, _, kind in facts.DEFAULT_CONCEPTS}
+    other = [c.name for c in concepts if (c.kind, facts.resolve(c.kind, c.name)) not in known]
+    if other:
+        names = ", ".join(name for _, name in sorted(known))
+        raise UserError(
+            f"control gold: nano-gold was trained without {names} only, not without {', '.join(other)}"
+        )
+    return open_model("nano-gold", device=base.device)

@@ -1,0 +1,190 @@
+"""The picture cache: every picture is drawn once, whoever asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from oubliette.errors import UserError
+from oubliette.manifest import share
+
+#: Told after every batch: pictures done, pictures asked for.
+Progress = Callable[[int, int], None]
+
+
+class Drawer(Protocol):
+    """The part of a backend that the cache needs."""
+
+    def fingerprint(self) -> str:
+        """Hash of the weights as they are now."""
+        ...
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], **how: Any) -> np.ndarray:
+        """Pictures, uint8 (n, H, W, 3)."""
+        ...
+
+
+class PictureCache:
+    """Pictures by what determines them: model hash, prompt, seed, sampler, steps, guidance.
+
+    With a folder each picture is one lossless PNG, written atomically under the first characters of the
+    model's hash; without one the pictures stay in memory for the life of the cache. Under a multi-process
+    launch the missing pictures of a call are split over the processes, which must share the folder.
+    """
+
+    def __init__(self, folder: Path | str | None = None, *, chunk: int = 64) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.chunk = max(1, chunk)
+        #: Pictures this object has drawn, and pictures it found.
+        self.drawn = self.found = 0
+        self._memory: dict[str, bytes] = {}
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"picture cache {self.folder}: cannot be made ({error.strerror or error})"
+                ) from error
+
+    def draw(
+        self,
+        model: Drawer,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int = 25,
+        guidance: float = 3.0,
+        batch: int = 32,
+        fingerprint: str | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Pictures uint8 (n, H, W, 3) for prompts and seeds, one each; only those not yet there are drawn.
+
+        `fingerprint` spares a large model being hashed again when the caller has just done so.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"one seed a prompt: found {len(prompts)} prompts, {len(seeds)} seeds")
+        if not prompts:
+            raise ValueError("no prompts were given to draw")
+        weights = fingerprint or model.fingerprint()
+        sampler = str(getattr(model, "sampler", "ddim"))
+        keys = [
+            picture_key(weights, prompt, seed, sampler=sampler, steps=steps, guidance=guidance)
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        first = {key: index for index, key in reversed(list(enumerate(keys)))}
+        missing = sorted(index for key, index in first.items() if not self._has(key))
+        self.found += len(keys) - len(missing)
+        rank, processes = _process() if self.folder is not None else (0, 1)
+        own = [index for index in missing if int(keys[index][-8:], 16) % processes == rank]
+        told = len(keys) - len(own)
+        for start in range(0, len(own), self.chunk):
+            if progress is not None:
+                progress(told + start, len(keys))
+            part = own[start : start + self.chunk]
+            pictures = model.draw(
+                [prompts[i] for i in part],
+                [seeds[i] for i in part],
+                steps=steps,
+                guidance=guidance,
+                batch=batch,
+            )
+            for index, picture in zip(part, pictures, strict=True):
+                self._write(keys[index], picture)
+            self.drawn += len(part)
+        if processes > 1:
+            _wait_for_all()
+        if progress is not None:
+            progress(len(keys), len(keys))
+        return self.read(keys)
+
+    def read(self, keys: Sequence[str]) -> np.ndarray:
+        """Pictures uint8 (n, H, W, 3) by their keys; KeyError or UserError where one is not there."""
+        return np.stack([self._read(key) for key in keys])
+
+    def _path(self, key: str) -> Path:
+        if self.folder is None:
+            raise ValueError("this cache has no folder")
+        return self.folder / key[:16] / f"{key[17:]}.png"
+
+    def _has(self, key: str) -> bool:
+        return key in self._memory if self.folder is None else self._path(key).is_file()
+
+    def _write(self, key: str, picture: np.ndarray) -> None:
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+            raise ValueError(f"a picture must be uint8 (H, W, 3); found {picture.dtype} {picture.shape}")
+        content = encode_png(picture)
+        if self.folder is None:
+            self._memory[key] = content
+        else:
+            write_bytes(self._path(key), content)
+
+    def _read(self, key: str) -> np.ndarray:
+        if self.folder is None:
+            return decode_png(self._memory[key])
+        path = self._path(key)
+        try:
+            return decode_png(path.read_bytes())
+        except OSError as error:
+            raise UserError(
+                f"picture cache: {path} cannot be read ({error}); delete it and it is drawn again"
+            ) from error
+
+
+def picture_key(
+    fingerprint: str, prompt: str, seed: int, *, sampler: str, steps: int, guidance: float
+) -> str:
+    """A picture's key: 16 characters from the model's hash, a dash, 32 from all that determines it."""
+    facts = json.dumps([fingerprint, prompt, int(seed), sampler, int(steps), float(guidance)])
+    model = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+    return f"{model}-{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """A uint8 picture (H, W, 3) as PNG bytes, without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def decode_png(content: bytes) -> np.ndarray:
+    """PNG bytes as a uint8 picture (H, W, 3)."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically, making its folder: the old content or the new, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        share(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _process() -> tuple[int, int]:
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _wait_for_all() -> None:
+    import torch.distributed as distributed
+
+    distributed.barrier()

@@ -1,0 +1,178 @@
+"""Which prompts and seeds an evaluation draws: targets, anchors, what must be kept, a reference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oubliette.data.concept import Concept
+from oubliette.data.csv import PromptRow
+from oubliette.data.words import pattern
+from oubliette.errors import UserError
+
+IN_SET, WITHHELD, CSV = "in-set", "withheld", "csv"
+SPLITS = (IN_SET, WITHHELD)
+#: A bank is asked for this many times the prompts needed: those naming another erased concept are left out.
+_SPARE = 4
+
+
+class Bank(Protocol):
+    """The part of a prompt bank that an evaluation needs."""
+
+    def evaluation(self, concept: Concept, n: int, split: str = IN_SET, seed: int = 0) -> list[str]:
+        """Prompts that name the concept."""
+        ...
+
+    def anchor_evaluation(self, concept: Concept, n: int, seed: int = 0) -> list[str]:
+        """Prompts that name the concept's anchor in its place."""
+        ...
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts for one concept and the seed of each; `key` names it within a plan."""
+
+    role: str
+    concept: Concept
+    split: str
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """Role, kind, name and split, which no two sets of a plan share."""
+        return f"{self.role}/{self.concept.kind}/{self.concept.name}/{self.split}"
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an evaluation draws.
+
+    `targets` name an erased concept, `anchors` its anchor (drawn by the base alone: the floor), `retained`
+    one concept each that must be kept, `references` the retained prompts with fresh seeds (drawn by the base
+    alone: what KID is taken against). `near` maps an erased concept to its declared neighbour. `each`
+    pictures of a retained concept count for IRA and CRA, so that every concept weighs the same; the near
+    neighbour has more of its own.
+    """
+
+    concepts: tuple[Concept, ...]
+    near: dict[Concept, str]
+    targets: tuple[PromptSet, ...]
+    anchors: tuple[PromptSet, ...]
+    retained: tuple[PromptSet, ...]
+    references: tuple[PromptSet, ...]
+    each: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def shared(self) -> tuple[PromptSet, ...]:
+        """The sets that every model draws."""
+        return (*self.targets, *self.retained)
+
+    @property
+    def base_only(self) -> tuple[PromptSet, ...]:
+        """The sets that only the base draws."""
+        return (*self.anchors, *self.references)
+
+
+def make_plan(
+    concepts: Sequence[Concept],
+    bank: Bank,
+    retained: Sequence[Concept],
+    *,
+    near: dict[Concept, str],
+    n: int,
+    each: int,
+    near_n: int,
+    seed: int,
+    forbidden: Mapping[Concept, Iterable[str]],
+    rows: Sequence[PromptRow] | None = None,
+) -> Plan:
+    """Draw up a plan with `n` prompts a concept and split, and `each` a retained concept (`near_n` for a
+    neighbour).
+
+    `forbidden` gives the words of every erased concept: a prompt of any other concept's that names one is
+    left out, since a style that is itself erased cannot tell whether an object was. `rows` (prompts with
+    their seeds, from the field's CSV) take the place of the bank's two splits.
+    """
+    words = {c: [word for other in concepts if other != c for word in forbidden[other]] for c in concepts}
+    every = [word for concept in concepts for word in forbidden[concept]]
+    targets: list[PromptSet] = []
+    anchors = []
+    notes = []
+    for concept in concepts:
+        if rows is not None:
+            targets.append(_from_rows(concept, rows, alone=len(concepts) == 1))
+        else:
+            for split in SPLITS:
+                pool = bank.evaluation(concept, n * _SPARE, split, seed)
+                targets.append(_make_set("target", concept, split, pool, words[concept], n, seed))
+        pool = bank.anchor_evaluation(concept, n * _SPARE, seed)
+        anchors.append(_make_set("anchor", concept, IN_SET, pool, every, n, seed))
+    kept = []
+    neighbours = {(concept.kind, name) for concept, name in near.items()}
+    for other in retained:
+        count = max(each, near_n) if (other.kind, other.name) in neighbours else each
+        pool = bank.evaluation(other, count * _SPARE, IN_SET, seed)
+        kept.append(_make_set("retained", other, IN_SET, pool, every, count, seed))
+    for short in (made for made in (*targets, *anchors, *kept) if not len(made)):
+        notes.append(f"no prompts are left for {short.key}")
+    kept = [made for made in kept if len(made)]
+    references = [_fresh(made, each, seed) for made in kept]
+    return Plan(
+        tuple(concepts),
+        dict(near),
+        tuple(targets),
+        tuple(anchors),
+        tuple(kept),
+        tuple(references),
+        each,
+        tuple(notes),
+    )
+
+
+def seeds_for(key: str, n: int, seed: int) -> tuple[int, ...]:
+    """`n` 31-bit seeds that depend on the run's seed, the set's key and the place alone.
+
+    A larger n extends a smaller one, so pictures already in the cache are used again.
+    """
+    return tuple(
+        int.from_bytes(hashlib.sha256(f"{seed}/{key}/{index}".encode()).digest()[:4], "big") >> 1
+        for index in range(n)
+    )
+
+
+def _make_set(
+    role: str, concept: Concept, split: str, pool: Sequence[str], words: Iterable[str], n: int, seed: int
+) -> PromptSet:
+    banned = pattern(words)
+    prompts = tuple(prompt for prompt in pool if not banned.search(prompt))[:n]
+    made = PromptSet(role, concept, split, prompts, ())
+    return PromptSet(role, concept, split, prompts, seeds_for(made.key, len(prompts), seed))
+
+
+def _fresh(made: PromptSet, each: int, seed: int) -> PromptSet:
+    prompts = made.prompts[:each]
+    key = f"reference/{made.key}"
+    return PromptSet("reference", made.concept, made.split, prompts, seeds_for(key, len(prompts), seed))
+
+
+def _from_rows(concept: Concept, rows: Sequence[PromptRow], *, alone: bool) -> PromptSet:
+    """A concept's rows of a table: those that carry its name in another column, else those whose prompt names
+    it.
+
+    A table that does neither (adversarial prompts) is taken whole if the concept is the only one.
+    """
+    name, named = concept.name.casefold(), pattern(concept.words)
+    own = [row for row in rows if name in {value.strip().casefold() for value in row.extra.values()}]
+    own = own or [row for row in rows if named.search(row.prompt)] or (list(rows) if alone else [])
+    if not own:
+        raise UserError(
+            f"prompt table: no row is about {concept.name!r}; give a class column or prompts that name it"
+        )
+    return PromptSet("target", concept, CSV, tuple(row.prompt for row in own), tuple(row.seed for row in own))

@@ -1,0 +1,79 @@
+"""Controls: the filter's words, shuffled weights that come back bit for bit, gold that fits the concept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import CAR, ToyModel
+
+from oubliette.data.concept import Concept
+from oubliette.errors import UserError
+from oubliette.eval.controls import check_control, open_control, prompt_filter, shuffled
+from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures import PictureCache
+
+
+@pytest.mark.parametrize(
+    ("prompt", "left"),
+    [
+        ("a picture of a Car, number 3", "a picture of a, number 3"),
+        ("two cars", "two"),
+        ("a carpet", "a carpet"),
+        ("car", ""),
+        ("a coupe in flat style", "a in flat style"),
+        ("an automobile", "an automobile"),
+    ],
+)
+def test_prompt_filter(prompt: str, left: str) -> None:
+    assert prompt_filter(["car", "coupe"])(prompt) == left
+
+
+def test_prompt_filter_drops_a_whole_name_before_its_part() -> None:
+    assert (
+        prompt_filter(["Mira", "Mira Voss"])("a portrait of Mira Voss in flat style")
+        == "a portrait of in flat style"
+    )
+
+
+def test_shuffled_weights_keep_their_entries_and_come_back_bit_for_bit() -> None:
+    model = ToyModel()
+    before = model.weight.detach().clone()
+    with shuffled(model, 3):
+        inside = model.weight.detach().clone()
+        assert not torch.equal(inside, before)
+        assert torch.equal(inside.flatten().sort().values, before.flatten().sort().values)
+    assert torch.equal(model.weight.detach(), before)
+    with shuffled(model, 3):
+        assert torch.equal(model.weight.detach(), inside)
+
+
+def test_shuffled_weights_come_back_after_an_error() -> None:
+    model = ToyModel()
+    before = model.weight.detach().clone()
+    with pytest.raises(RuntimeError), shuffled(model, 0):
+        raise RuntimeError
+    assert torch.equal(model.weight.detach(), before)
+
+
+def open_one(spec: str, base: ToyModel, concepts: list[Concept]) -> None:
+    how = {"cache": PictureCache(), "sampling": Sampling(), "fingerprint": base.fingerprint()}
+    with open_control(spec, base, concepts, ["car"], **how):
+        pass
+
+
+def test_unknown_controls_are_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'gold'"):
+        check_control("golt")
+    check_control("gold=some/folder")
+
+
+def test_gold_needs_to_be_known() -> None:
+    with pytest.raises(UserError, match="give one as gold=MODEL"):
+        open_one("gold", ToyModel(), [CAR])
+
+
+def test_the_embedded_gold_is_gold_for_the_default_concepts_alone() -> None:
+    base = ToyModel()
+    base.world = "picture"  # type: ignore[assignment]
+    with pytest.raises(UserError, match="not without fish"):
+        open_one("gold", base, [Concept("fish", "object", "object")])

@@ -1,0 +1,86 @@
+"""Words from figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import CAR, RETAINED
+
+from oubliette.eval import verdict
+from oubliette.eval.leakage import Leakage, leakage
+from oubliette.eval.utility import Utility, utility
+from oubliette.eval.verdict import Bounds, Verdict, decide, exit_code
+
+
+def share(value: float, n: int = 100) -> np.ndarray:
+    return np.arange(n) < round(value * n)
+
+
+def leaks(in_set: float, withheld: float | None = None, n: int = 100, base: float = 1.0) -> list[Leakage]:
+    found = [leakage(share(in_set, n), share(base, n), share(0.0, n), judge="j", split="in-set")]
+    if withheld is not None:
+        found.append(leakage(share(withheld, n), share(base, n), share(0.0, n), judge="j", split="withheld"))
+    return found
+
+
+def keeps(in_domain: float, cross: float) -> Utility:
+    _, boat, flat = RETAINED
+    hits = {boat: share(in_domain), flat: share(cross)}
+    return utility(CAR, None, share(0), hits, {boat: share(1), flat: share(1)}, judge="j")
+
+
+@pytest.mark.parametrize(
+    ("found", "kept", "word"),
+    [
+        (leaks(0.0, 0.0), keeps(1, 1), verdict.SUPPRESSED),
+        (leaks(1.0, 1.0), keeps(1, 1), verdict.NOT_ERASED),
+        (leaks(0.0, 0.5), keeps(1, 1), verdict.NOT_ERASED),
+        (leaks(0.1, 0.0), keeps(1, 1), verdict.INCONCLUSIVE),
+        (leaks(0.0, 0.0, n=8), keeps(1, 1), verdict.INCONCLUSIVE),
+        (leaks(0.0, 0.0), keeps(0.1, 1), verdict.DESTROYED),
+        (leaks(0.0, 0.0), keeps(1, 0.1), verdict.DESTROYED),
+        (leaks(0.0, 0.0), keeps(0.5, 1), verdict.INCONCLUSIVE),
+        (leaks(1.0, 1.0), keeps(0.1, 0.1), verdict.DESTROYED),
+        (leaks(0.0, 0.0), None, verdict.SUPPRESSED),
+        ([], None, verdict.NOT_CHECKED),
+        (leaks(0.0, base=0.0), keeps(1, 1), verdict.NOT_CHECKED),
+    ],
+)
+def test_words(found: list[Leakage], kept: Utility | None, word: str) -> None:
+    assert decide(found, kept, Bounds()).word == word
+
+
+def test_a_cost_is_said() -> None:
+    found = decide(leaks(0.0, 0.0), keeps(0.7, 1.0), Bounds())
+    assert found.word == verdict.SUPPRESSED
+    assert "at a cost: IRA under 90% of the base's" in found.reasons
+
+
+def test_the_bound_asked_for_decides() -> None:
+    assert decide(leaks(0.3), keeps(1, 1), Bounds(leakage=0.5)).word == verdict.SUPPRESSED
+    assert decide(leaks(0.3), keeps(1, 1), Bounds(leakage=0.1)).word == verdict.NOT_ERASED
+
+
+def test_bounds_are_printed() -> None:
+    assert (
+        str(Bounds()) == "leakage at most 10%, utility at least 90% of the base's, destroyed below 50% of it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["suppressed on prompts"], 0),
+        (["suppressed on prompts", "not erased"], 1),
+        (["destroyed", "inconclusive"], 1),
+        (["inconclusive", "suppressed on prompts"], 3),
+        (["not checked"], 3),
+        ([], 3),
+    ],
+)
+def test_exit_codes(words: list[str], code: int) -> None:
+    assert exit_code([Verdict(word) for word in words]) == code
+
+
+def test_no_verdict_without_an_audit_is_erased_or_hidden() -> None:
+    assert not {"erased", "hidden"} & set(verdict.WORDS)
