@@ -1,0 +1,47 @@
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from oubliette.errors import UserError
+from oubliette.validation import StrictModel, call_checked, validated
+
+
+class Inner(StrictModel):
+    size: int = Field(default=1, ge=1)
+
+
+class Outer(StrictModel):
+    name: str
+    inner: Inner = Inner()
+    many: list[Inner] = Field(default_factory=list)
+    maybe: Inner | None = None
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"name": "a", "innr": {}}, r"here: unknown key 'innr'; did you mean 'inner'\? known: inner, many"),
+        ({"name": "a", "inner": {"siz": 1}}, r"unknown key 'inner\.siz'; did you mean 'size'\?"),
+        ({"name": "a", "many": [{}, {"siz": 1}]}, r"unknown key 'many\.1\.siz'; did you mean 'size'\?"),
+        ({"name": "a", "maybe": {"siz": 1}}, r"unknown key 'maybe\.siz'; did you mean 'size'\?"),
+        ({"name": "a", "inner": {"size": 0}}, r"'inner\.size': .*greater than or equal to 1, found 0$"),
+        ({"inner": {"size": 0}}, r"'name' is missing \(and 1 more\)"),
+        ({"name": "a", "inner": {"size": float("nan")}}, r"'inner\.size'"),
+    ],
+)
+def test_the_first_error_is_one_line_with_place_and_remedy(content, line):
+    with pytest.raises(UserError, match=line) as caught:
+        validated(Outer, content, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_call_checked_converts_and_refuses():
+    def part(count: int, mode: Literal["a", "b"] = "a") -> tuple[int, str]:
+        return count, mode
+
+    assert call_checked(part, {"count": "3"}, "part") == (3, "a")
+    with pytest.raises(UserError, match="part: 'count' is missing"):
+        call_checked(part, {}, "part")
+    with pytest.raises(UserError, match="part: 'mode': Input should be 'a' or 'b', found 'c'"):
+        call_checked(part, {"count": 1, "mode": "c"}, "part")
