@@ -175,8 +175,7 @@ def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
 def validate(recipe: Recipe) -> Recipe:
     """Check every part's own options too, and that the parts go together; returns the recipe.
 
-    A solved method has no gradients: a surgery or a smoother for it is a UserError, as is a frozen or
-    retained part it cannot honour.
+    A surgery or a smoother for a method that is not trained is a UserError: it has no gradients.
     """
     from oubliette.erase import METHODS
 
