@@ -63,7 +63,7 @@ class LatentStore:
         ]
         # Every process must see the same files missing, so none writes before all have looked.
         missing = [index for index, path in enumerate(paths) if not path.is_file()]
-        processes = Processes()
+        processes = Processes(model.device)
         processes.wait()
         out = torch.zeros(len(prompts), *model.latent_shape)
         for index in set(range(len(prompts))) - set(missing):
@@ -89,7 +89,7 @@ class LatentStore:
         guidance: float,
         title: str,
     ) -> Tensor:
-        processes = Processes()
+        processes = Processes(model.device)
         out = torch.zeros(len(prompts), *model.latent_shape, device=model.device)
         starts = list(range(0, len(prompts), _BATCH))
         mine = starts[processes.index :: processes.count]

@@ -106,11 +106,15 @@ class PairObjective(DiffusionObjective):
         return torch.randint(self.options.t_min, last, (batch,), generator=rng).to(self.model.device)
 
     def noised(self, clean: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Latents (B, C, h, w) with their own noise and timesteps: entries clean, noise, t, noisy."""
+        """Latents (B, C, h, w) with their own noise and timesteps: entries clean, noise, t, noisy.
+
+        Clean and noise are in fp32, what the network is given in its own dtype.
+        """
         clean = clean.to(self.model.device)
         t = self.timesteps(rng, len(clean))
         noise = torch.randn(clean.shape, generator=rng).to(clean)
-        return {"clean": clean, "noise": noise, "t": t, "noisy": self.model.add_noise(clean, noise, t)}
+        noisy = self.model.add_noise(clean, noise, t).to(self.model.dtype)
+        return {"clean": clean, "noise": noise, "t": t, "noisy": noisy}
 
     def draw_pairs(self, step: int, rng: torch.Generator, batch: int) -> Draw:
         """Noised anchor pictures with both captions, and a prior batch where the options ask for one."""

@@ -1,0 +1,193 @@
+"""What every registered method must satisfy; a new one is found through the registry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_language
+from oubliette.backends import open_model
+from oubliette.erase import METHODS
+from oubliette.erase.run import EraseResult, erase
+from oubliette.errors import UserError
+from oubliette.recipe import build_recipe, preset_names, read_recipe
+from oubliette.validation import StrictModel
+
+# Options that make a published default short; a method that needs none is not listed.
+SHORT: dict[str, dict[str, Any]] = {"doco": {"warm_up": 1}, "esd": {"trajectory_steps": 3}}
+CONCEPTS = [
+    {"name": "car", "anchor": "object"},
+    {"name": "van gogh", "anchor": "painting", "kind": "style"},
+    {"name": "ada lovelace", "anchor": "woman", "kind": "person"},
+]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A tiny model of one kind, what a recipe on it needs, and how the ecosystem opens what it becomes."""
+
+    folder: Path
+    facts: dict[str, Any]
+    scope: str
+    frozen: str
+    opened: Callable[[Path], dict[str, torch.Tensor]]
+
+
+def by_diffusers(folder: Path) -> dict[str, torch.Tensor]:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
+    return {
+        f"{part}.{name}": tensor for part, net in parts.items() for name, tensor in net.named_parameters()
+    }
+
+
+def by_transformers(folder: Path) -> dict[str, torch.Tensor]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained(folder)
+    return dict(AutoModelForCausalLM.from_pretrained(folder).named_parameters())
+
+
+@pytest.fixture(scope="module")
+def benches(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
+    root = tmp_path_factory.mktemp("language")
+    tiny_language.save(root / "model", "llama")
+    for name, rows in (("forget", tiny_language.FORGET), ("retain", tiny_language.RETAIN)):
+        tiny_language.write_rows(root / f"{name}.jsonl", rows)
+    return {
+        "diffusion": Bench(
+            tiny_folder,
+            {"concepts": CONCEPTS, "data": {"prompts": 6, "pictures": 6, "picture_steps": 2}},
+            "xattn-kv",
+            "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+            by_diffusers,
+        ),
+        "language": Bench(
+            root / "model",
+            {"forget": str(root / "forget.jsonl"), "retain": str(root / "retain.jsonl")},
+            "all-linear",
+            "model.layers.0.mlp.up_proj.weight",
+            by_transformers,
+        ),
+    }
+
+
+def run(bench: Bench, name: str, *, seed: int = 0, **more: Any) -> EraseResult:
+    facts = {
+        "method": {"name": name, **SHORT.get(name, {})},
+        "scope": bench.scope,
+        "seed": seed,
+        "train": {"steps": 3, "batch": 2, "learning_rate": 1e-3},
+        **bench.facts,
+    }
+    return erase(open_model(bench.folder, device="cpu"), build_recipe(facts | more), show_progress=False)
+
+
+def moved(result: EraseResult) -> set[str]:
+    originals = open_model(result.model.source, device="cpu").tensors()
+    return {
+        name for name, tensor in result.model.tensors().items() if not torch.equal(tensor, originals[name])
+    }
+
+
+every = pytest.mark.parametrize("name", METHODS.names())
+
+
+@every
+def test_it_says_what_it_is(name: str) -> None:
+    method = METHODS.get(name)
+    assert method.name == name
+    assert method.backend in {"diffusion", "language"}
+    assert method.solution in {"trained", "solved"}
+    assert method.paper
+    assert issubclass(method.Options, StrictModel)
+    assert method.__doc__
+    method.Options()
+
+
+@every
+def test_a_preset_brings_it(name: str) -> None:
+    presets = [read_recipe(preset) for preset in preset_names()]
+    named = [
+        preset["method"] if isinstance(preset["method"], str) else preset["method"]["name"]
+        for preset in presets
+    ]
+    assert name in named
+
+
+@every
+def test_its_result_opens_without_this_package(name: str, benches: dict[str, Bench], tmp_path: Path) -> None:
+    bench = benches[METHODS.get(name).backend]
+    result = run(bench, name)
+    result.save(tmp_path / "out")
+    opened = bench.opened(tmp_path / "out")
+    for key, tensor in result.model.tensors().items():
+        assert torch.equal(tensor, opened[key]), key
+
+
+@every
+def test_it_moves_the_scope_less_the_frozen_and_nothing_else(name: str, benches: dict[str, Bench]) -> None:
+    bench = benches[METHODS.get(name).backend]
+    whole = run(bench, name)
+    assert moved(whole) == set(whole.changed)
+    assert bench.frozen in whole.changed
+    held = run(bench, name, freeze=[bench.frozen])
+    assert moved(held) == set(whole.changed) - {bench.frozen}
+
+
+@every
+def test_the_same_seed_gives_the_same_bits(name: str, benches: dict[str, Bench]) -> None:
+    bench = benches[METHODS.get(name).backend]
+    one, two = run(bench, name, seed=3), run(bench, name, seed=3)
+    assert one.model.fingerprint() == two.model.fingerprint()
+    assert one.losses == two.losses
+
+
+@every
+def test_it_can_be_undone(name: str, benches: dict[str, Bench]) -> None:
+    result = run(benches[METHODS.get(name).backend], name)
+    result.undo()
+    assert moved(result) == set()
+
+
+@every
+def test_losses_and_weights_are_finite(name: str, benches: dict[str, Bench]) -> None:
+    result = run(benches[METHODS.get(name).backend], name)
+    assert all(math.isfinite(loss) for losses in result.losses.values() for loss in losses)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in result.model.tensors().values())
+    assert bool(result.losses) == (METHODS.get(name).solution == "trained")
+
+
+@every
+def test_an_unknown_option_is_refused(name: str, benches: dict[str, Bench]) -> None:
+    with pytest.raises(UserError, match="unknown key 'no_such_option'"):
+        run(benches[METHODS.get(name).backend], name, method={"name": name, "no_such_option": 1})
+
+
+@every
+@pytest.mark.parametrize("part", [{"surgery": "project"}, {"smoother": {"name": "sam", "rho": 0.01}}])
+def test_surgery_and_smoother_work_on_it_or_are_refused_with_a_word_why(
+    name: str, part: dict[str, Any], benches: dict[str, Bench]
+) -> None:
+    bench = benches[METHODS.get(name).backend]
+    if METHODS.get(name).solution == "trained":
+        assert moved(run(bench, name, **part))
+    else:
+        with pytest.raises(UserError, match="has no gradients"):
+            run(bench, name, **part)
+
+
+@every
+def test_a_model_of_another_kind_is_refused(name: str, benches: dict[str, Bench]) -> None:
+    own = METHODS.get(name).backend
+    (other,) = set(benches) - {own}
+    with pytest.raises(UserError, match=f"is for {own} models"):
+        run(benches[other], name)
