@@ -1,0 +1,89 @@
+"""Render the page: one HTML file that needs nothing else, and the JSON it was rendered from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from oubliette.eval.pictures import write_bytes
+from oubliette.eval.result import Evaluation
+from oubliette.report import words
+from oubliette.report.colours import colour_names
+from oubliette.report.data import Grid, ReportData
+from oubliette.report.plots import curve_plot, leakage_plot, utility_plot
+
+JSON_NAME = "report.json"
+
+
+def write_page(data: ReportData, path: Path | str) -> Path:
+    """Write the page to `path` and `report.json` beside it, each atomically; returns the page's path."""
+    path = Path(path)
+    page = render(data)
+    write_bytes(path.with_name(JSON_NAME), (data.to_json() + "\n").encode())
+    write_bytes(path, page.encode())
+    return path
+
+
+def render(data: ReportData) -> str:
+    """The page as HTML: styles and plots inline, pictures as base64, no request to anywhere."""
+    environment = Environment(
+        loader=PackageLoader("oubliette.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.globals.update(words=words, dash=words.MISSING)
+    style = Markup(environment.loader.get_source(environment, "style.css")[0])  # type: ignore[union-attr]
+    return environment.get_template("template.html.j2").render(
+        data=data,
+        evaluation=data.evaluation,
+        style=style,
+        sections=_sections(data),
+        colours=_colours(data.evaluation),
+        methods={run.name: run.method for run in data.runs},
+        curves=[(curve, Markup(curve_plot(curve, index))) for index, curve in enumerate(data.curves)],
+        world=words.WORLDS.get(data.world or ""),
+        base=words.short(data.evaluation.base),
+    )
+
+
+def _sections(data: ReportData) -> list[dict[str, Any]]:
+    """What the template shows of each concept."""
+    evaluation = data.evaluation
+    sections = []
+    for index, figures in enumerate(evaluation.rows[0].concepts):
+        checked = figures.judge is not None
+        sections.append(
+            {
+                "name": figures.name,
+                "kind": figures.kind,
+                "anchor": figures.anchor,
+                "near": figures.near,
+                "judge": figures.judge,
+                "id": f"concept-{index}",
+                "rows": [(row, row.concepts[index]) for row in evaluation.rows],
+                "grids": [_grid(grid, evaluation) for grid in data.grids if grid.group == figures.name],
+                "leakage": Markup(leakage_plot(evaluation, index)) if checked else None,
+                "utility": Markup(utility_plot(evaluation, index)) if checked and figures.utility else None,
+                "splits": list(dict.fromkeys(figure.split for figure in figures.leakage)),
+                "other_judges": list(
+                    dict.fromkeys(figure.judge for figure in figures.leakage if figure.judge != figures.judge)
+                ),
+            }
+        )
+    return sections
+
+
+def _grid(grid: Grid, evaluation: Evaluation) -> dict[str, Any]:
+    return {"grid": grid, "names": [words.label(name, evaluation) for name in grid.columns]}
+
+
+def _colours(evaluation: Evaluation) -> dict[str, str]:
+    return colour_names(
+        [row.name for row in evaluation.rows if row.role == "model"],
+        [row.name for row in evaluation.rows if row.role != "model"],
+    )
