@@ -15,6 +15,7 @@ from oubliette.errors import UserError
 from oubliette.recipe import Recipe, validate
 from oubliette.train.freeze import apply_freeze
 from oubliette.train.loop import Loop
+from oubliette.train.processes import Processes
 from oubliette.train.scope import select
 from oubliette.train.weights import Weights
 
@@ -71,11 +72,15 @@ class EraseResult:
         }
 
     def save(self, folder: Path | str, *, form: str | None = None, base: Backend | None = None) -> None:
-        """Save the model with its record to a new folder; `form` is the recipe's unless given (full,
-        delta).
+        """Save the model with its record to a new folder, in `form` (full, delta) or the recipe's own.
+
+        Under a multi-process launch the main process writes and the others wait.
         """
         start = time.perf_counter()
-        self.model.save(folder, form=form or self.recipe.save.form, base=base, record=self.record())
+        processes = Processes(self.model.device)
+        if processes.is_main:
+            self.model.save(folder, form=form or self.recipe.save.form, base=base, record=self.record())
+        processes.wait()
         self.seconds["save"] += time.perf_counter() - start
 
 
