@@ -9,7 +9,7 @@ from fakes import CAR, ToyModel
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError
 from oubliette.eval.controls import check_control, open_control, prompt_filter, shuffled
-from oubliette.eval.painter import Sampling
+from oubliette.eval.painter import Painter, Sampling
 from oubliette.eval.pictures import PictureCache
 
 
@@ -56,8 +56,8 @@ def test_shuffled_weights_come_back_after_an_error() -> None:
 
 
 def open_one(spec: str, base: ToyModel, concepts: list[Concept]) -> None:
-    how = {"cache": PictureCache(), "sampling": Sampling(), "fingerprint": base.fingerprint()}
-    with open_control(spec, base, concepts, ["car"], **how):
+    painter = Painter("none", base, PictureCache(), Sampling(), role="control")
+    with open_control(spec, painter, concepts, ["car"]):
         pass
 
 

@@ -13,7 +13,7 @@ from fakes import CAR, NEON, RETAINED, THINGS, TRUCK, ToyBank, ToyExtractor, Toy
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError
 from oubliette.eval import verdict
-from oubliette.eval.evaluate import compare, evaluate
+from oubliette.eval.evaluate import compare, evaluate, plan_for
 from oubliette.eval.pictures import PictureCache
 from oubliette.eval.result import Evaluation
 
@@ -236,6 +236,16 @@ def test_nothing_to_measure() -> None:
         compare({}, ToyModel(), [CAR])
     with pytest.raises(UserError, match="named twice"):
         compare({"m": ToyModel()}, ToyModel(), [TRUCK, TRUCK])
+    with pytest.raises(UserError, match="'gold' is a control's name"):
+        compare({"gold": ToyModel()}, ToyModel(), [CAR])
+
+
+def test_the_plan_tells_beforehand_what_is_drawn() -> None:
+    cache = PictureCache()
+    options: dict[str, Any] = {"n": 8, "bank": ToyBank(), "retained": RETAINED}
+    plan = plan_for(ToyModel(), [CAR], **options)
+    compare({"m": ToyModel(OTHERS)}, ToyModel(), [CAR], judges=[ToyJudge()], cache=cache, **options)
+    assert cache.drawn == plan.pictures(rows=1)
 
 
 def test_foreign_json_is_refused() -> None:

@@ -63,10 +63,10 @@ def test_a_model_that_changed_is_drawn_anew() -> None:
 
 
 def test_pictures_come_in_the_order_asked_for(tmp_path: Path) -> None:
-    cache, model = PictureCache(tmp_path, chunk=2), ToyModel()
+    cache, model = PictureCache(tmp_path), ToyModel()
     cache.draw(model, ["a boat"], [9])
     prompts, seeds = ["a car", "a boat", "a truck", "a flat one"], [1, 9, 2, 3]
-    assert np.array_equal(cache.draw(model, prompts, seeds), ToyModel().draw(prompts, seeds))
+    assert np.array_equal(cache.draw(model, prompts, seeds, batch=2), ToyModel().draw(prompts, seeds))
 
 
 def test_read_draws_nothing(tmp_path: Path) -> None:
@@ -106,9 +106,13 @@ def test_a_killed_write_leaves_no_picture(tmp_path: Path) -> None:
 
 def test_progress_is_told_of_pictures(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    cache = PictureCache(tmp_path, chunk=2)
+    cache = PictureCache(tmp_path)
     cache.draw(
-        ToyModel(), ["a", "b", "c"], [0, 0, 0], progress=lambda done, total: told.append((done, total))
+        ToyModel(),
+        ["a", "b", "c"],
+        [0, 0, 0],
+        batch=2,
+        progress=lambda done, total: told.append((done, total)),
     )
     assert told == [(0, 3), (2, 3), (3, 3)]
 

@@ -37,6 +37,9 @@ def test_what_is_drawn_and_by_whom() -> None:
     assert [(s.concept.name, len(s)) for s in made.retained] == [("truck", 5), ("boat", 2), ("flat", 2)]
     assert [(s.concept.name, len(s)) for s in made.references] == [("truck", 2), ("boat", 2), ("flat", 2)]
     assert made.shared == made.targets + made.retained
+    assert made.pictures(rows=3) == 4 * (4 * 6 + 5 + 2 + 2) + 2 * 6 + 3 * 2
+    assert made.kept == {"object": ["truck", "boat"], "style": ["flat"]}
+    assert made.names == {"object": ["car", "truck", "boat"], "style": ["neon", "flat"]}
     assert len({s.key for s in (*made.shared, *made.base_only)}) == 4 + 3 + 2 + 3
 
 

@@ -12,8 +12,7 @@ import torch
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
 from oubliette.errors import UserError, suggest
-from oubliette.eval.painter import Painter, Sampling
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.painter import Painter
 
 NONE, GOLD, RANDOM, FILTER = "none", "gold", "random weights", "prompt filter"
 CONTROLS = (NONE, GOLD, RANDOM, FILTER)
@@ -22,38 +21,33 @@ CONTROLS = (NONE, GOLD, RANDOM, FILTER)
 @contextmanager
 def open_control(
     spec: str | tuple[str, Any],
-    base: Any,
+    base: Painter,
     concepts: Sequence[Concept],
     words: Iterable[str],
     *,
-    cache: PictureCache,
-    sampling: Sampling,
-    fingerprint: str,
     seed: int = 0,
 ) -> Iterator[Painter]:
-    """A control as a painter: `gold`, `gold=MODEL`, `random weights`, `prompt filter`, or (name, model).
+    """A control as a painter: `gold[=MODEL]`, `random weights`, `prompt filter`, `none`, or (name, model).
 
-    `none` is the base itself and needs no painter of its own. `words` are what the prompt filter drops,
-    `fingerprint` the base's hash. Random weights are the base's own denoiser with the entries of every tensor
-    shuffled, put back bit for bit when the block ends. Raises UserError for an unknown control or where no
-    gold model is known.
+    `base` is the painter of the base, which "none" is; `words` are what the prompt filter drops. Random
+    weights are the base's own denoiser with the entries of every tensor shuffled, put back bit for bit when
+    the block ends. Raises UserError for an unknown control or where no gold model is known.
     """
     if not isinstance(spec, str):
-        yield Painter(spec[0], spec[1], cache, sampling, role="control")
+        yield base.like(spec[0], spec[1])
         return
     name, _, argument = spec.partition("=")
     check_control(name)
     if name == GOLD:
-        yield Painter(GOLD, _open_gold(argument, base, concepts), cache, sampling, role="control")
+        yield base.like(GOLD, _open_gold(argument, base.model, concepts))
     elif name == FILTER:
         drop = prompt_filter(words)
-        yield Painter(FILTER, base, cache, sampling, role="control", rewrite=drop, fingerprint=fingerprint)
+        yield base.like(FILTER, base.model, rewrite=drop, fingerprint=base.fingerprint)
     elif name == RANDOM:
-        with shuffled(base, seed):
-            mark = f"{fingerprint}+shuffled-{seed}"
-            yield Painter(RANDOM, base, cache, sampling, role="control", fingerprint=mark)
+        with shuffled(base.model, seed):
+            yield base.like(RANDOM, base.model, fingerprint=f"{base.fingerprint}+shuffled-{seed}")
     else:
-        yield Painter(NONE, base, cache, sampling, role="control", fingerprint=fingerprint)
+        yield base
 
 
 def check_control(name: str) -> None:

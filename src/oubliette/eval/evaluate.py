@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,19 @@ from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
 from oubliette.data.prompts import load_bank
 from oubliette.errors import UserError
-from oubliette.eval.controls import NONE, check_control, open_control
+from oubliette.eval.controls import CONTROLS, NONE, check_control, open_control
 from oubliette.eval.fidelity import Extractor
-from oubliette.eval.figures import Observations, concept_figures, fidelity_figures
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
 from oubliette.eval.observe import Observer
 from oubliette.eval.order import misordered
 from oubliette.eval.painter import Painter, Sampling
 from oubliette.eval.pictures import PictureCache
 from oubliette.eval.plan import Bank, Plan, make_plan
-from oubliette.eval.result import Evaluation, JudgeFacts, Row, Settings
+from oubliette.eval.result import Evaluation, JudgeFacts, Settings
 from oubliette.eval.scenery import neighbours, rest_of_world, words_of
+from oubliette.eval.table import Listener, Table
 from oubliette.eval.verdict import Bounds
 from oubliette.manifest import record
-
-#: Told as pictures are done: how many, of how many, whose.
-Listener = Callable[[int, int, str], None]
 
 
 def evaluate(
@@ -71,163 +67,111 @@ def compare(
     Raises UserError for what cannot be measured.
     """
     started = time.monotonic()
-    concepts = _check(models, concepts, n)
-    for spec in controls:
-        check_control(spec) if isinstance(spec, str) else None
-    opened = (
-        default_judges(base)
-        if judges is None
-        else [open_judge(j, base) if isinstance(j, str) else j for j in judges]
-    )
+    _check(models, controls)
     bounds, sampling = bounds or Bounds(), sampling or Sampling()
-    store = cache if isinstance(cache, PictureCache) else PictureCache(cache)
-    bank = bank or load_bank("world" if getattr(base, "world", None) == "picture" else "general")
-    kept = rest_of_world(base, concepts) if retained is None else _others(retained, concepts)
-    words = {concept: words_of(base, concept) for concept in concepts}
-    each = max(4, n // 8) if each is None else each
-    near_n = n // 2 if near_n is None else near_n
-    plan = make_plan(
+    opened = _judges(judges, base)
+    plan = plan_for(
+        base,
         concepts,
-        bank,
-        kept,
-        near=neighbours(base, concepts, kept, near),
         n=n,
         each=each,
         near_n=near_n,
         seed=seed,
-        forbidden=words,
-        rows=None if prompts_csv is None else read_prompts(prompts_csv),
+        prompts_csv=prompts_csv,
+        retained=retained,
+        near=near,
+        bank=bank,
     )
-    observer = Observer(opened, _names_by_kind(plan), extractor)
-    table = _Table(
-        plan, observer, opened, bounds, Painter(NONE, base, store, sampling, role="control"), progress
-    )
-    table.begin(len(models) + sum(spec != NONE for spec in controls))
+    store = cache if isinstance(cache, PictureCache) else PictureCache(cache)
+    painter = Painter(NONE, base, store, sampling, role="control")
+    table = Table(plan, Observer(opened, plan.names, extractor), opened, bounds, painter, progress)
+    others = [spec for spec in controls if spec != NONE]
+    table.begin(len(models) + len(others))
     rows = [table.row(Painter(name, model, store, sampling)) for name, model in models.items()]
     rows.append(table.none())
-    dropped = [word for concept in concepts for word in words[concept]]
-    for spec in controls:
-        if spec == NONE:
-            continue
-        with ExitStack() as stack:
-            painter = stack.enter_context(
-                open_control(
-                    spec,
-                    base,
-                    concepts,
-                    dropped,
-                    cache=store,
-                    sampling=sampling,
-                    fingerprint=table.base.fingerprint,
-                    seed=seed,
-                )
-            )
-            rows.append(table.row(painter))
+    dropped = [word for concept in plan.concepts for word in words_of(base, concept)]
+    for spec in others:
+        with open_control(spec, painter, plan.concepts, dropped, seed=seed) as control:
+            rows.append(table.row(control))
     return Evaluation(
         base=str(base.source),
-        base_fingerprint=table.base.fingerprint,
+        base_fingerprint=painter.fingerprint,
         rows=rows,
         judges=[JudgeFacts(judge.name, judge.fingerprint, judge.threshold) for judge in opened],
         settings=Settings(
             n=n,
-            each=each,
-            near_n=near_n,
+            each=plan.each,
+            near_n=plan.near_n,
             seed=seed,
             steps=sampling.steps,
             guidance=sampling.guidance,
             sampler=str(getattr(base, "sampler", "ddim")),
             prompts_csv=None if prompts_csv is None else Path(prompts_csv).name,
-            retained={
-                kind: [c.name for c in kept if c.kind == kind] for kind in dict.fromkeys(c.kind for c in kept)
-            },
+            retained=plan.kept,
         ),
         bounds=bounds,
         complaints=misordered(rows),
-        notes=[*plan.notes, *_uncovered(opened, concepts)],
+        notes=[*plan.notes, *_uncovered(opened, plan.concepts)],
         record=record(seed=seed),
         seconds=round(time.monotonic() - started, 3),
         samples=table.samples,
     )
 
 
-class _Table:
-    """Makes row after row, the base's observations being taken once."""
+def plan_for(
+    base: Any,
+    concepts: Sequence[Concept],
+    *,
+    n: int = 50,
+    each: int | None = None,
+    near_n: int | None = None,
+    seed: int = 0,
+    prompts_csv: Path | str | None = None,
+    retained: Sequence[Concept] | None = None,
+    near: Mapping[str, str] | None = None,
+    bank: Bank | None = None,
+) -> Plan:
+    """What `compare` would draw with these options; `Plan.pictures` says how many, before anything is drawn.
 
-    def __init__(
-        self,
-        plan: Plan,
-        observer: Observer,
-        judges: Sequence[Judge],
-        bounds: Bounds,
-        base: Painter,
-        progress: Listener | None,
-    ) -> None:
-        self.plan, self.observer, self.judges, self.bounds = plan, observer, judges, bounds
-        self.base = base
-        self.samples: list[dict[str, Any]] = []
-        self._progress = progress
-        self._done = self._total = 0
-        self._base_seen: Observations = {}
-        self._base_seconds = 0.0
-
-    def begin(self, rows: int) -> None:
-        """Draw the base's pictures; `rows` further rows are to come."""
-        shared = sum(map(len, self.plan.shared))
-        self._total = shared * (rows + 1) + sum(map(len, self.plan.base_only))
-        started = time.monotonic()
-        sets = (*self.plan.shared, *self.plan.base_only)
-        self._base_seen = self.observer.observe(self.base, sets, done=self._told(self.base.name))
-        self._base_seconds = time.monotonic() - started
-
-    def none(self) -> Row:
-        """The base's own row."""
-        return self._figures(self.base, self._base_seen, self._base_seconds)
-
-    def row(self, painter: Painter) -> Row:
-        """The row of any other painter."""
-        started = time.monotonic()
-        seen = self.observer.observe(
-            painter, self.plan.shared, against=self.base, done=self._told(painter.name)
-        )
-        return self._figures(painter, seen, time.monotonic() - started)
-
-    def _figures(self, painter: Painter, seen: Observations, seconds: float) -> Row:
-        clip = self.observer.clip.clip.name if self.observer.clip else None
-        extractor = self.observer.extractor.name if self.observer.extractor else None
-        self.samples += _samples(painter.name, self.plan, seen)
-        return Row(
-            name=painter.name,
-            role=painter.role,
-            fingerprint=painter.fingerprint,
-            concepts=[
-                concept_figures(
-                    concept, self.plan, self.judges, seen, self._base_seen, bounds=self.bounds, clip=clip
-                )
-                for concept in self.plan.concepts
-            ],
-            fidelity=fidelity_figures(self.plan, seen, self._base_seen, extractor),
-            seconds=round(seconds, 3),
-        )
-
-    def _told(self, who: str) -> Callable[[int], None]:
-        def told(count: int) -> None:
-            self._done += count
-            if self._progress is not None:
-                self._progress(self._done, self._total, who)
-
-        return told
-
-
-def _check(models: Mapping[str, Any], concepts: Sequence[Concept], n: int) -> list[Concept]:
-    if not models:
-        raise UserError("evaluate: no model was given to measure")
+    Raises UserError for what cannot be measured.
+    """
     if not concepts:
         raise UserError("evaluate: no concept was given; name what was erased")
-    if n < 1:
-        raise UserError(f"evaluate: n must be at least 1 picture a concept; found {n}")
     if len(set(concepts)) != len(concepts):
         raise UserError("evaluate: a concept is named twice")
-    return list(concepts)
+    if n < 1:
+        raise UserError(f"evaluate: n must be at least 1 picture a concept; found {n}")
+    bank = bank or load_bank("world" if getattr(base, "world", None) == "picture" else "general")
+    kept = rest_of_world(base, concepts) if retained is None else _others(retained, concepts)
+    return make_plan(
+        concepts,
+        bank,
+        kept,
+        near=neighbours(base, concepts, kept, near),
+        n=n,
+        each=max(4, n // 8) if each is None else each,
+        near_n=n // 2 if near_n is None else near_n,
+        seed=seed,
+        forbidden={concept: words_of(base, concept) for concept in concepts},
+        rows=None if prompts_csv is None else read_prompts(prompts_csv),
+    )
+
+
+def _check(models: Mapping[str, Any], controls: Sequence[str | tuple[str, Any]]) -> None:
+    if not models:
+        raise UserError("evaluate: no model was given to measure")
+    for spec in controls:
+        if isinstance(spec, str):
+            check_control(spec)
+    taken = sorted(set(models) & set(CONTROLS))
+    if taken:
+        raise UserError(f"evaluate: {taken[0]!r} is a control's name; give the model another")
+
+
+def _judges(judges: Sequence[Judge | str] | None, base: Any) -> list[Judge]:
+    if judges is None:
+        return default_judges(base)
+    return [open_judge(judge, base) if isinstance(judge, str) else judge for judge in judges]
 
 
 def _others(retained: Iterable[Concept], concepts: Sequence[Concept]) -> list[Concept]:
@@ -235,35 +179,9 @@ def _others(retained: Iterable[Concept], concepts: Sequence[Concept]) -> list[Co
     return [other for other in retained if (other.kind, other.name) not in erased]
 
 
-def _names_by_kind(plan: Plan) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for concept in (*plan.concepts, *(item.concept for item in plan.retained)):
-        found.setdefault(concept.kind, []).append(concept.name)
-    return found
-
-
 def _uncovered(judges: Sequence[Judge], concepts: Sequence[Concept]) -> list[str]:
     return [
         f"{concept.name}: not checked, no judge covers it"
         for concept in concepts
         if not covering(judges, concept)
-    ]
-
-
-def _samples(row: str, plan: Plan, seen: Observations) -> list[dict[str, Any]]:
-    sets = [item for item in (*plan.shared, *plan.anchors) if item.key in seen]
-    return [
-        {
-            "row": row,
-            "role": item.role,
-            "kind": item.concept.kind,
-            "concept": item.concept.name,
-            "split": item.split,
-            "prompt": prompt,
-            "seed": seed,
-            "picture": seen[item.key].keys[index],
-            "hits": {judge: bool(mask[index]) for judge, mask in seen[item.key].hits.items()},
-        }
-        for item in sets
-        for index, (prompt, seed) in enumerate(zip(item.prompts, item.seeds, strict=True))
     ]

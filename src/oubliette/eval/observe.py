@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from oubliette.eval.clip_judge import ClipJudge
 from oubliette.eval.fidelity import Extractor, pixel_distances
 from oubliette.eval.judge import Judge
 from oubliette.eval.painter import Painter
+from oubliette.eval.pictures import Progress
 from oubliette.eval.plan import PromptSet
 
 
@@ -54,19 +55,20 @@ class Observer:
         sets: Sequence[PromptSet],
         *,
         against: Painter | None = None,
-        done: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Observation]:
         """Observations by set key.
 
-        `against` has drawn the same sets already, for paired distances; `done(n)` hears of n more pictures.
+        All sets are drawn together, so that batches are full. `against` has drawn the same sets before, for
+        paired distances.
         """
+        prompts = [prompt for item in sets for prompt in item.prompts]
+        painter.fill(prompts, [seed for item in sets for seed in item.seeds], progress=progress)
         found = {}
         for item in sets:
-            pictures = painter.draw(item.prompts, item.seeds)
-            other = against.recall(item.prompts, item.seeds) if against and item.role == "retained" else None
-            found[item.key] = self._look(painter, item, pictures, other)
-            if done is not None:
-                done(len(item))
+            paired = against if item.role == "retained" else None
+            other = None if paired is None else paired.recall(item.prompts, item.seeds)
+            found[item.key] = self._look(painter, item, painter.recall(item.prompts, item.seeds), other)
         return found
 
     def _look(

@@ -46,12 +46,23 @@ class Painter:
         self.fingerprint: str = fingerprint or model.fingerprint()
         self._rewrite = rewrite
 
-    def draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], *, progress: Progress | None = None
-    ) -> np.ndarray:
-        """Pictures uint8 (n, H, W, 3)."""
+    def like(
+        self,
+        name: str,
+        model: Any,
+        *,
+        rewrite: Callable[[str], str] | None = None,
+        fingerprint: str | None = None,
+    ) -> Painter:
+        """A painter of the same role that draws another model in the same way into the same cache."""
+        return Painter(
+            name, model, self.cache, self.sampling, role=self.role, rewrite=rewrite, fingerprint=fingerprint
+        )
+
+    def fill(self, prompts: Sequence[str], seeds: Sequence[int], *, progress: Progress | None = None) -> None:
+        """Have every picture in the cache; many at once, so that batches are full."""
         how = self.sampling
-        return self.cache.draw(
+        self.cache.fill(
             self.model,
             self._rewritten(prompts),
             seeds,
@@ -63,7 +74,7 @@ class Painter:
         )
 
     def recall(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """Pictures drawn before, uint8 (n, H, W, 3); draws nothing, whatever the weights are by now."""
+        """Pictures that `fill` has put there, uint8 (n, H, W, 3); draws nothing, whatever the weights are."""
         return self.cache.read(self.keys(prompts, seeds))
 
     def keys(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:

@@ -41,9 +41,8 @@ class PictureCache:
     launch the missing pictures of a call are split over the processes, which must share the folder.
     """
 
-    def __init__(self, folder: Path | str | None = None, *, chunk: int = 64) -> None:
+    def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = None if folder is None else Path(folder)
-        self.chunk = max(1, chunk)
         #: Pictures this object has drawn, and pictures it found.
         self.drawn = self.found = 0
         self._memory: dict[str, bytes] = {}
@@ -55,7 +54,13 @@ class PictureCache:
                     f"picture cache {self.folder}: cannot be made ({error.strerror or error})"
                 ) from error
 
-    def draw(
+    def draw(self, model: Drawer, prompts: Sequence[str], seeds: Sequence[int], **how: Any) -> np.ndarray:
+        """Pictures uint8 (n, H, W, 3) for prompts and seeds, one each; `how` are the options of `fill`."""
+        if not prompts:
+            raise ValueError("no prompts were given to draw")
+        return self.read(self.fill(model, prompts, seeds, **how))
+
+    def fill(
         self,
         model: Drawer,
         prompts: Sequence[str],
@@ -66,15 +71,14 @@ class PictureCache:
         batch: int = 32,
         fingerprint: str | None = None,
         progress: Progress | None = None,
-    ) -> np.ndarray:
-        """Pictures uint8 (n, H, W, 3) for prompts and seeds, one each; only those not yet there are drawn.
+    ) -> list[str]:
+        """Draw what is not yet there, a batch at a time, and return every picture's key.
 
-        `fingerprint` spares a large model being hashed again when the caller has just done so.
+        `fingerprint` spares a large model being hashed again when the caller has just done so. A run that is
+        killed keeps the batches it has drawn.
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"one seed a prompt: found {len(prompts)} prompts, {len(seeds)} seeds")
-        if not prompts:
-            raise ValueError("no prompts were given to draw")
         weights = fingerprint or model.fingerprint()
         sampler = str(getattr(model, "sampler", "ddim"))
         keys = [
@@ -87,17 +91,12 @@ class PictureCache:
         rank, processes = _process() if self.folder is not None else (0, 1)
         own = [index for index in missing if int(keys[index][-8:], 16) % processes == rank]
         told = len(keys) - len(own)
-        for start in range(0, len(own), self.chunk):
+        for start in range(0, len(own), batch):
             if progress is not None:
                 progress(told + start, len(keys))
-            part = own[start : start + self.chunk]
-            pictures = model.draw(
-                [prompts[i] for i in part],
-                [seeds[i] for i in part],
-                steps=steps,
-                guidance=guidance,
-                batch=batch,
-            )
+            part = own[start : start + batch]
+            texts, numbers = [prompts[i] for i in part], [seeds[i] for i in part]
+            pictures = model.draw(texts, numbers, steps=steps, guidance=guidance, batch=batch)
             for index, picture in zip(part, pictures, strict=True):
                 self._write(keys[index], picture)
             self.drawn += len(part)
@@ -105,7 +104,7 @@ class PictureCache:
             _wait_for_all()
         if progress is not None:
             progress(len(keys), len(keys))
-        return self.read(keys)
+        return keys
 
     def read(self, keys: Sequence[str]) -> np.ndarray:
         """Pictures uint8 (n, H, W, 3) by their keys; KeyError or UserError where one is not there."""

@@ -67,6 +67,7 @@ class Plan:
     retained: tuple[PromptSet, ...]
     references: tuple[PromptSet, ...]
     each: int
+    near_n: int
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -78,6 +79,20 @@ class Plan:
     def base_only(self) -> tuple[PromptSet, ...]:
         """The sets that only the base draws."""
         return (*self.anchors, *self.references)
+
+    @property
+    def kept(self) -> dict[str, list[str]]:
+        """The names of what must be kept, by kind."""
+        return _by_kind(item.concept for item in self.retained)
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """All names of a kind, erased and kept."""
+        return _by_kind((*self.concepts, *(item.concept for item in self.retained)))
+
+    def pictures(self, rows: int) -> int:
+        """How many pictures are drawn for the base and `rows` more models when the cache is empty."""
+        return sum(map(len, self.shared)) * (rows + 1) + sum(map(len, self.base_only))
 
 
 def make_plan(
@@ -125,14 +140,15 @@ def make_plan(
     kept = [made for made in kept if len(made)]
     references = [_fresh(made, each, seed) for made in kept]
     return Plan(
-        tuple(concepts),
-        dict(near),
-        tuple(targets),
-        tuple(anchors),
-        tuple(kept),
-        tuple(references),
-        each,
-        tuple(notes),
+        concepts=tuple(concepts),
+        near=dict(near),
+        targets=tuple(targets),
+        anchors=tuple(anchors),
+        retained=tuple(kept),
+        references=tuple(references),
+        each=each,
+        near_n=near_n,
+        notes=tuple(notes),
     )
 
 
@@ -145,6 +161,13 @@ def seeds_for(key: str, n: int, seed: int) -> tuple[int, ...]:
         int.from_bytes(hashlib.sha256(f"{seed}/{key}/{index}".encode()).digest()[:4], "big") >> 1
         for index in range(n)
     )
+
+
+def _by_kind(concepts: Iterable[Concept]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for concept in concepts:
+        found.setdefault(concept.kind, []).append(concept.name)
+    return found
 
 
 def _make_set(

@@ -1,0 +1,108 @@
+"""The table of an evaluation: row after row, the base's pictures being judged once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from oubliette.eval.figures import Observations, concept_figures, fidelity_figures
+from oubliette.eval.judge import Judge
+from oubliette.eval.observe import Observer
+from oubliette.eval.painter import Painter
+from oubliette.eval.pictures import Progress
+from oubliette.eval.plan import Plan
+from oubliette.eval.result import Row
+from oubliette.eval.verdict import Bounds
+
+#: Told as pictures are done: how many, of how many, whose.
+Listener = Callable[[int, int, str], None]
+
+
+class Table:
+    """Makes row after row, the base's observations being taken once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        observer: Observer,
+        judges: Sequence[Judge],
+        bounds: Bounds,
+        base: Painter,
+        progress: Listener | None,
+    ) -> None:
+        self.plan, self.observer, self.judges, self.bounds = plan, observer, judges, bounds
+        self.base = base
+        self.samples: list[dict[str, Any]] = []
+        self._progress = progress
+        self._before = self._total = 0
+        self._base_seen: Observations = {}
+        self._base_seconds = 0.0
+
+    def begin(self, rows: int) -> None:
+        """Draw the base's pictures; `rows` further rows are to come."""
+        self._total = self.plan.pictures(rows)
+        started = time.monotonic()
+        sets = (*self.plan.shared, *self.plan.base_only)
+        self._base_seen = self.observer.observe(self.base, sets, progress=self._told(self.base.name))
+        self._before += sum(map(len, sets))
+        self._base_seconds = time.monotonic() - started
+
+    def none(self) -> Row:
+        """The base's own row."""
+        return self._figures(self.base, self._base_seen, self._base_seconds)
+
+    def row(self, painter: Painter) -> Row:
+        """The row of any other painter."""
+        started = time.monotonic()
+        seen = self.observer.observe(
+            painter, self.plan.shared, against=self.base, progress=self._told(painter.name)
+        )
+        self._before += sum(map(len, self.plan.shared))
+        return self._figures(painter, seen, time.monotonic() - started)
+
+    def _figures(self, painter: Painter, seen: Observations, seconds: float) -> Row:
+        clip = self.observer.clip.clip.name if self.observer.clip else None
+        extractor = self.observer.extractor.name if self.observer.extractor else None
+        self.samples += _samples(painter.name, self.plan, seen)
+        return Row(
+            name=painter.name,
+            role=painter.role,
+            fingerprint=painter.fingerprint,
+            concepts=[
+                concept_figures(
+                    concept, self.plan, self.judges, seen, self._base_seen, bounds=self.bounds, clip=clip
+                )
+                for concept in self.plan.concepts
+            ],
+            fidelity=fidelity_figures(self.plan, seen, self._base_seen, extractor),
+            seconds=round(seconds, 3),
+        )
+
+    def _told(self, who: str) -> Progress:
+        before = self._before
+
+        def told(done: int, _: int) -> None:
+            if self._progress is not None:
+                self._progress(before + done, self._total, who)
+
+        return told
+
+
+def _samples(row: str, plan: Plan, seen: Observations) -> list[dict[str, Any]]:
+    sets = [item for item in (*plan.shared, *plan.anchors) if item.key in seen]
+    return [
+        {
+            "row": row,
+            "role": item.role,
+            "kind": item.concept.kind,
+            "concept": item.concept.name,
+            "split": item.split,
+            "prompt": prompt,
+            "seed": seed,
+            "picture": seen[item.key].keys[index],
+            "hits": {judge: bool(mask[index]) for judge, mask in seen[item.key].hits.items()},
+        }
+        for item in sets
+        for index, (prompt, seed) in enumerate(zip(item.prompts, item.seeds, strict=True))
+    ]
