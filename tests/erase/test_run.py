@@ -106,6 +106,10 @@ def test_save_records_the_run_and_opens_again(tiny_folder: Path, tmp_path: Path)
         ({"method": {"name": "ablation", "t_min": 900, "t_max": 200}}, "t_max must exceed t_min"),
         ({"method": {"name": "ablation", "t_max": 2000}}, "has 1000 timesteps"),
         ({"method": "uce", "concepts": []}, "no concept to erase"),
+        (
+            {"method": {"name": "doco", "warm_up": 3}},
+            "still warming up in the last: the model would not change",
+        ),
         ({"method": "uce", "freeze": ["unet.conv_in.weigth"]}, "did you mean 'unet.conv_in.weight'"),
     ],
 )

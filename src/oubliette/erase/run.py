@@ -165,6 +165,12 @@ def _train(
         seed=recipe.seed,
         **loop_options,
     )
+    last = objective.roles(recipe.train.steps - 1)
+    if all(role.kind == "helper" for role in last.values()):
+        raise UserError(
+            f"train.steps is {recipe.train.steps}, and method '{objective.name}' is still warming up in the last: "
+            "the model would not change; give more steps or a shorter method.warm_up"
+        )
     if resume:
         loop.load_checkpoint()
     ready = time.perf_counter()
