@@ -168,7 +168,7 @@ def _train(
     last = objective.roles(recipe.train.steps - 1)
     if all(role.kind == "helper" for role in last.values()):
         raise UserError(
-            f"train.steps is {recipe.train.steps}, and method '{objective.name}' is still warming up in the last: "
+            f"train.steps is {recipe.train.steps}, and '{objective.name}' is still warming up in the last: "
             "the model would not change; give more steps or a shorter method.warm_up"
         )
     if resume:
