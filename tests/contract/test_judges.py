@@ -25,7 +25,7 @@ def _oracle(folder: Path) -> Judge:
 
     from oubliette.eval.oracle_judge import OracleJudge
 
-    return OracleJudge(oracle())
+    return OracleJudge(oracle(), oracle().classes, fingerprint="2" * 64)
 
 
 def _clip(folder: Path) -> Judge:

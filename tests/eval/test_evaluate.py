@@ -251,3 +251,8 @@ def test_the_plan_tells_beforehand_what_is_drawn() -> None:
 def test_foreign_json_is_refused() -> None:
     with pytest.raises(UserError, match="expected what"):
         Evaluation.from_json('{"rows": 3}')
+
+
+def test_another_format_is_refused(table: Evaluation) -> None:
+    with pytest.raises(UserError, match="is not 'oubliette-evaluation/1'"):
+        Evaluation.from_json(table.to_json().replace("oubliette-evaluation/1", "oubliette-evaluation/9"))

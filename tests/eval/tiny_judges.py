@@ -55,7 +55,6 @@ class ToyOracle:
     """An oracle that reads its answers off the top left pixel."""
 
     classes: ClassVar = {"object": ["car", "truck", "none"], "style": ["neon", "none"]}
-    fingerprint = "2" * 64
 
     def predict(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
         corner = pictures[:, 0, 0, 0].astype(int)

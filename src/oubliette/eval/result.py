@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from oubliette.errors import UserError
 from oubliette.eval.fidelity import Kid, PairedDistance
 from oubliette.eval.leakage import Leakage
 from oubliette.eval.pictures import write_bytes
+from oubliette.eval.reading import read_json
 from oubliette.eval.statistics import Estimate, Rate
 from oubliette.eval.utility import Utility
 from oubliette.eval.verdict import Bounds, Verdict, exit_code
@@ -165,17 +163,9 @@ class Evaluation:
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
         """The evaluation that `to_json` wrote; UserError for anything else."""
-        try:
-            found: Evaluation = TypeAdapter(cls).validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise UserError(
-                f"evaluation: {where}: {first['msg']}; expected what `oubliette eval` writes"
-            ) from error
-        if found.format != FORMAT:
-            raise UserError(f"evaluation: format {found.format!r} is not {FORMAT!r}")
-        return found
+        return read_json(
+            cls, text, what="evaluation", version=FORMAT, expected="what `oubliette eval` writes"
+        )
 
     def write(self, path: Path | str) -> None:
         """Write the JSON atomically."""

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from oubliette.errors import UserError
+from oubliette.eval.reading import read_json
 from oubliette.eval.result import Evaluation
 
 FORMAT = "oubliette-report/1"
@@ -106,15 +105,7 @@ class ReportData:
     @classmethod
     def from_json(cls, text: str) -> ReportData:
         """The data that `to_json` wrote; UserError for anything else."""
-        try:
-            found: ReportData = TypeAdapter(cls).validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise UserError(f"report: {where}: {first['msg']}; expected a report.json") from error
-        if found.format != FORMAT:
-            raise UserError(f"report: format {found.format!r} is not {FORMAT!r}")
-        return found
+        return read_json(cls, text, what="report", version=FORMAT, expected="a report.json")
 
     @classmethod
     def read(cls, path: Path | str) -> ReportData:
