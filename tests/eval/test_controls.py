@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from fakes import CAR, ToyModel
@@ -77,3 +80,22 @@ def test_the_embedded_gold_is_gold_for_the_default_concepts_alone() -> None:
     base.world = "picture"  # type: ignore[assignment]
     with pytest.raises(UserError, match="not without fish"):
         open_one("gold", base, [Concept("fish", "object", "object")])
+
+
+def test_on_a_real_pipeline_only_the_denoiser_is_shuffled_and_every_bit_comes_back(
+    tiny_pipeline: Any,
+) -> None:
+    from oubliette.backends import open_model
+
+    model = open_model(tiny_pipeline)
+    before, cache = model.fingerprint(), PictureCache()
+    how = {"steps": 2, "guidance": 2.0}
+    plain = cache.draw(model, ["a car"], [0], **how)
+    text = model.encode_text(["a car"]).hidden.clone()
+    with shuffled(model, 0):
+        inside = cache.draw(model, ["a car"], [0], **how)
+        assert torch.equal(model.encode_text(["a car"]).hidden, text)
+    assert model.fingerprint() == before
+    assert not np.array_equal(plain, inside)
+    assert np.array_equal(PictureCache().draw(model, ["a car"], [0], **how), plain)
+    assert cache.drawn == 2
