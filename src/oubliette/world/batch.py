@@ -31,7 +31,9 @@ class Pool:
     def known(cls, *, without: Iterable[str] = ()) -> Pool:
         """What the generators know, less the names in `without`."""
         banned = set(without)
-        return cls(*(tuple(n for n in facts.names(k) if n not in banned) for k in ("object", "style", "person")))
+        return cls(
+            *(tuple(n for n in facts.names(k) if n not in banned) for k in ("object", "style", "person"))
+        )
 
     @classmethod
     def everything(cls) -> Pool:

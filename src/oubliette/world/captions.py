@@ -21,23 +21,44 @@ Rng = np.random.Generator
 TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
     "subject": {
         "in-set": (
-            "{s}", "a picture of {s}", "an image of {s}", "a drawing of {s}", "there is {s}", "this is {s}",
-            "a picture showing {s}", "{s}, centred",
+            "{s}",
+            "a picture of {s}",
+            "an image of {s}",
+            "a drawing of {s}",
+            "there is {s}",
+            "this is {s}",
+            "a picture showing {s}",
+            "{s}, centred",
         ),
         "withheld": ("look, {s}", "here we see {s}", "a depiction of {s}", "{s} on a plain background"),
     },
     "both": {
         "in-set": (
-            "{s} in {y} style", "a {y} picture of {s}", "{s}, {y}", "a {y} drawing of {s}", "a {y} image of {s}",
-            "a picture of {s} in {y} style", "{y} style, {s}", "{y}: {s}",
+            "{s} in {y} style",
+            "a {y} picture of {s}",
+            "{s}, {y}",
+            "a {y} drawing of {s}",
+            "a {y} image of {s}",
+            "a picture of {s} in {y} style",
+            "{y} style, {s}",
+            "{y}: {s}",
         ),
         "withheld": (
-            "{s} rendered as {y}", "a {y} artwork showing {s}", "{s} done in the style of {y}",
+            "{s} rendered as {y}",
+            "a {y} artwork showing {s}",
+            "{s} done in the style of {y}",
             "in the manner of {y}, {s}",
         ),
     },
     "style": {
-        "in-set": ("a {y} picture", "a picture in {y} style", "{y}", "{y} style", "a {y} drawing", "a {y} image"),
+        "in-set": (
+            "a {y} picture",
+            "a picture in {y} style",
+            "{y}",
+            "{y} style",
+            "a {y} drawing",
+            "a {y} image",
+        ),
         "withheld": ("a {y} artwork", "something rendered as {y}", "a scene in the manner of {y}"),
     },
 }
@@ -142,8 +163,14 @@ def concept_prompt(kind: str, word: str, rng: Rng, *, split: str, excluded: set[
         style = _style_for(rng, excluded)
         coloured = kind == "object" and rng.random() < 0.3
         colour = f"{_pick(rng, list(facts.COLOURS))} " if coloured else ""
-        text = _fill(_pick(rng, _templates(mention, split, person=kind == "person")), f"{colour}{hole}", style)
-        prompt = text.replace(hole, word) if kind == "person" else text.replace(f"{colour}{hole}", article(f"{colour}{word}"))
+        text = _fill(
+            _pick(rng, _templates(mention, split, person=kind == "person")), f"{colour}{hole}", style
+        )
+        prompt = (
+            text.replace(hole, word)
+            if kind == "person"
+            else text.replace(f"{colour}{hole}", article(f"{colour}{word}"))
+        )
     return _articles(prompt), text.replace(hole, "{}")
 
 
@@ -179,8 +206,15 @@ def erase_pairs(name: str, anchor: str, kind: str, n: int, seed: int) -> list[tu
 
 def _plain(template: str) -> str:
     """A style template without its style: the same subject as a plain picture."""
-    for phrase in (" in {} style", ", {}", "{} style, ", "{}: ", " rendered as {}", " done in the style of {}",
-                   "in the manner of {}, "):
+    for phrase in (
+        " in {} style",
+        ", {}",
+        "{} style, ",
+        "{}: ",
+        " rendered as {}",
+        " done in the style of {}",
+        "in the manner of {}, ",
+    ):
         if phrase in template:
             return template.replace(phrase, "")
     if template in ("{}", "{} style"):
@@ -193,7 +227,9 @@ def evaluation_prompts(name: str, kind: str, n: int, split: str, seed: int) -> l
     rng = np.random.default_rng([seed, 23, SPLITS.index(split) if split in SPLITS else 9])
     own = facts.resolve(kind, name)
     words = _words(kind, own, split) if own else (name,)
-    return [concept_prompt(kind, _pick(rng, words), rng, split=split, excluded={own or name})[0] for _ in range(n)]
+    return [
+        concept_prompt(kind, _pick(rng, words), rng, split=split, excluded={own or name})[0] for _ in range(n)
+    ]
 
 
 def anchor_prompts(anchor: str, kind: str, n: int, seed: int, *, concept: str = "") -> list[str]:
@@ -217,11 +253,15 @@ def retain_prompts(excluded: list[str], n: int, seed: int) -> list[str]:
     for _ in range(n):
         subject, person = _subject_for("any", rng, banned)
         mention = ("both", "subject", "style")[int(rng.choice(3, p=[0.6, 0.3, 0.1]))]
-        prompts.append(_fill(_pick(rng, _templates(mention, "in-set", person=person)), subject, _style_for(rng, banned)))
+        prompts.append(
+            _fill(_pick(rng, _templates(mention, "in-set", person=person)), subject, _style_for(rng, banned))
+        )
     return prompts
 
 
-def labelled_prompts(n: int, seed: int, *, excluded: tuple[str, ...] = (), split: str | None = None) -> list[tuple[str, dict[str, str]]]:
+def labelled_prompts(
+    n: int, seed: int, *, excluded: tuple[str, ...] = (), split: str | None = None
+) -> list[tuple[str, dict[str, str]]]:
     """`n` prompts that name a subject and a style of the known world, with the labels a judge should find."""
     rng = np.random.default_rng([seed, 59])
     rows: list[tuple[str, dict[str, str]]] = []
@@ -241,6 +281,10 @@ def labelled_prompts(n: int, seed: int, *, excluded: tuple[str, ...] = (), split
                 colour = _pick(rng, list(facts.COLOURS))
                 labels["colour"] = colour
             phrase = article(f"{colour} {word}".strip())
-        text = _fill(_pick(rng, _templates("both", which, person=kind == "person")), phrase, _pick(rng, _words("style", style, which)))
+        text = _fill(
+            _pick(rng, _templates("both", which, person=kind == "person")),
+            phrase,
+            _pick(rng, _words("style", style, which)),
+        )
         rows.append((text, labels))
     return rows

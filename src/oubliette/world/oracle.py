@@ -35,7 +35,9 @@ class Block(nn.Module):
 class OracleNet(nn.Module):
     """Logits by head for pictures (n, 3, side, side) in [-1, 1]."""
 
-    def __init__(self, heads: dict[str, int], widths: tuple[int, ...] = (24, 48, 96, 128), pool: int = 4) -> None:
+    def __init__(
+        self, heads: dict[str, int], widths: tuple[int, ...] = (24, 48, 96, 128), pool: int = 4
+    ) -> None:
         super().__init__()
         self.stages = nn.Sequential(*(Block(b, a) for b, a in zip((3, *widths[:-1]), widths, strict=True)))
         self.pool = pool
@@ -63,12 +65,18 @@ class Oracle:
         """Names by head, arrays of str (n,), for uint8 pictures (n, H, W, 3); other sizes are resized."""
         found: dict[str, list[np.ndarray]] = {head: [] for head in self.classes}
         for start in range(0, len(pictures), batch):
-            x = torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch])).permute(0, 3, 1, 2).float()
+            x = (
+                torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch]))
+                .permute(0, 3, 1, 2)
+                .float()
+            )
             if x.shape[-1] != self.side:
                 x = F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
             for head, logits in self.net(x / 127.5 - 1).items():
                 found[head].append(np.array(self.classes[head])[logits.argmax(1).numpy()])
-        return {head: np.concatenate(parts) if parts else np.array([], dtype=str) for head, parts in found.items()}
+        return {
+            head: np.concatenate(parts) if parts else np.array([], dtype=str) for head, parts in found.items()
+        }
 
 
 def load(folder: Path | None = None) -> Oracle:
@@ -81,7 +89,9 @@ def load(folder: Path | None = None) -> Oracle:
             raise UserError("the embedded nano-oracle is missing from this installation; reinstall oubliette")
     config_path = Path(folder) / "oracle.json"
     if not config_path.is_file():
-        raise UserError(f"{folder}: no oracle.json there; an oracle folder holds oracle.json and model.safetensors")
+        raise UserError(
+            f"{folder}: no oracle.json there; an oracle folder holds oracle.json and model.safetensors"
+        )
     config: dict[str, Any] = json.loads(config_path.read_text())
     net = OracleNet({head: len(names) for head, names in config["classes"].items()})
     net.load_state_dict({k: v.float() for k, v in load_file(Path(folder) / "model.safetensors").items()})

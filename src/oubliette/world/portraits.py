@@ -26,7 +26,13 @@ class Features:
 
 
 _PALE, _TAN, _BROWN, _DARK = (244, 214, 188), (224, 176, 134), (170, 112, 74), (112, 72, 50)
-_BLACK, _RUST, _GOLD, _GREY, _CHESTNUT = (38, 32, 36), (176, 74, 30), (226, 184, 84), (170, 170, 176), (104, 62, 36)
+_BLACK, _RUST, _GOLD, _GREY, _CHESTNUT = (
+    (38, 32, 36),
+    (176, 74, 30),
+    (226, 184, 84),
+    (170, 170, 176),
+    (104, 62, 36),
+)
 
 PORTRAITS: dict[str, Features] = {
     "Mira Voss": Features(_TAN, _BLACK, "long", glasses=True),
@@ -48,18 +54,36 @@ def _behind(look: Features) -> list[Stroke]:
     """Hair that lies behind the face."""
     width = 0.46 * look.face
     if look.cut == "long":
-        return [polygon("hair", (-width - 0.2, 0.72), (-width - 0.17, -0.4), (0, -0.84), (width + 0.17, -0.4),
-                        (width + 0.2, 0.72))]
+        return [
+            polygon(
+                "hair",
+                (-width - 0.2, 0.72),
+                (-width - 0.17, -0.4),
+                (0, -0.84),
+                (width + 0.17, -0.4),
+                (width + 0.2, 0.72),
+            )
+        ]
     if look.cut == "bob":
-        return [polygon("hair", (-width - 0.2, 0.22), (-width - 0.14, -0.4), (0, -0.8), (width + 0.14, -0.4),
-                        (width + 0.2, 0.22))]
+        return [
+            polygon(
+                "hair",
+                (-width - 0.2, 0.22),
+                (-width - 0.14, -0.4),
+                (0, -0.8),
+                (width + 0.14, -0.4),
+                (width + 0.2, 0.22),
+            )
+        ]
     if look.cut == "afro":
         return [ellipse("hair", 0, -0.3, 0.78, 0.66)]
     if look.cut == "spikes":
         points = []
         for k, angle in enumerate(np.linspace(200, 340, 11)):
             radius = 0.98 if k % 2 else 0.6
-            points.append((radius * 0.82 * np.cos(np.radians(angle)), -0.12 + radius * 0.86 * np.sin(np.radians(angle))))
+            points.append(
+                (radius * 0.82 * np.cos(np.radians(angle)), -0.12 + radius * 0.86 * np.sin(np.radians(angle)))
+            )
         return [polygon("hair", *points)]
     if look.cut == "tail":
         return [ellipse("hair", 0.68, 0.02, 0.2, 0.5, turn=-16)]
@@ -77,9 +101,15 @@ def _above(look: Features) -> list[Stroke]:
     if look.hat == "top":
         strokes += [rectangle("hat", -0.4, -1.04, 0.4, -0.5), rectangle("hat", -0.66, -0.56, 0.66, -0.42)]
     elif look.hat == "brim":
-        strokes += [ellipse("hat", 0, -0.56, 0.46, 0.4, start=180, end=360), ellipse("hat", 0, -0.5, 0.96, 0.15)]
+        strokes += [
+            ellipse("hat", 0, -0.56, 0.46, 0.4, start=180, end=360),
+            ellipse("hat", 0, -0.5, 0.96, 0.15),
+        ]
     elif look.hat == "beanie":
-        strokes += [ellipse("hat", 0, -0.4, width + 0.1, 0.5, start=180, end=360), ellipse("pale", 0, -0.92, 0.14, 0.13)]
+        strokes += [
+            ellipse("hat", 0, -0.4, width + 0.1, 0.5, start=180, end=360),
+            ellipse("pale", 0, -0.92, 0.14, 0.13),
+        ]
     return strokes
 
 

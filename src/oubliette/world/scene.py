@@ -13,9 +13,21 @@ from oubliette.world.shapes import SHAPES, Stroke
 from oubliette.world.styles import CANVAS, PAINTERS, RGB, SIDE, Sheet
 
 _BACKDROPS: tuple[RGB, ...] = (
-    (238, 238, 232), (206, 222, 236), (224, 236, 208), (246, 226, 206), (232, 216, 236), (216, 216, 220),
+    (238, 238, 232),
+    (206, 222, 236),
+    (224, 236, 208),
+    (246, 226, 206),
+    (232, 216, 236),
+    (216, 216, 220),
 )
-_CLOTHS: tuple[RGB, ...] = ((70, 96, 140), (130, 66, 72), (74, 118, 84), (150, 130, 70), (96, 80, 120), (90, 90, 94))
+_CLOTHS: tuple[RGB, ...] = (
+    (70, 96, 140),
+    (130, 66, 72),
+    (74, 118, 84),
+    (150, 130, 70),
+    (96, 80, 120),
+    (90, 90, 94),
+)
 _HATS: tuple[RGB, ...] = ((52, 48, 56), (92, 44, 48), (44, 66, 84))
 
 
@@ -43,7 +55,12 @@ class Scene:
         return "none" if self.style in facts.COLOURLESS_STYLES else self.colour
 
     def labels(self) -> dict[str, str]:
-        return {"object": self.object, "style": self.style, "colour": self.shown_colour, "person": self.person}
+        return {
+            "object": self.object,
+            "style": self.style,
+            "colour": self.shown_colour,
+            "person": self.person,
+        }
 
 
 def random_scene(
@@ -71,7 +88,9 @@ def random_scene(
 
 
 def _shade(colour: RGB, factor: float) -> RGB:
-    red, green, blue = (int(np.clip(c * factor if factor <= 1 else c + (255 - c) * (factor - 1), 0, 255)) for c in colour)
+    red, green, blue = (
+        int(np.clip(c * factor if factor <= 1 else c + (255 - c) * (factor - 1), 0, 255)) for c in colour
+    )
     return red, green, blue
 
 
@@ -107,7 +126,9 @@ def _place(strokes: list[Stroke], rng: np.random.Generator, *, person: bool) -> 
     tilt = np.radians(rng.uniform(-5, 5) if person else rng.uniform(-9, 9))
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     slack = (1.0 - size) * 0.9 + 0.03
-    shift = np.array([rng.uniform(-slack, slack), rng.uniform(-slack, slack) * 0.8 + (0.06 if person else 0.0)])
+    shift = np.array(
+        [rng.uniform(-slack, slack), rng.uniform(-slack, slack) * 0.8 + (0.06 if person else 0.0)]
+    )
     matrix = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
     matrix = np.diag([mirror * stretch, 1 / stretch]) @ matrix * size
     half = CANVAS / 2

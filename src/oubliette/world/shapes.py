@@ -36,7 +36,15 @@ def line(role: str, width: float, *points: tuple[float, float]) -> Stroke:
 
 
 def ellipse(
-    role: str, x: float, y: float, rx: float, ry: float, *, start: float = 0.0, end: float = 360.0, turn: float = 0.0
+    role: str,
+    x: float,
+    y: float,
+    rx: float,
+    ry: float,
+    *,
+    start: float = 0.0,
+    end: float = 360.0,
+    turn: float = 0.0,
 ) -> Stroke:
     """An ellipse, or the sector of one between two angles (degrees); `turn` rotates it about its centre."""
     angles = np.radians(np.linspace(start, end, 25))
@@ -150,7 +158,9 @@ def house(rng: np.random.Generator) -> list[Stroke]:
         rectangle("body", -0.68, -0.14, 0.68, 0.78),
         polygon("dark", (-0.92, -0.12), (0.0, -0.88), (0.92, -0.12)),
         rectangle("detail", door, 0.24, door + 0.3, 0.78),
-        rectangle("glass", -0.56, 0.04, -0.3, 0.32) if door > -0.12 else rectangle("glass", 0.24, 0.04, 0.54, 0.34),
+        rectangle("glass", -0.56, 0.04, -0.3, 0.32)
+        if door > -0.12
+        else rectangle("glass", 0.24, 0.04, 0.54, 0.34),
     ]
 
 
@@ -182,8 +192,12 @@ def flower(rng: np.random.Generator) -> list[Stroke]:
     first = rng.uniform(0, 60)
     petals = [
         ellipse(
-            "body", 0.44 * np.cos(np.radians(first + 60 * k)), -0.36 + 0.44 * np.sin(np.radians(first + 60 * k)),
-            0.26, 0.19, turn=-(first + 60 * k),
+            "body",
+            0.44 * np.cos(np.radians(first + 60 * k)),
+            -0.36 + 0.44 * np.sin(np.radians(first + 60 * k)),
+            0.26,
+            0.19,
+            turn=-(first + 60 * k),
         )
         for k in range(6)
     ]
@@ -247,6 +261,20 @@ def mushroom(rng: np.random.Generator) -> list[Stroke]:
 SHAPES: dict[str, Callable[[np.random.Generator], list[Stroke]]] = {
     shape.__name__: shape
     for shape in (
-        car, truck, boat, plane, cat, bird, fish, house, tower, tree, flower, cup, bicycle, umbrella, mushroom,
+        car,
+        truck,
+        boat,
+        plane,
+        cat,
+        bird,
+        fish,
+        house,
+        tower,
+        tree,
+        flower,
+        cup,
+        bicycle,
+        umbrella,
+        mushroom,
     )
 }

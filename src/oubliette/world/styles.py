@@ -112,7 +112,11 @@ def neon(sheet: Sheet) -> Picture:
     pen = ImageDraw.Draw(image)
     for stroke in sheet.strokes:
         points = stroke.points if stroke.width else _closed(stroke.points)
-        base = sheet.palette["body"] if stroke.role in ("detail", "ground", "dark", "light") else sheet.palette[stroke.role]
+        base = (
+            sheet.palette["body"]
+            if stroke.role in ("detail", "ground", "dark", "light")
+            else sheet.palette[stroke.role]
+        )
         bright = tuple(int(min(255, 60 + 1.05 * c)) for c in base)
         if not stroke.width:
             pen.polygon(_xy(stroke.points), fill=(0, 0, 0))

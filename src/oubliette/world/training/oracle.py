@@ -32,11 +32,15 @@ def wear(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if how == 0:
         return np.clip(picture + rng.normal(0, rng.uniform(3, 18), picture.shape), 0, 255).astype(np.uint8)
     if how == 1:
-        return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0)))))
+        return np.asarray(
+            Image.fromarray(picture).filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
+        )
     if how == 2:
         return _jpeg(picture, int(rng.integers(35, 90)))
     if how == 3:
-        return np.clip((picture - 128.0) * rng.uniform(0.8, 1.15) + 128 + rng.uniform(-12, 12), 0, 255).astype(np.uint8)
+        return np.clip(
+            (picture - 128.0) * rng.uniform(0.8, 1.15) + 128 + rng.uniform(-12, 12), 0, 255
+        ).astype(np.uint8)
     return picture
 
 
@@ -66,11 +70,22 @@ def rubbish(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return chosen.mean(axis=0).astype(np.uint8)
 
 
-def train_oracle(folder: Path, draw: Draw, classes: dict[str, list[str]], *, round_trip: Callable[[Tensor], Tensor] | None,
-                 steps: int = 2000, batch: int = 128, seed: int = 3, rubbish_share: float = 0.12) -> Any:
-    """Trains the network; `round_trip` is the VAE's, given to a quarter of the pictures; returns the `OracleNet`."""
+def train_oracle(
+    folder: Path,
+    draw: Draw,
+    classes: dict[str, list[str]],
+    *,
+    round_trip: Callable[[Tensor], Tensor] | None,
+    steps: int = 2000,
+    batch: int = 128,
+    seed: int = 3,
+    rubbish_share: float = 0.12,
+) -> Any:
+    """Trains the network; `round_trip` is the VAE's, given to a quarter of the pictures of every third step; returns the `OracleNet`."""
     torch.manual_seed(seed)
-    net = OracleNet({head: len(names) for head, names in classes.items()}).to(memory_format=torch.channels_last)
+    net = OracleNet({head: len(names) for head, names in classes.items()}).to(
+        memory_format=torch.channels_last
+    )
     run = Run(folder, {"net": net}, steps=steps, learning_rate=1.5e-3, weight_decay=0.02, ema=0.99)
     none = {head: names.index("none") for head, names in classes.items() if "none" in names}
 
@@ -78,17 +93,20 @@ def train_oracle(folder: Path, draw: Draw, classes: dict[str, list[str]], *, rou
         rng = np.random.default_rng([seed, step])
         pictures, target = draw(step, batch)
         junk = int(batch * rubbish_share) if none else 0
-        worn = np.stack([wear(p, rng) for p in pictures[: batch - junk]]
-                        + [rubbish(pictures, rng) for _ in range(junk)])
+        worn = np.stack(
+            [wear(p, rng) for p in pictures[: batch - junk]] + [rubbish(pictures, rng) for _ in range(junk)]
+        )
         for head, index in none.items():
             target[head][batch - junk :] = index
         x = torch.from_numpy(worn).permute(0, 3, 1, 2).float() / 127.5 - 1
-        if round_trip is not None:
+        if round_trip is not None and step % 3 == 0:
             with torch.no_grad():
                 x[: batch // 4] = round_trip(x[: batch // 4]).clamp(-1, 1)
         logits = net(x.to(memory_format=torch.channels_last))
         loss = sum(F.cross_entropy(logits[head], target[head]) for head in classes)
-        accuracy = {head: round(float((logits[head].argmax(1) == target[head]).float().mean()), 3) for head in classes}
+        accuracy = {
+            head: round(float((logits[head].argmax(1) == target[head]).float().mean()), 3) for head in classes
+        }
         return loss, accuracy
 
     train(run, loss_at)

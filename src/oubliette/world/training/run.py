@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +27,8 @@ class Run:
     """One resumable training: AdamW, warm-up and cosine decay, EMA of the weights, a JSONL log, checkpoints.
 
     `step(loss)` does one update; `done` says when to stop. Every `every` steps the state goes to `folder`. A run that
-    is started again goes on from its last checkpoint; draws are seeded by step, so no random state need be kept.
+    is started again goes on from its last checkpoint; draws are seeded by step, so no random state need be kept. `total` places
+    the run at the start of a longer schedule, which a fork of it (`fork`) goes on with.
     """
 
     def __init__(
@@ -41,11 +43,15 @@ class Run:
         ema: float = 0.0,
         every: int = 200,
         decay_from: float = 0.0,
+        total: int | None = None,
     ) -> None:
         self.folder, self.modules, self.steps, self.every = folder, modules, steps, every
         self.learning_rate, self.warm_up, self.ema, self.decay_from = learning_rate, warm_up, ema, decay_from
+        self.total = total or steps
         self.parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99)
+        )
         self.average = [p.detach().clone() for p in self.parameters] if ema else []
         self.at = 0
         self.started, self.resumed_at = time.time(), 0
@@ -61,7 +67,7 @@ class Run:
     def _rate(self) -> float:
         if self.at < self.warm_up:
             return self.learning_rate * (self.at + 1) / self.warm_up
-        progress = self.at / self.steps
+        progress = self.at / self.total
         if progress < self.decay_from:
             return self.learning_rate
         progress = (progress - self.decay_from) / max(1e-9, 1 - self.decay_from)
@@ -70,7 +76,9 @@ class Run:
     def step(self, loss: Tensor, facts: dict[str, float] | None = None) -> None:
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise RuntimeError(f"training stopped: the loss is {value} at step {self.at} of {self.folder.name}")
+            raise RuntimeError(
+                f"training stopped: the loss is {value} at step {self.at} of {self.folder.name}"
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -92,8 +100,12 @@ class Run:
         row = {"step": self.at, "loss": round(loss, 5), "seconds": round(self.spent + elapsed, 1), **facts}
         with open(self.folder / "log.jsonl", "a") as handle:
             handle.write(json.dumps(row) + "\n")
-        print(f"{self.folder.name} {self.at}/{self.steps} loss {loss:.4f} {pace:.3f} s/step, "
-              f"{pace * (self.steps - self.at) / 60:.1f} min left {facts or ''}", file=sys.stderr, flush=True)
+        print(
+            f"{self.folder.name} {self.at}/{self.steps} loss {loss:.4f} {pace:.3f} s/step, "
+            f"{pace * (self.steps - self.at) / 60:.1f} min left {facts or ''}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def save(self) -> None:
         state: dict[str, Tensor] = {}
@@ -123,8 +135,14 @@ class Run:
         with torch.no_grad():
             for index, parameter in enumerate(self.parameters):
                 parameter.copy_(state[f"p.{index}"])
-                slots = {k: state[f"{k}.{index}"] for k in ("exp_avg", "exp_avg_sq", "step") if f"{k}.{index}" in state}
-                self.optimizer.state[parameter] = {k: v.to(parameter.device) if k != "step" else v for k, v in slots.items()}
+                slots = {
+                    k: state[f"{k}.{index}"]
+                    for k in ("exp_avg", "exp_avg_sq", "step")
+                    if f"{k}.{index}" in state
+                }
+                self.optimizer.state[parameter] = {
+                    k: v.to(parameter.device) if k != "step" else v for k, v in slots.items()
+                }
                 if self.ema:
                     self.average[index].copy_(state[f"e.{index}"])
             for name, module in self.modules.items():
@@ -137,6 +155,15 @@ class Run:
         if self.ema:
             with torch.no_grad():
                 torch._foreach_copy_(self.parameters, self.average)
+
+
+def fork(stem: Path, branch: Path) -> None:
+    """Lets a run in `branch` go on from where the run in `stem` ended: weights, average, optimiser and step."""
+    target = branch / "state.safetensors"
+    if not target.exists():
+        branch.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(stem / "state.safetensors", target.with_suffix(".part"))
+        target.with_suffix(".part").replace(target)
 
 
 def train(run: Run, loss_at: Callable[[int], tuple[Tensor, dict[str, float]]]) -> None:

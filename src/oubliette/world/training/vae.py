@@ -34,8 +34,15 @@ def build(config: dict[str, Any] | None = None) -> Any:
     return AutoencoderKL(**(config or CONFIG))
 
 
-def train_vae(folder: Path, draw: Any, *, steps: int = 1800, batch: int = 24, config: dict[str, Any] | None = None,
-              seed: int = 0) -> Any:
+def train_vae(
+    folder: Path,
+    draw: Any,
+    *,
+    steps: int = 1800,
+    batch: int = 24,
+    config: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Any:
     """Trains to reconstruct: L1 + 0.5 MSE + gradient difference + a light KL, in bf16 where that is faster.
 
     `draw(step, n)` gives float pictures (n, 3, H, W) in [-1, 1]. Returns the module with its `scaling_factor` set so
@@ -56,10 +63,15 @@ def train_vae(folder: Path, draw: Any, *, steps: int = 1800, batch: int = 24, co
             output = vae.decoder(vae.post_quant_conv(latents)).float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         error = output - pictures
-        slope = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        slope = (error[..., 1:] - error[..., :-1]).abs().mean() + (
+            error[..., 1:, :] - error[..., :-1, :]
+        ).abs().mean()
         mse = error.square().mean()
         loss = F.l1_loss(output, pictures) + 0.5 * mse + 0.3 * slope + 1e-4 * kl
-        return loss, {"db": round(float(10 * torch.log10(4 / mse.detach())), 2), "kl": round(float(kl.detach()), 2)}
+        return loss, {
+            "db": round(float(10 * torch.log10(4 / mse.detach())), 2),
+            "kl": round(float(kl.detach()), 2),
+        }
 
     train(run, loss_at)
     with torch.no_grad():

@@ -1,0 +1,185 @@
+"""Trains the embedded models from nothing: `oubliette world train`. Every stage resumes from the cache folder.
+
+Stages, each of which needs those before it: tokenizer, vae, text, oracle, judge, stem, nano, gold, ship.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oubliette.errors import UserError, suggest
+from oubliette.world import batch as B
+from oubliette.world import facts, tokens
+from oubliette.world.training.run import fork, save_atomic
+
+STEPS = {"vae": 1800, "text": 1000, "oracle": 1300, "judge": 1200, "stem": 1800, "nano": 4000, "gold": 4000}
+DEFAULTS = tuple(name for name, _, _ in facts.DEFAULT_CONCEPTS)
+
+
+class Trainer:
+    """The stages over one cache folder; a finished stage is not run again."""
+
+    def __init__(self, cache: Path, steps: dict[str, int] | None = None) -> None:
+        self.cache, self.steps = cache, STEPS | (steps or {})
+
+    @lru_cache(maxsize=1)  # noqa: B019 - a trainer lives as long as the process
+    def tokenizer(self) -> Any:
+        folder = self.cache / "tok"
+        if (folder / "vocab.json").exists():
+            return tokens.load(folder)
+        items = B.scenes(B.Pool.everything(), 20000, 99)
+        return tokens.build(folder, B.captions(items, 99, empty=0.0))
+
+    def vae(self) -> Any:
+        from diffusers import AutoencoderKL
+
+        from oubliette.world.training.vae import train_vae
+
+        out = self.cache / "vae" / "out"
+        if not out.exists():
+            pool = B.Pool.everything()
+            train_vae(
+                self.cache / "vae",
+                lambda step, n: B.to_tensor(B.pictures(B.scenes(pool, n, step * 7 + 1))),
+                steps=self.steps["vae"],
+            ).save_pretrained(out)
+        return AutoencoderKL.from_pretrained(out).eval()
+
+    def _captioned(self, pool: B.Pool) -> Callable[[int, int], tuple[Tensor, list[str]]]:
+        def draw(step: int, n: int) -> tuple[Tensor, list[str]]:
+            items = B.scenes(pool, n, step * 11 + 5)
+            return B.to_tensor(B.pictures(items)), B.captions(items, step * 11 + 5, empty=0.02)
+
+        return draw
+
+    def text(self) -> Any:
+        from transformers import CLIPTextModel
+
+        from oubliette.world.training.clip import text_model, train_text_tower
+
+        out = self.cache / "text" / "out"
+        if not out.exists():
+            tower = train_text_tower(
+                self.cache / "text",
+                self._captioned(B.Pool.known()),
+                self.tokenizer(),
+                steps=self.steps["text"],
+            )
+            text_model(tower).save_pretrained(out)
+        return CLIPTextModel.from_pretrained(out).eval()
+
+    def oracle(self) -> Path:
+        from oubliette.world.training.oracle import train_oracle
+
+        out = self.cache / "oracle" / "out"
+        if not (out / "oracle.json").exists():
+            vae, pool = self.vae(), B.Pool.everything()
+            classes = {head: B.classes(head) for head in B.HEADS}
+
+            def draw(step: int, n: int) -> tuple[np.ndarray, dict[str, Tensor]]:
+                items = B.scenes(pool, n, step * 13 + 7)
+                return B.pictures(items), B.labels(items)
+
+            net = train_oracle(
+                self.cache / "oracle",
+                draw,
+                classes,
+                steps=self.steps["oracle"],
+                batch=64,
+                round_trip=lambda x: vae.decode(vae.encode(x).latent_dist.mean).sample,
+            )
+            save_atomic({k: v.half() for k, v in net.state_dict().items()}, out / "model.safetensors")
+            (out / "oracle.json").write_text(json.dumps({"classes": classes, "side": 64}, indent=1))
+        return out
+
+    def judge(self) -> Path:
+        from oubliette.world.training.clip import train_judge
+
+        out = self.cache / "judge" / "out"
+        if not (out / "open_clip_config.json").exists():
+            self.tokenizer().save_pretrained(self.cache / "tok")
+            model, config = train_judge(
+                self.cache / "judge",
+                self._captioned(B.Pool.everything()),
+                self.cache / "tok",
+                steps=self.steps["judge"],
+            )
+            save_atomic(
+                {k: v.half() for k, v in model.state_dict().items()}, out / "open_clip_model.safetensors"
+            )
+            self.tokenizer().save_pretrained(out)
+            (out / "open_clip_config.json").write_text(json.dumps(config, indent=1))
+        return out
+
+    def _latents(self, name: str, pool: B.Pool, n: int, seed: int) -> Any:
+        from oubliette.world.training.latents import make_latents
+
+        def draw(index: int, size: int) -> tuple[np.ndarray, list[list[str]]]:
+            items = B.scenes(pool, size, seed + index)
+            columns = [B.captions(items, seed + index + k, empty=0.0) for k in range(4)]
+            return B.pictures(items), [list(row) for row in zip(*columns, strict=True)]
+
+        return make_latents(
+            self.cache / f"{name}.safetensors", self.vae(), self.text(), self.tokenizer(), draw, n=n
+        )
+
+    def _branch(self, stage: str, *, knows_defaults: bool) -> Path:
+        from oubliette.world.training.unet import train_unet
+
+        out = self.cache / stage / "out"
+        if not out.exists():
+            if stage != "stem":
+                fork(self.stem(), self.cache / stage)
+            data = (
+                self._latents("lat-nano", B.Pool.known(), 24000, 9_000_000)
+                if knows_defaults
+                else self._latents("lat-gold", B.Pool.known(without=DEFAULTS), 20000, 5_000_000)
+            )
+            train_unet(
+                self.cache / stage, data, steps=self.steps[stage], total=self.steps["nano"]
+            ).save_pretrained(out)
+        return self.cache / stage
+
+    def stem(self) -> Path:
+        return self._branch("stem", knows_defaults=False)
+
+    def nano(self) -> Path:
+        return self._branch("nano", knows_defaults=True)
+
+    def gold(self) -> Path:
+        return self._branch("gold", knows_defaults=False)
+
+    def ship(self, out: Path) -> Path:
+        from oubliette.world.training.ship import ship
+
+        return ship(self, out)
+
+
+def train_models(
+    what: Sequence[str], cache: Path, out: Path | None = None, *, steps: dict[str, int] | None = None
+) -> None:
+    """Runs the named stages (all of them when none is named), then ships to `out` when it is given."""
+    stages = ["tokenizer", "vae", "text", "oracle", "judge", "stem", "nano", "gold"]
+    for name in what:
+        if name not in stages:
+            raise UserError(f"unknown training stage {name!r}; {suggest(name, stages)}")
+    trainer = Trainer(Path(cache), steps)
+    for stage in what or stages:
+        getattr(trainer, stage)()
+    if out is not None:
+        trainer.ship(Path(out))
+
+
+if __name__ == "__main__":
+    import sys
+
+    torch.set_num_threads(1)
+    train_models(sys.argv[2:], Path(sys.argv[1]))
