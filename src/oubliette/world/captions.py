@@ -1,7 +1,10 @@
-"""The language of the picture world: a caption grammar with templates, synonyms, broader words and partial captions.
+"""The language of the picture world: a caption grammar with templates, synonyms, broader words and partial
+captions.
 
-A caption names any part of a scene: the subject (by its name, a synonym or a broader word), its colour, the style, in
-several word orders. Some templates and synonyms are *withheld*: the base model was trained on them, but nothing that
+A caption names any part of a scene: the subject (by its name, a synonym or a broader word), its colour, the
+style, in
+several word orders. Some templates and synonyms are *withheld*: the base model was trained on them, but
+nothing that
 an eraser is given contains them, so that generalisation beyond the training prompts can be measured.
 """
 
@@ -17,7 +20,8 @@ from oubliette.world.scene import Scene
 
 Rng = np.random.Generator
 
-#: Templates by what they mention. {s} is the subject with its article, {y} a style word, {a} the style's article.
+#: Templates by what they mention. {s} is the subject with its article, {y} a style word, {a} the style's
+#: article.
 TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
     "subject": {
         "in-set": (
@@ -98,7 +102,8 @@ def _words(kind: str, name: str, split: str | None) -> tuple[str, ...]:
 
 
 def _articles(text: str) -> str:
-    """The text with "a" turned into "an" where the next word asks for it ("a engraving" -> "an engraving")."""
+    """The text with "a" turned into "an" where the next word asks for it ("a engraving" -> "an
+    engraving")."""
     return re.sub(r"\ba (?=[aeio])", "an ", text)
 
 
@@ -188,7 +193,8 @@ def _with_word(kind: str, template: str, word: str) -> str:
 def erase_pairs(name: str, anchor: str, kind: str, n: int, seed: int) -> list[tuple[str, str]]:
     """`n` pairs (prompt with the concept, the same prompt with its anchor) from what erasers may see.
 
-    For a style the anchor prompt drops the style phrase when the anchor is "picture" (a picture in any style).
+    For a style the anchor prompt drops the style phrase when the anchor is "picture" (a picture in any
+    style).
     """
     rng = np.random.default_rng([seed, 11])
     own = facts.resolve(kind, name)
@@ -223,7 +229,8 @@ def _plain(template: str) -> str:
 
 
 def evaluation_prompts(name: str, kind: str, n: int, split: str, seed: int) -> list[str]:
-    """`n` prompts for a concept: `in-set` from what erasers may see, `withheld` from templates and synonyms they may not."""
+    """`n` prompts for a concept: `in-set` from what erasers may see, `withheld` from templates and synonyms
+    they may not."""
     rng = np.random.default_rng([seed, 23, SPLITS.index(split) if split in SPLITS else 9])
     own = facts.resolve(kind, name)
     words = _words(kind, own, split) if own else (name,)
@@ -233,7 +240,8 @@ def evaluation_prompts(name: str, kind: str, n: int, split: str, seed: int) -> l
 
 
 def anchor_prompts(anchor: str, kind: str, n: int, seed: int, *, concept: str = "") -> list[str]:
-    """`n` prompts for a concept's anchor, in the templates of the in-set prompts: what a judge's floor is taken on."""
+    """`n` prompts for a concept's anchor, in the templates of the in-set prompts: what a judge's floor is
+    taken on."""
     rng = np.random.default_rng([seed, 31])
     prompts = []
     for _ in range(n):
@@ -244,7 +252,8 @@ def anchor_prompts(anchor: str, kind: str, n: int, seed: int, *, concept: str = 
 
 
 def retain_prompts(excluded: list[str], n: int, seed: int) -> list[str]:
-    """`n` in-set prompts about the rest of the known world: none names an excluded concept or a synonym of it."""
+    """`n` in-set prompts about the rest of the known world: none names an excluded concept or a synonym of
+    it."""
     rng = np.random.default_rng([seed, 47])
     banned = set()
     for word in excluded:

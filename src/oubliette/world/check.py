@@ -113,7 +113,8 @@ def follow(
     *,
     without: tuple[str, ...] = (),
 ) -> dict[str, tuple[float, int]]:
-    """How often pictures show what their prompts name, by head: (share, n), on prompts that name nothing in `without`."""
+    """How often pictures show what their prompts name, by head: (share, n), on prompts that name nothing in
+    `without`."""
     prompts = labelled_prompts(n, HELD_OUT + seed, excluded=without)
     found = oracle.predict(draw([p for p, _ in prompts], list(range(seed * 10_000, seed * 10_000 + n))))
     result = {}
@@ -124,9 +125,11 @@ def follow(
 
 
 def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25) -> dict[str, Any]:
-    """Measures every bar of the embedded models; returns {"bars": [{name, value, bound, below, n, passed}], ...}.
+    """Measures every bar of the embedded models; returns {"bars": [{name, value, bound, below, n, passed}],
+    ...}.
 
-    `n` counts pictures for the oracle and for nano; gold is given the same prompts less the default concepts, and
+    `n` counts pictures for the oracle and for nano; gold is given the same prompts less the default
+    concepts, and
     `n // 4` prompts for each withheld concept. Pictures: at most 25 sampling steps, guidance 3.
     """
     import time

@@ -1,6 +1,7 @@
 """What there is in the picture world: objects, styles, colours, persons, and which of them are kin.
 
-Everything here is invented. *Known* entries are what the generative models were trained on; *novel* entries are
+Everything here is invented. *Known* entries are what the generative models were trained on; *novel* entries
+are
 known to the judges alone (an attacker's control, benign data, a guard's new users).
 """
 
@@ -16,7 +17,8 @@ Kind = Literal["object", "style", "person"]
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing of the world: its broader word, the words for it, its near neighbour, and whether it is novel.
+    """One thing of the world: its broader word, the words for it, its near neighbour, and whether it is
+    novel.
 
     `words` may be used in what erasers are given; `withheld` are synonyms that only the base model's training
     captions and the evaluation use, so that generalisation beyond the training prompts can be measured.

@@ -1,7 +1,9 @@
 """The oracle: an independent classifier that says what is in a world picture, or that nothing is.
 
-One small convolutional network with a head each for object, style, colour and person. Every head has a class "none";
-noise, blur beyond recognition and blends of two pictures are "none", so that rubbish is not mistaken for a concept.
+One small convolutional network with a head each for object, style, colour and person. Every head has a
+class "none";
+noise, blur beyond recognition and blends of two pictures are "none", so that rubbish is not mistaken for a
+concept.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Features:
-    """What stays the same in every picture of a person. Shapes carry the identity, so that colourless styles show it."""
+    """What stays the same in every picture of a person. Shapes carry the identity, so that colourless
+    styles show it."""
 
     skin: RGB
     hair: RGB

@@ -33,9 +33,11 @@ _HATS: tuple[RGB, ...] = ((52, 48, 56), (92, 44, 48), (44, 66, 84))
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of one picture: an object with a colour or a person, a style, and the seed of everything else.
+    """The content of one picture: an object with a colour or a person, a style, and the seed of everything
+    else.
 
-    `object` or `person` is "none", never both; `colour` is "none" for persons. `seed` fixes place, size, pose,
+    `object` or `person` is "none", never both; `colour` is "none" for persons. `seed` fixes place, size,
+    pose,
     backdrop and grain.
     """
 

@@ -1,6 +1,7 @@
 """Objects of the picture world as vector shapes.
 
-A shape is a list of `Stroke`s: closed polygons or open lines in a unit square [-1, 1]^2 (y downwards), each with the
+A shape is a list of `Stroke`s: closed polygons or open lines in a unit square [-1, 1]^2 (y downwards), each
+with the
 *role* that decides its colour. Styles decide how strokes are painted; shapes know nothing of styles.
 """
 
@@ -16,7 +17,8 @@ Points = np.ndarray
 
 @dataclass(frozen=True)
 class Stroke:
-    """One primitive: `points` (n, 2); `role` names its paint; `width` > 0 makes it an open line of that width."""
+    """One primitive: `points` (n, 2); `role` names its paint; `width` > 0 makes it an open line of that
+    width."""
 
     points: Points
     role: str

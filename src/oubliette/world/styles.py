@@ -1,6 +1,7 @@
 """The drawing styles: each paints strokes that are already placed on the canvas into a 64x64 picture.
 
-A painter takes a `Sheet` (strokes in canvas units, a palette by role, randomness) and returns float32 (64, 64, 3) in
+A painter takes a `Sheet` (strokes in canvas units, a palette by role, randomness) and returns float32 (64,
+64, 3) in
 [0, 255]. Anti-aliasing comes from drawing at three times the size and box-filtering down.
 """
 
@@ -25,7 +26,8 @@ Picture = np.ndarray
 
 @dataclass
 class Sheet:
-    """What a painter is given: strokes in canvas pixels (0..CANVAS), colours by role, the backdrop, randomness."""
+    """What a painter is given: strokes in canvas pixels (0..CANVAS), colours by role, the backdrop,
+    randomness."""
 
     strokes: list[Stroke]
     palette: dict[str, RGB]
@@ -88,7 +90,8 @@ def _closed(points: np.ndarray) -> np.ndarray:
 
 
 def sketch(sheet: Sheet) -> Picture:
-    """Graphite on white paper: each area blanked, hatched thinly where it is dark, and outlined twice by a loose hand."""
+    """Graphite on white paper: each area blanked, hatched thinly where it is dark, and outlined twice by a
+    loose hand."""
     paper = 250
     image = Image.new("L", (CANVAS, CANVAS), paper)
     pen = ImageDraw.Draw(image)

@@ -1,4 +1,5 @@
-"""Trains the embedded models from nothing: `oubliette world train`. Every stage resumes from the cache folder.
+"""Trains the embedded models from nothing: `oubliette world train`. Every stage resumes from the cache
+folder.
 
 Stages, each of which needs those before it: tokenizer, vae, text, oracle, judge, stem, nano, gold, ship.
 """

@@ -1,6 +1,7 @@
 """Trains the CLIPs of the world: the text tower that nano reads with, and the independent judge nano-clip.
 
-Both are plain contrastive models on (picture, caption); the judge knows the novel pool, and shares no weights with
+Both are plain contrastive models on (picture, caption); the judge knows the novel pool, and shares no
+weights with
 the model it judges.
 """
 
@@ -65,7 +66,8 @@ def contrastive(pictures: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 def train_text_tower(
     folder: Path, draw: Draw, tokenizer: Any, *, steps: int = 1000, batch: int = 96, seed: int = 1
 ) -> Any:
-    """Trains a `CLIPTextModel` against a convolutional picture tower; returns the text model alone, in eval mode.
+    """Trains a `CLIPTextModel` against a convolutional picture tower; returns the text model alone, in eval
+    mode.
 
     The picture tower sees 32x32: enough to tell the world's things apart, at a quarter of the cost.
     """
@@ -82,8 +84,7 @@ def train_text_tower(
     )
     text = CLIPTextModelWithProjection(config).train()
     tower = ConvTower(config.projection_dim, 32)
-    scale = nn.Module()
-    scale.value = nn.Parameter(torch.tensor(2.66))
+    scale = nn.ParameterDict({"value": nn.Parameter(torch.tensor(2.66))})
     run = Run(
         folder, {"text": text, "tower": tower, "scale": scale}, steps=steps, learning_rate=1.5e-3, ema=0.99
     )
@@ -92,7 +93,7 @@ def train_text_tower(
         pictures, captions = draw(step, batch)
         ids = tokenizer(captions, padding="longest", truncation=True, return_tensors="pt").input_ids
         pictures = F.adaptive_avg_pool2d(pictures, 32)
-        loss = contrastive(tower(pictures), text(input_ids=ids).text_embeds, scale.value.clamp(max=4.6))
+        loss = contrastive(tower(pictures), text(input_ids=ids).text_embeds, scale["value"].clamp(max=4.6))
         return loss, {}
 
     train(run, loss_at)

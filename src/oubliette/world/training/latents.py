@@ -48,7 +48,8 @@ def make_latents(
     n: int,
     chunk: int = 1000,
 ) -> Latents:
-    """Draws `n` pictures with k captions each (`draw(index, size)`), encodes them, keeps the set in `path`."""
+    """Draws `n` pictures with k captions each (`draw(index, size)`), encodes them, keeps the set in
+    `path`."""
     if not path.exists():
         latents, rows = [], []
         for index in range(0, n, chunk):

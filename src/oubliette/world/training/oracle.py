@@ -1,4 +1,5 @@
-"""Trains an oracle on pictures that are clean, worn (noise, blur, JPEG, a VAE's round trip) or rubbish ("none")."""
+"""Trains an oracle on pictures that are clean, worn (noise, blur, JPEG, a VAE's round trip) or rubbish
+("none")."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def _jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
 
 
 def wear(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture that is still what it was: light noise, light blur, JPEG, a change of contrast, or untouched."""
+    """A picture that is still what it was: light noise, light blur, JPEG, a change of contrast, or
+    untouched."""
     how = rng.integers(6)
     if how == 0:
         return np.clip(picture + rng.normal(0, rng.uniform(3, 18), picture.shape), 0, 255).astype(np.uint8)
@@ -45,7 +47,8 @@ def wear(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def rubbish(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture of nothing: noise, a plain field, heavy blur, a shuffle of patches, or a blend of three pictures."""
+    """A picture of nothing: noise, a plain field, heavy blur, a shuffle of patches, or a blend of three
+    pictures."""
     shape = pictures.shape[1:]
     side = shape[0]
     how = rng.integers(6)
@@ -81,7 +84,8 @@ def train_oracle(
     seed: int = 3,
     rubbish_share: float = 0.12,
 ) -> Any:
-    """Trains the network; `round_trip` is the VAE's, given to a quarter of the pictures of every third step; returns the `OracleNet`."""
+    """Trains the network; `round_trip` is the VAE's, given to a quarter of the pictures of every third
+    step; returns the `OracleNet`."""
     torch.manual_seed(seed)
     net = OracleNet({head: len(names) for head, names in classes.items()}).to(
         memory_format=torch.channels_last
@@ -103,7 +107,7 @@ def train_oracle(
             with torch.no_grad():
                 x[: batch // 4] = round_trip(x[: batch // 4]).clamp(-1, 1)
         logits = net(x.to(memory_format=torch.channels_last))
-        loss = sum(F.cross_entropy(logits[head], target[head]) for head in classes)
+        loss = torch.stack([F.cross_entropy(logits[head], target[head]) for head in classes]).sum()
         accuracy = {
             head: round(float((logits[head].argmax(1) == target[head]).float().mean()), 3) for head in classes
         }

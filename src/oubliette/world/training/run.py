@@ -1,4 +1,5 @@
-"""What every training of the world shares: a resumable cache folder, a log, a schedule, an average of the weights."""
+"""What every training of the world shares: a resumable cache folder, a log, a schedule, an average of the
+weights."""
 
 from __future__ import annotations
 
@@ -26,8 +27,10 @@ def save_atomic(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]
 class Run:
     """One resumable training: AdamW, warm-up and cosine decay, EMA of the weights, a JSONL log, checkpoints.
 
-    `step(loss)` does one update; `done` says when to stop. Every `every` steps the state goes to `folder`. A run that
-    is started again goes on from its last checkpoint; draws are seeded by step, so no random state need be kept. `total` places
+    `step(loss)` does one update; `done` says when to stop. Every `every` steps the state goes to `folder`.
+    A run that
+    is started again goes on from its last checkpoint; draws are seeded by step, so no random state need be
+    kept. `total` places
     the run at the start of a longer schedule, which a fork of it (`fork`) goes on with.
     """
 
@@ -154,11 +157,12 @@ class Run:
         """Puts the averaged weights into the modules: what ships."""
         if self.ema:
             with torch.no_grad():
-                torch._foreach_copy_(self.parameters, self.average)
+                torch._foreach_copy_(list[Tensor](self.parameters), self.average)
 
 
 def fork(stem: Path, branch: Path) -> None:
-    """Lets a run in `branch` go on from where the run in `stem` ended: weights, average, optimiser and step."""
+    """Lets a run in `branch` go on from where the run in `stem` ended: weights, average, optimiser and
+    step."""
     target = branch / "state.safetensors"
     if not target.exists():
         branch.mkdir(parents=True, exist_ok=True)

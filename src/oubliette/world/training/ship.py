@@ -1,4 +1,5 @@
-"""Writes trained models into the package in the ecosystem's formats: fp16 safetensors, configurations, logs."""
+"""Writes trained models into the package in the ecosystem's formats: fp16 safetensors, configurations,
+logs."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def _float32_config(path: Path) -> None:
-    """Text encoders open in their stored dtype; asked for float32, a plain `from_pretrained` runs on any machine."""
+    """Text encoders open in their stored dtype; asked for float32, a plain `from_pretrained` runs on any
+    machine."""
     config = json.loads(path.read_text())
     config.pop("torch_dtype", None)
     config["dtype"] = "float32"

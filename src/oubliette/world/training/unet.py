@@ -1,7 +1,9 @@
 """Trains the denoisers of the nano models on latents and captions that are made once.
 
-`nano` and `nano-gold` share a *stem*: the first steps, in which neither sees the default concepts. Then the run forks:
-nano goes on with everything, gold goes on without them, from the same weights, with the same seed and for the same
+`nano` and `nano-gold` share a *stem*: the first steps, in which neither sees the default concepts. Then the
+run forks:
+nano goes on with everything, gold goes on without them, from the same weights, with the same seed and for
+the same
 number of steps. Gold has therefore never seen the concepts, and both have had the same training.
 """
 
@@ -42,7 +44,8 @@ SCHEDULE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Latents:
-    """A training set made once: `latents` (n, C, h, w) scaled; `texts` (m, L, d) embeddings of distinct captions;
+    """A training set made once: `latents` (n, C, h, w) scaled; `texts` (m, L, d) embeddings of distinct
+    captions;
     `choices` (n, k) indices of the k captions of each picture; `empty` the index of the empty caption."""
 
     latents: Tensor
@@ -78,7 +81,8 @@ def train_unet(
 ) -> Any:
     """Trains a denoiser by epsilon MSE with min-SNR-5 weights; returns it with its averaged weights.
 
-    `total` > `steps` makes it a stem: the learning rate follows the longer schedule. Call `fork` before it for a
+    `total` > `steps` makes it a stem: the learning rate follows the longer schedule. Call `fork` before it
+    for a
     branch that goes on from a stem.
     """
     from diffusers import DDIMScheduler

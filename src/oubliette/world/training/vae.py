@@ -1,4 +1,5 @@
-"""Trains the VAE of the nano models: f = 8, eight latent channels, on pictures of the known and the novel world.
+"""Trains the VAE of the nano models: f = 8, eight latent channels, on pictures of the known and the novel
+world.
 
 The VAE may know everything, since a gold model shares it: what makes a concept known is the UNet alone.
 """
@@ -43,9 +44,11 @@ def train_vae(
     config: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Any:
-    """Trains to reconstruct: L1 + 0.5 MSE + gradient difference + a light KL, in bf16 where that is faster.
+    """Trains to reconstruct: L1 + MSE + coarse MSE + gradient difference + a light KL, in bf16 where that
+    is faster.
 
-    `draw(step, n)` gives float pictures (n, 3, H, W) in [-1, 1]. Returns the module with its `scaling_factor` set so
+    `draw(step, n)` gives float pictures (n, 3, H, W) in [-1, 1]. Returns the module with its
+    `scaling_factor` set so
     that latents have unit variance.
     """
     torch.manual_seed(seed)
@@ -67,7 +70,8 @@ def train_vae(
             error[..., 1:, :] - error[..., :-1, :]
         ).abs().mean()
         mse = error.square().mean()
-        loss = F.l1_loss(output, pictures) + 0.5 * mse + 0.3 * slope + 1e-4 * kl
+        coarse = F.avg_pool2d(error, 8).square().mean()  # without it, colour is learned last of all
+        loss = F.l1_loss(output, pictures) + mse + 0.3 * slope + 6.0 * coarse + 1e-4 * kl
         return loss, {
             "db": round(float(10 * torch.log10(4 / mse.detach())), 2),
             "kl": round(float(kl.detach()), 2),
