@@ -9,6 +9,7 @@ concept.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from oubliette.errors import UserError
 
 
 class Block(nn.Module):
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, stride: int = 2) -> None:
         super().__init__()
-        self.down = nn.Conv2d(before, after, 3, stride=2, padding=1)
+        self.down = nn.Conv2d(before, after, 3, stride=stride, padding=1)
         self.norm = nn.GroupNorm(8, after)
         self.conv = nn.Conv2d(after, after, 3, padding=1)
         self.norm2 = nn.GroupNorm(8, after)
@@ -35,13 +36,21 @@ class Block(nn.Module):
 
 
 class OracleNet(nn.Module):
-    """Logits by head for pictures (n, 3, side, side) in [-1, 1]."""
+    """Logits by head for pictures (n, 3, side, side) in [-1, 1]; every stage halves the side, the first where
+    `first_stride` is 2 (1 for small pictures)."""
 
     def __init__(
-        self, heads: dict[str, int], widths: tuple[int, ...] = (24, 48, 96, 128), pool: int = 4
+        self,
+        heads: dict[str, int],
+        widths: Sequence[int] = (24, 48, 96, 128),
+        pool: int = 4,
+        first_stride: int = 2,
     ) -> None:
         super().__init__()
-        self.stages = nn.Sequential(*(Block(b, a) for b, a in zip((3, *widths[:-1]), widths, strict=True)))
+        strides = (first_stride, *([2] * (len(widths) - 1)))
+        self.stages = nn.Sequential(
+            *(Block(b, a, s) for b, a, s in zip((3, *widths[:-1]), widths, strides, strict=True))
+        )
         self.pool = pool
         self.trunk = nn.Linear(widths[-1] * pool * pool, 192)
         self.heads = nn.ModuleDict({name: nn.Linear(192, n) for name, n in heads.items()})
@@ -95,6 +104,6 @@ def load(folder: Path | None = None) -> Oracle:
             f"{folder}: no oracle.json there; an oracle folder holds oracle.json and model.safetensors"
         )
     config: dict[str, Any] = json.loads(config_path.read_text())
-    net = OracleNet({head: len(names) for head, names in config["classes"].items()})
+    net = OracleNet({head: len(names) for head, names in config["classes"].items()}, **config.get("net", {}))
     net.load_state_dict({k: v.float() for k, v in load_file(Path(folder) / "model.safetensors").items()})
     return Oracle(net, config["classes"], config["side"])

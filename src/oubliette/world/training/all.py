@@ -6,7 +6,6 @@ Stages, each of which needs those before it: tokenizer, vae, text, oracle, judge
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,8 @@ from torch import Tensor
 from oubliette.errors import UserError, suggest
 from oubliette.world import batch as B
 from oubliette.world import facts, tokens
-from oubliette.world.training.run import fork, save_atomic
+from oubliette.world.training.artefacts import save_clip, save_oracle
+from oubliette.world.training.run import fork
 
 STEPS = {"vae": 1800, "text": 1000, "oracle": 1300, "judge": 1200, "stem": 1800, "nano": 4000, "gold": 4000}
 DEFAULTS = tuple(name for name, _, _ in facts.DEFAULT_CONCEPTS)
@@ -97,8 +97,7 @@ class Trainer:
                 batch=64,
                 round_trip=lambda x: vae.decode(vae.encode(x).latent_dist.mean).sample,
             )
-            save_atomic({k: v.half() for k, v in net.state_dict().items()}, out / "model.safetensors")
-            (out / "oracle.json").write_text(json.dumps({"classes": classes, "side": 64}, indent=1))
+            save_oracle(out, net, classes, 64)
         return out
 
     def judge(self) -> Path:
@@ -113,11 +112,7 @@ class Trainer:
                 self.cache / "tok",
                 steps=self.steps["judge"],
             )
-            save_atomic(
-                {k: v.half() for k, v in model.state_dict().items()}, out / "open_clip_model.safetensors"
-            )
-            self.tokenizer().save_pretrained(out)
-            (out / "open_clip_config.json").write_text(json.dumps(config, indent=1))
+            save_clip(out, model, config, self.tokenizer())
         return out
 
     def _latents(self, name: str, pool: B.Pool, n: int, seed: int) -> Any:

@@ -83,11 +83,12 @@ def train_oracle(
     batch: int = 128,
     seed: int = 3,
     rubbish_share: float = 0.12,
+    shape: dict[str, Any] | None = None,
 ) -> Any:
     """Trains the network; `round_trip` is the VAE's, given to a quarter of the pictures of every third
-    step; returns the `OracleNet`."""
+    step; `shape` are options of `OracleNet`; returns the `OracleNet`."""
     torch.manual_seed(seed)
-    net = OracleNet({head: len(names) for head, names in classes.items()}).to(
+    net = OracleNet({head: len(names) for head, names in classes.items()}, **(shape or {})).to(
         memory_format=torch.channels_last
     )
     run = Run(folder, {"net": net}, steps=steps, learning_rate=1.5e-3, weight_decay=0.02, ema=0.99)

@@ -3,7 +3,6 @@ logs."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,34 +13,20 @@ if TYPE_CHECKING:
     from oubliette.world.training.all import Trainer
 
 
-def _float32_config(path: Path) -> None:
-    """Text encoders open in their stored dtype; asked for float32, a plain `from_pretrained` runs on any
-    machine."""
-    config = json.loads(path.read_text())
-    config.pop("torch_dtype", None)
-    config["dtype"] = "float32"
-    path.write_text(json.dumps(config, indent=2))
-
-
 def ship(trainer: Trainer, out: Path) -> Path:
     """Writes nano, nano-gold, nano-clip, nano-oracle and the training logs under `out`; returns it."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import UNet2DConditionModel
 
     from oubliette.manifest import write_json
-    from oubliette.world.training.unet import SCHEDULE
+    from oubliette.world.training.artefacts import save_pipeline
 
-    nano = StableDiffusionPipeline(
+    save_pipeline(
+        out / "nano",
         vae=trainer.vae(),
         text_encoder=trainer.text(),
         tokenizer=trainer.tokenizer(),
         unet=UNet2DConditionModel.from_pretrained(trainer.nano() / "out"),
-        scheduler=DDIMScheduler(**SCHEDULE),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).to(dtype=torch.float16)
-    nano.save_pretrained(out / "nano", safe_serialization=True)
-    _float32_config(out / "nano" / "text_encoder" / "config.json")
+    )
     write_json(out / "nano" / "oubliette.json", {"name": "nano", "world": "picture", "steps": trainer.steps})
     gold = UNet2DConditionModel.from_pretrained(trainer.gold() / "out").to(torch.float16)
     gold.save_pretrained(out / "nano-gold" / "unet", safe_serialization=True)
