@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# The face of the package. Each name is imported when it is first used, so that `import oubliette` stays light.
+# The face of the package. Each name is imported when first used, so that `import oubliette` stays light.
 _FACE = {
     "load": "oubliette.api:load",
     "wrap": "oubliette.api:wrap",

@@ -1,0 +1,182 @@
+"""Did it work? The same seeds before and after an erasure, judged, within a time that a user will wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from oubliette.data.concept import Concept
+from oubliette.errors import UserError
+from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures import PictureCache
+from oubliette.train.progress import progress
+
+if TYPE_CHECKING:
+    from oubliette.eval.judge import Judge
+    from oubliette.eval.result import Evaluation
+    from oubliette.eval.verdict import Bounds
+    from oubliette.train.weights import Weights
+
+__all__ = ["AUTO_SECONDS", "Before", "Check", "check"]
+
+Mode = Literal["auto", "on", "off"]
+MODES = ("auto", "on", "off")
+#: `auto` does not check where that is estimated to take longer.
+AUTO_SECONDS = 60.0
+#: Pictures a concept and split, the most that fits being taken: 48 clean ones put leakage below 10 %.
+_SIZES = (48, 40, 32, 24)
+_EACH = 4
+_OTHERS_A_KIND = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found, or why there was none (`evaluation` None, `reason` in words)."""
+
+    evaluation: Evaluation | None
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Before:
+    """A model as it was before an erasure, over the same network: originals are swapped in while it draws.
+
+    No second copy of the weights; every bit of the erased model is back when a call returns. Whatever else is
+    asked of it is the model's own.
+    """
+
+    def __init__(self, model: Any, weights: Weights) -> None:
+        self._model, self._weights = model, weights
+
+    def fingerprint(self) -> str:
+        """The hash of the weights before the erasure."""
+        with self._weights.originals():
+            return str(self._model.fingerprint())
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], **how: Any) -> Any:
+        """Pictures as the model drew them before, uint8 (n, H, W, 3)."""
+        with self._weights.originals():
+            return self._model.draw(prompts, seeds, **how)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def check(
+    model: Any,
+    weights: Weights,
+    concepts: Sequence[Concept],
+    *,
+    mode: str = "auto",
+    judges: Sequence[str] = (),
+    bounds: Bounds | None = None,
+    seed: int = 0,
+    cache: PictureCache | None = None,
+    sampling: Sampling | None = None,
+    limit: float = AUTO_SECONDS,
+) -> Check:
+    """Draw concepts and neighbours before and after with the same seeds, and judge them.
+
+    `judges` are names or folders, by default those of the model's world; without any the answer is "not
+    checked". In mode "auto" the number of pictures is fitted to `limit` seconds, and a check that does not
+    fit is skipped with a word; "on" takes the most whatever it costs. Raises UserError for an unknown mode.
+    """
+    if mode not in MODES:
+        raise UserError(f"no check mode '{mode}'; known: {', '.join(MODES)}")
+    if mode == "off":
+        return Check(None, "switched off")
+    from oubliette.eval.judge import default_judges, open_judge
+
+    before = Before(model, weights)
+    opened = [open_judge(name, before) for name in judges] or default_judges(before)
+    if not opened:
+        return Check(None, "no judge is known for this model; name one (--judge clip:MODEL, --judge FOLDER)")
+    if not hasattr(model, "draw"):
+        raise UserError(f"{model.source}: is a {model.kind} model; judges look at pictures")
+    if not concepts:
+        return Check(None, "the recipe names no concept")
+    started = time.monotonic()
+    how = sampling or Sampling()
+    size, reason = _fit(before, concepts, mode, how, limit, seed)
+    if size is None:
+        return Check(None, reason)
+    evaluation = _compare(model, before, concepts, opened, size, how, seed, cache, bounds)
+    return Check(evaluation, "", time.monotonic() - started)
+
+
+def _fit(
+    before: Before, concepts: Sequence[Concept], mode: str, how: Sampling, limit: float, seed: int
+) -> tuple[int | None, str]:
+    if mode == "on":
+        return _SIZES[0], ""
+    each = _seconds_a_picture(before, how)
+    estimate = 0.0
+    for size in _SIZES:
+        estimate = each * _plan(before, concepts, size, seed).pictures(1)
+        if estimate <= limit:
+            return size, ""
+    return None, f"it would take about {estimate:.0f} s, over {limit:.0f} s (--check on does it anyway)"
+
+
+def _seconds_a_picture(model: Before, how: Sampling, pictures: int = 4, steps: int = 3) -> float:
+    """Timed on a few short drawings, the first of which only warms up."""
+    short = min(steps, how.steps)
+    model.draw([""] * pictures, range(pictures), steps=short, guidance=how.guidance)
+    started = time.monotonic()
+    model.draw([""] * pictures, range(pictures), steps=short, guidance=how.guidance)
+    return (time.monotonic() - started) / pictures * how.steps / short
+
+
+def _sizes(size: int) -> dict[str, Any]:
+    return {"n": size, "each": _EACH, "near_n": size // 2}
+
+
+def _plan(before: Before, concepts: Sequence[Concept], size: int, seed: int) -> Any:
+    from oubliette.eval.evaluate import plan_for
+
+    return plan_for(before, concepts, retained=_kept(before, concepts), seed=seed, **_sizes(size))
+
+
+def _kept(before: Before, concepts: Sequence[Concept]) -> list[Concept]:
+    """The declared neighbours, and a few others of each kind."""
+    from oubliette.eval.scenery import neighbours, rest_of_world
+
+    rest = rest_of_world(before, concepts)
+    near = {(c.kind, name) for c, name in neighbours(before, concepts, rest).items()}
+    kept = [other for other in rest if (other.kind, other.name) in near]
+    for kind in dict.fromkeys(other.kind for other in rest):
+        kept += [other for other in rest if other.kind == kind and other not in kept][:_OTHERS_A_KIND]
+    return kept
+
+
+def _compare(
+    model: Any,
+    before: Before,
+    concepts: Sequence[Concept],
+    judges: Sequence[Judge],
+    size: int,
+    how: Sampling,
+    seed: int,
+    cache: PictureCache | None,
+    bounds: Bounds | None,
+) -> Evaluation:
+    from oubliette.eval.evaluate import compare
+
+    total = _plan(before, concepts, size, seed).pictures(1)
+    with progress("checking", total) as tick:
+        told: Callable[[int, int, str], None] = lambda done, _, who: tick(done, who)  # noqa: E731
+        return compare(
+            {"erased": model},
+            before,
+            concepts,
+            judges=judges,
+            retained=_kept(before, concepts),
+            seed=seed,
+            cache=cache,
+            sampling=how,
+            bounds=bounds,
+            progress=told,
+            **_sizes(size),
+        )

@@ -1,0 +1,65 @@
+"""The command line: parses, calls one function, prints. No logic, and nothing heavy before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from oubliette.errors import UserError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    0 done, 1 the verdict is negative, 2 bad input (one line on stderr), 3 could not tell, 130 interrupted.
+    """
+    from oubliette.cli.app import app
+
+    try:
+        code = app(args=arguments, prog_name="oubliette", standalone_mode=False)
+    except UserError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _interrupted()
+    except PermissionError as error:
+        return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except Exception as error:
+        if _is_abort(error):
+            return _interrupted()
+        line = _usage(error)
+        if line is None:
+            raise
+        return _refuse(line)
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(message: str) -> int:
+    print(f"oubliette: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _interrupted() -> int:
+    print("oubliette: interrupted", file=sys.stderr)
+    return 130
+
+
+def _is_abort(error: Exception) -> bool:
+    import typer
+
+    return isinstance(error, typer.Abort)
+
+
+def _usage(error: Exception) -> str | None:
+    """The line for a wrong option, argument or value; None for what is no user's error."""
+    describe = getattr(error, "format_message", None)
+    if callable(describe):
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context is not None else ""
+        return f"{describe()}{hint}"
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(error, pydantic.ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}, found {first['input']!r}"
+    return None

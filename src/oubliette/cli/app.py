@@ -1,0 +1,53 @@
+"""The commands and what each is called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from oubliette import __version__
+from oubliette.cli import erase, explore, measure, world
+
+app = typer.Typer(
+    name="oubliette",
+    help="Make a generative model forget a concept, and measure whether it did.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  oubliette demo\n"
+        "  oubliette erase --model nano --concept car --method doco --out car-free\n"
+        "  oubliette eval --model car-free --control gold\n"
+        "  oubliette sample --model car-free --prompt 'a picture of a car' --out car.png\n"
+        "\b\nExit codes: 0 done, 1 the verdict is negative, 2 bad input, 3 could not tell."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Make a generative model forget a concept, and measure whether it did."""
+
+
+app.command("erase", epilog=erase.ERASE_EXAMPLES)(erase.erase)
+app.command("eval", epilog=measure.EXAMPLES)(measure.evaluate)
+app.command("sample", epilog=explore.SAMPLE_EXAMPLES)(explore.sample)
+app.command("run", epilog=erase.RUN_EXAMPLES)(erase.run)
+app.command("validate", epilog=explore.VALIDATE_EXAMPLES)(explore.validate)
+app.command("ls", epilog=explore.LS_EXAMPLES)(explore.ls)
+app.command("demo", epilog=measure.DEMO_EXAMPLES)(measure.demo)
+app.add_typer(world.app, name="world")

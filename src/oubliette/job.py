@@ -1,0 +1,286 @@
+"""A whole erasure, one straight line: load, erase, save, check, report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oubliette.errors import UserError
+from oubliette.manifest import read_manifest, refuse_existing, write_manifest
+from oubliette.recipe import Recipe
+
+if TYPE_CHECKING:
+    from oubliette.backends.base import Backend
+    from oubliette.checking import Check
+    from oubliette.erase.run import EraseResult
+    from oubliette.eval.pictures import PictureCache
+
+__all__ = ["Outcome", "concepts_in", "dry", "run_job", "verdicts_of"]
+
+_CHECKPOINTS = 10
+REPORT = "report"
+
+
+@dataclass
+class Outcome:
+    """What a job leaves: the result in memory, its folder, the check, and the page where there is one."""
+
+    result: EraseResult
+    out: Path
+    check: Check
+    page: Path | None = None
+    required: float | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0; where a leakage was required, 1 if the verdict is negative and 3 if it cannot be told."""
+        if self.required is None:
+            return 0
+        return 3 if self.check.evaluation is None else self.check.evaluation.exit_code
+
+    def facts(self) -> dict[str, Any]:
+        """The outcome as plain data, as `--json` prints it."""
+        evaluation = self.check.evaluation
+        return {
+            "out": str(self.out),
+            **{key: value for key, value in self.result.record().items() if key != "recipe"},
+            "checked": evaluation is not None,
+            "not_checked_because": self.check.reason or None,
+            "verdicts": verdicts_of(evaluation) if evaluation is not None else [],
+            "report": None if self.page is None else str(self.page),
+            "exit_code": self.exit_code,
+        }
+
+
+def run_job(
+    recipe: Recipe | Callable[[Backend], Recipe],
+    *,
+    model: Any = None,
+    out: Path | str | None = None,
+    check: str = "auto",
+    judges: Sequence[str] = (),
+    require_leakage: float | None = None,
+    report: bool = True,
+    resume: bool = False,
+    command: str | None = None,
+    show_progress: bool = True,
+) -> Outcome:
+    """Run a recipe from the model's name to a saved folder with its verdict.
+
+    `recipe` may be a function of the opened model. `model` and `out` go before the recipe's own. While it
+    runs, checkpoints and the log lie in a folder `OUT.unfinished` beside `out`; `resume` goes on from there.
+    `check` is one of auto, on, off; `require_leakage` holds the verdict against that bound, and makes "auto"
+    "on". Raises UserError for what cannot be run; nothing is then written.
+    """
+    from oubliette.checking import check as look
+    from oubliette.erase.run import erase
+
+    check = _mode(check, require_leakage)
+    place = out or (None if callable(recipe) else recipe.save.path)
+    if place is None:
+        raise UserError("no output folder was given; --out FOLDER (or save.path in the recipe)")
+    target = Path(place)
+    refuse_existing(target)
+    work = _Unfinished(target, resume=resume)
+    started = time.perf_counter()
+    opened, settled = _open(recipe, model)
+    loaded = time.perf_counter() - started
+    with work:
+        result = erase(
+            opened,
+            work.with_checkpoints(settled),
+            log=work.folder / "log.jsonl",
+            cache=work.folder / "pictures",
+            checkpoint=work.folder / "checkpoint",
+            resume=resume,
+            show_progress=show_progress,
+        )
+        result.seconds["load"] = loaded
+        result.save(target)
+    cache = _memory()
+    found = look(
+        opened,
+        result.weights,
+        concepts_in(settled),
+        mode=check,
+        judges=judges,
+        bounds=_bounds(require_leakage),
+        seed=settled.seed,
+        cache=cache,
+    )
+    result.seconds["evaluate"] = found.seconds
+    outcome = Outcome(result, target, found, required=require_leakage)
+    if found.evaluation is not None:
+        _note(outcome)
+        if report:
+            outcome.page = _report(outcome, cache, opened.world, command)
+    return outcome
+
+
+def dry(recipe: Recipe | Callable[[Backend], Recipe], *, model: Any = None) -> dict[str, Any]:
+    """What `run_job` would do: the resolved recipe and an estimate of its cost; nothing is written."""
+    from oubliette.erase.request import ErasureRequest
+    from oubliette.estimate import estimate
+    from oubliette.recipe import dump, validate
+
+    opened, settled = _open(recipe, model)
+    validate(settled)
+    ErasureRequest.from_recipe(settled)
+    return {
+        "recipe": settled.model_dump(mode="json"),
+        "recipe_yaml": dump(settled),
+        "estimate": estimate(opened, settled),
+    }
+
+
+def concepts_in(recipe: Recipe) -> list[Any]:
+    """The recipe's concepts as `Concept`s."""
+    from oubliette.data.concept import Concept
+
+    return [Concept(c.name, c.anchor, c.kind, tuple(c.synonyms)) for c in recipe.concepts]
+
+
+def verdicts_of(evaluation: Any) -> list[dict[str, Any]]:
+    """Each model's verdict on each concept, as plain data."""
+    return [
+        {
+            "model": row.name,
+            "concept": figures.name,
+            "verdict": figures.verdict.word,
+            "reasons": figures.verdict.reasons,
+            "leakage": {
+                split.split: None if split.leakage is None else round(split.leakage.value, 4)
+                for split in figures.leakage
+                if split.judge == figures.judge
+            },
+        }
+        for row in evaluation.models
+        for figures in row.concepts
+    ]
+
+
+class _Unfinished:
+    """The folder of a run that is under way; kept when the run is cut short after a checkpoint, else gone."""
+
+    def __init__(self, target: Path, *, resume: bool) -> None:
+        self.folder = target.with_name(f"{target.name}.unfinished")
+        there = self.folder.exists()
+        if there and not resume:
+            raise UserError(
+                f"{self.folder}: a run for {target} was cut short; --resume goes on with it, "
+                "or remove the folder to start again"
+            )
+        if resume and not there:
+            raise UserError(f"{self.folder}: not there, so there is no run for {target} to resume")
+        self._parent = target.absolute().parent
+        self._made: list[Path] = []
+
+    def with_checkpoints(self, recipe: Recipe) -> Recipe:
+        """The recipe, with a checkpoint now and then where it asks for none (the weights stay the same)."""
+        if recipe.train.checkpoint_every:
+            return recipe
+        every = max(1, recipe.train.steps // _CHECKPOINTS)
+        return recipe.model_copy(
+            update={"train": recipe.train.model_copy(update={"checkpoint_every": every})}
+        )
+
+    def __enter__(self) -> None:
+        folder = self._parent
+        while not folder.exists():
+            self._made.append(folder)
+            folder = folder.parent
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be made ({error.strerror or error})") from error
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        from oubliette.train.checkpoint import has_checkpoint
+
+        if kind is not None and has_checkpoint(self.folder / "checkpoint"):
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in self._made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _mode(check: str, required: float | None) -> str:
+    if required is None:
+        return check
+    if not 0 < required <= 1:
+        raise UserError(f"--require-leakage must lie in 0..1 (0.1 is 10 %), found {required:g}")
+    if check == "off":
+        raise UserError("--require-leakage needs a check: leave out --check off")
+    return "on"
+
+
+def _open(recipe: Recipe | Callable[[Backend], Recipe], model: Any) -> tuple[Backend, Recipe]:
+    from oubliette.api import load
+
+    if callable(recipe):
+        opened = load(model)
+        return opened, recipe(opened)
+    if model is None and recipe.model is None:
+        raise UserError("the recipe names no model; give one with --model, or model: in the recipe")
+    return load(model if model is not None else recipe.model), recipe
+
+
+def _bounds(required: float | None) -> Any:
+    from oubliette.eval.verdict import Bounds
+
+    return None if required is None else Bounds(leakage=required)
+
+
+def _memory() -> PictureCache:
+    from oubliette.eval.pictures import PictureCache
+
+    return PictureCache()
+
+
+def _note(outcome: Outcome) -> None:
+    """Write the figures into the artefact's record, and the evaluation beside it."""
+    evaluation = outcome.check.evaluation
+    assert evaluation is not None
+    figures = {"verdicts": verdicts_of(evaluation), "bounds": str(evaluation.bounds)}
+    record = {**read_manifest(outcome.out), "figures": figures}
+    record["seconds"] = outcome.result.record()["seconds"]
+    write_manifest(outcome.out, record)
+    folder = outcome.out / REPORT
+    evaluation.write(folder / "evaluation.json")
+    evaluation.write_samples(folder / "samples.jsonl")
+
+
+def _report(outcome: Outcome, cache: PictureCache, world: str | None, command: str | None) -> Path:
+    from oubliette.report.build import make_curves, make_grids, make_run
+    from oubliette.report.data import ReportData
+    from oubliette.report.page import write_page
+
+    result, evaluation = outcome.result, outcome.check.evaluation
+    assert evaluation is not None
+    recipe = result.recipe
+    names = ", ".join(concept.name for concept in recipe.concepts)
+    data = ReportData(
+        title=f"{names} erased from {recipe.model or result.model.source}",
+        evaluation=evaluation,
+        grids=make_grids(evaluation, cache),
+        curves=make_curves(result.log, "erased"),
+        runs=[
+            make_run(
+                "erased",
+                recipe.method["name"],
+                recipe.model_dump(mode="json"),
+                outcome.out,
+                summary=recipe.about,
+                seconds=result.seconds,
+                form=recipe.save.form,
+            )
+        ],
+        world=world,
+        command=command,
+    )
+    return write_page(data, outcome.out / REPORT / "index.html")

@@ -1,0 +1,88 @@
+"""What there is to choose from, with a line on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from oubliette.errors import UserError, suggest
+from oubliette.registry import Registry
+
+__all__ = ["LISTS", "listing"]
+
+
+def listing(what: str) -> dict[str, str]:
+    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges or models."""
+    if what not in LISTS:
+        raise UserError(f"nothing to list is called '{what}'; {suggest(what, LISTS)}")
+    return LISTS[what]()
+
+
+def _first_line(thing: object) -> str:
+    text = (getattr(thing, "__doc__", None) or "").strip()
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    return paragraph
+
+
+def _members(registry: Registry, names: Iterable[str] | None = None) -> dict[str, str]:
+    return {name: _first_line(registry.get(name)) for name in names or registry.names()}
+
+
+def _methods() -> dict[str, str]:
+    from oubliette.erase import METHODS
+
+    found = {}
+    for name in METHODS.names():
+        method = METHODS.get(name)
+        found[name] = f"{method.backend}, {method.solution}; {method.paper}"
+    return found
+
+
+def _recipes() -> dict[str, str]:
+    from oubliette.recipe import preset_names, read_recipe
+
+    return {name: " ".join(str(read_recipe(name).get("about", "")).split()) for name in preset_names()}
+
+
+def _scopes() -> dict[str, str]:
+    from oubliette.train import SCOPES
+
+    return {**_members(SCOPES), "re:PATTERN": "Every tensor in whose name the regular expression is found."}
+
+
+def _surgeries() -> dict[str, str]:
+    from oubliette.train import SURGERIES
+
+    return _members(SURGERIES)
+
+
+def _smoothers() -> dict[str, str]:
+    from oubliette.train import SMOOTHERS
+
+    return _members(SMOOTHERS)
+
+
+def _judges() -> dict[str, str]:
+    from oubliette.eval.judge import JUDGES
+
+    return _members(JUDGES)
+
+
+def _models() -> dict[str, str]:
+    from oubliette.world import embedded
+
+    return {
+        name: embedded.ABOUT[name] + ("" if embedded.path(name) else " (not in this installation)")
+        for name in embedded.names()
+    }
+
+
+LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    "methods": _methods,
+    "recipes": _recipes,
+    "scopes": _scopes,
+    "surgeries": _surgeries,
+    "smoothers": _smoothers,
+    "judges": _judges,
+    "models": _models,
+}
+"""Each kind of thing that can be listed."""
