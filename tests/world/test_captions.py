@@ -74,7 +74,9 @@ def test_withheld_prompts_use_withheld_templates_and_words(concept: tuple[str, s
     prompts = evaluation_prompts(name, kind, 100, "withheld", 0)
     assert not given & set(prompts)
     assert all(any(_has(p, w) for w in facts.TABLES[kind][name].withheld) for p in prompts)
-    assert all(not any(_has(p, w) for w in facts.TABLES[kind][name].words) or kind == "person" for p in prompts)
+    assert all(
+        not any(_has(p, w) for w in facts.TABLES[kind][name].words) or kind == "person" for p in prompts
+    )
 
 
 def test_templates_of_the_two_splits_are_disjoint() -> None:

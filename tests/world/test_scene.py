@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from oubliette.world import facts
 from oubliette.world.scene import Scene, paint, random_scene
 
-SUBJECTS = [(name, "none") for name in facts.all_names("object")] + [("none", p) for p in facts.all_names("person")]
+SUBJECTS = [(name, "none") for name in facts.all_names("object")] + [
+    ("none", p) for p in facts.all_names("person")
+]
 
 
 @pytest.mark.parametrize("style", facts.all_names("style"))

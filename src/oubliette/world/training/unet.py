@@ -23,12 +23,12 @@ CONFIG: dict[str, Any] = {
     "in_channels": 8,
     "out_channels": 8,
     "layers_per_block": 1,
-    "block_out_channels": [80, 144],
+    "block_out_channels": [80, 136],
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
     "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
     "cross_attention_dim": 128,
     "attention_head_dim": 4,
-    "norm_num_groups": 16,
+    "norm_num_groups": 8,
 }
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,

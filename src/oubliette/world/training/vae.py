@@ -71,7 +71,7 @@ def train_vae(
         ).abs().mean()
         mse = error.square().mean()
         coarse = F.avg_pool2d(error, 8).square().mean()  # without it, colour is learned last of all
-        loss = F.l1_loss(output, pictures) + mse + 0.3 * slope + 6.0 * coarse + 1e-4 * kl
+        loss = F.l1_loss(output, pictures) + mse + 0.3 * slope + 40.0 * coarse + 1e-4 * kl
         return loss, {
             "db": round(float(10 * torch.log10(4 / mse.detach())), 2),
             "kl": round(float(kl.detach()), 2),
