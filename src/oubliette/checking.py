@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
+from oubliette.errors import UserError, suggest
 from oubliette.eval.painter import Sampling
 from oubliette.eval.pictures import PictureCache
 from oubliette.train.progress import progress
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from oubliette.eval.verdict import Bounds
     from oubliette.train.weights import Weights
 
-__all__ = ["AUTO_SECONDS", "Before", "Check", "check"]
+__all__ = ["AUTO_SECONDS", "MODES", "Before", "Check", "check", "check_mode", "open_judges"]
 
-Mode = Literal["auto", "on", "off"]
 MODES = ("auto", "on", "off")
 #: `auto` does not check where that is estimated to take longer.
 AUTO_SECONDS = 60.0
@@ -38,6 +37,25 @@ class Check:
     evaluation: Evaluation | None
     reason: str = ""
     seconds: float = 0.0
+
+
+def check_mode(mode: str) -> str:
+    """The mode, if it is one of MODES; UserError otherwise."""
+    if mode not in MODES:
+        raise UserError(f"no check mode '{mode}'; {suggest(mode, MODES)}")
+    return mode
+
+
+def open_judges(model: Any, names: Sequence[str]) -> list[Judge]:
+    """The judges of these names or folders, by default those of the model's world (none: no world is known).
+
+    Raises UserError for a judge that cannot be opened, or a model whose outputs judges cannot see.
+    """
+    from oubliette.eval.judge import default_judges, open_judge
+
+    if names and not hasattr(model, "draw"):
+        raise UserError(f"{model.source}: is a {model.kind} model; judges look at pictures")
+    return [open_judge(name, model) for name in names] or default_judges(model)
 
 
 class Before:
@@ -70,7 +88,7 @@ def check(
     concepts: Sequence[Concept],
     *,
     mode: str = "auto",
-    judges: Sequence[str] = (),
+    judges: Sequence[Judge],
     bounds: Bounds | None = None,
     seed: int = 0,
     cache: PictureCache | None = None,
@@ -79,30 +97,24 @@ def check(
 ) -> Check:
     """Draw concepts and neighbours before and after with the same seeds, and judge them.
 
-    `judges` are names or folders, by default those of the model's world; without any the answer is "not
-    checked". In mode "auto" the number of pictures is fitted to `limit` seconds, and a check that does not
-    fit is skipped with a word; "on" takes the most whatever it costs. Raises UserError for an unknown mode.
+    `judges` are those of `open_judges`; without any the answer is "not checked". In mode "auto" the number of
+    pictures is fitted to `limit` seconds, and a check that does not fit is skipped with a word; "on" takes
+    the most whatever it costs.
     """
-    if mode not in MODES:
-        raise UserError(f"no check mode '{mode}'; known: {', '.join(MODES)}")
+    check_mode(mode)
     if mode == "off":
         return Check(None, "switched off")
-    from oubliette.eval.judge import default_judges, open_judge
-
-    before = Before(model, weights)
-    opened = [open_judge(name, before) for name in judges] or default_judges(before)
-    if not opened:
+    if not judges:
         return Check(None, "no judge is known for this model; name one (--judge clip:MODEL, --judge FOLDER)")
-    if not hasattr(model, "draw"):
-        raise UserError(f"{model.source}: is a {model.kind} model; judges look at pictures")
     if not concepts:
         return Check(None, "the recipe names no concept")
     started = time.monotonic()
+    before = Before(model, weights)
     how = sampling or Sampling()
     size, reason = _fit(before, concepts, mode, how, limit, seed)
     if size is None:
         return Check(None, reason)
-    evaluation = _compare(model, before, concepts, opened, size, how, seed, cache, bounds)
+    evaluation = _compare(model, before, concepts, judges, size, how, seed, cache, bounds)
     return Check(evaluation, "", time.monotonic() - started)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ class Outcome:
     check: Check
     page: Path | None = None
     required: float | None = None
+    main: bool = True
+    """Whether this is the process that saved and checked (of several, one does)."""
 
     @property
     def exit_code(self) -> int:
@@ -77,6 +80,7 @@ def run_job(
     "on". Raises UserError for what cannot be run; nothing is then written.
     """
     from oubliette.checking import check as look
+    from oubliette.checking import open_judges
     from oubliette.erase.run import erase
 
     check = _mode(check, require_leakage)
@@ -88,6 +92,7 @@ def run_job(
     work = _Unfinished(target, resume=resume)
     started = time.perf_counter()
     opened, settled = _open(recipe, model)
+    opened_judges = [] if check == "off" else open_judges(opened, judges)
     loaded = time.perf_counter() - started
     with work:
         result = erase(
@@ -106,14 +111,16 @@ def run_job(
         opened,
         result.weights,
         concepts_in(settled),
-        mode=check,
-        judges=judges,
+        mode=check if _is_main() else "off",
+        judges=opened_judges,
         bounds=_bounds(require_leakage),
         seed=settled.seed,
         cache=cache,
     )
     result.seconds["evaluate"] = found.seconds
-    outcome = Outcome(result, target, found, required=require_leakage)
+    outcome = Outcome(
+        result, target, found, required=require_leakage if _is_main() else None, main=_is_main()
+    )
     if found.evaluation is not None:
         _note(outcome)
         if report:
@@ -169,7 +176,7 @@ class _Unfinished:
     def __init__(self, target: Path, *, resume: bool) -> None:
         self.folder = target.with_name(f"{target.name}.unfinished")
         there = self.folder.exists()
-        if there and not resume:
+        if there and not resume and _is_main():
             raise UserError(
                 f"{self.folder}: a run for {target} was cut short; --resume goes on with it, "
                 "or remove the folder to start again"
@@ -203,13 +210,23 @@ class _Unfinished:
 
         if kind is not None and has_checkpoint(self.folder / "checkpoint"):
             return
+        if not _is_main():
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
         for folder in self._made:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
 
+def _is_main() -> bool:
+    """Whether this is the process that writes, of those that a launcher started (before torch is loaded)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _mode(check: str, required: float | None) -> str:
+    from oubliette.checking import check_mode
+
+    check_mode(check)
     if required is None:
         return check
     if not 0 < required <= 1:

@@ -9,6 +9,8 @@ from oubliette.errors import UserError
 
 __all__ = ["main"]
 
+INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
@@ -32,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if line is None:
             raise
         return _refuse(line)
+    if code == INTERRUPTED:  # some versions of typer turn the interrupt into this exit code themselves
+        return _interrupted()
     return code if isinstance(code, int) else 0
 
 
@@ -42,7 +46,7 @@ def _refuse(message: str) -> int:
 
 def _interrupted() -> int:
     print("oubliette: interrupted", file=sys.stderr)
-    return 130
+    return INTERRUPTED
 
 
 def _is_abort(error: Exception) -> bool:

@@ -173,8 +173,8 @@ def _plan(found: dict[str, Any], json: bool) -> int:
 
 
 def _done(done: Outcome, json: bool) -> int:
-    if json:
+    if done.main and json:
         show.as_json(done.facts())
-    else:
+    elif done.main:
         typer.echo(show.outcome(done))
     return done.exit_code
