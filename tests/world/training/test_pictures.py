@@ -145,12 +145,20 @@ def test_the_bank_keeps_withheld_templates_from_erasers(tmp_path: Path) -> None:
     assert not any(text.startswith("look, ") for text in bank.retain(concept, 200, 0))
 
 
-def test_a_handful_of_steps_gives_what_the_ecosystem_opens(squares: Path, tmp_path: Path) -> None:
+def test_a_handful_of_steps_gives_what_the_ecosystem_opens(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from diffusers import StableDiffusionPipeline
 
     from oubliette.eval.judge import open_judge
+    from oubliette.world.training import picture_trainer
 
+    # Narrow networks: what is tested is the line, not what it learns.
+    monkeypatch.setitem(picture_trainer.CHANNELS, 32, [8, 16, 16])
+    monkeypatch.setattr(picture_trainer, "UNET_CHANNELS", [16, 32])
+    monkeypatch.setattr(picture_trainer, "VAE_BATCH", 8)
+    monkeypatch.setattr(picture_trainer, "oracle_shape", lambda side: {"widths": [8, 16, 16, 16]})
     steps = dict.fromkeys(STEPS, 2) | {"oracle": 4}
     out, cache = tmp_path / "out", tmp_path / "cache"
     facts = train_on_pictures(squares, out, cache, steps=steps, groups=GROUPS)

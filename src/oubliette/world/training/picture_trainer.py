@@ -20,7 +20,7 @@ from oubliette.world.training.artefacts import save_clip, save_oracle
 from oubliette.world.training.class_captions import ClassCaptions
 from oubliette.world.training.labelled import LabelledSet
 
-STEPS = {"vae": 1500, "text": 500, "oracle": 2000, "judge": 500, "unet": 5000}
+STEPS = {"vae": 1200, "text": 500, "oracle": 1500, "judge": 500, "unet": 4500}
 HEAD = "object"
 #: Channels of the VAE by the pictures' side: every further stage halves it, down to latents of 8 x 8.
 CHANNELS = {32: [32, 64, 96], 64: [16, 32, 64, 96], 128: [16, 32, 64, 96, 96]}
