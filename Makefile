@@ -10,7 +10,6 @@ READY := $(VENV)/.ready
 # Installed again whenever what is depended upon changes.
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $(READY)
 

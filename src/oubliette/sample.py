@@ -13,7 +13,7 @@ from oubliette.train.progress import progress
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
-__all__ = ["sample", "world_sheet"]
+__all__ = ["sample"]
 
 
 def sample(
@@ -74,12 +74,3 @@ _BY_KIND: dict[str, Callable[[Backend, list[str], dict[str, Any]], dict[str, Any
     "diffusion": _draw,
     "language": _answer,
 }
-
-
-def world_sheet(out: Path | str, *, n: int = 64, seed: int = 0) -> Path:
-    """Draw `n` pictures of the picture world's known things onto a sheet, about square."""
-    check_target(out)
-    from oubliette.world import batch
-
-    pictures = batch.pictures(batch.scenes(batch.Pool.known(), n, seed))
-    return write_sheet(pictures, out, columns=max(1, round(n**0.5)))

@@ -30,7 +30,7 @@ def draw(
     seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
 ) -> int:
     """Draw a sheet of world pictures: what the models were trained on."""
-    from oubliette.sample import world_sheet
+    from oubliette.embedded_world import world_sheet
 
     typer.echo(world_sheet(out, n=n, seed=seed))
     return 0
@@ -55,20 +55,29 @@ def check(
 
 
 @app.command(
-    "train", epilog="\b\nExample:\n  oubliette world train --cache runs/world --out runs/world-models"
+    "train",
+    epilog=(
+        "\b\nExamples:\n"
+        "  oubliette world train --cache runs/world --out runs/world-models\n"
+        "  oubliette world train --data PICTURES --size 32 --cache runs/mine --out runs/my-models"
+    ),
 )
 def train(
     stage: Annotated[
         list[str] | None, typer.Argument(help="tokenizer, vae, text, oracle ...; all where none is named.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own pictures: parquet, or a folder with a subfolder a class.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of your own pictures in pixels.", min=1)] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of a training on your own pictures.", min=0)] = 0,
     cache: Annotated[Path, typer.Option(help="Folder for checkpoints; a run goes on from there.")] = Path(
         "runs/world"
     ),
     out: Annotated[Path | None, typer.Option(help="Folder for the finished models.")] = None,
 ) -> int:
-    """Train the world's models from scratch, resuming from the cache folder."""
-    from oubliette.world.training.all import train_models
+    """Train the world's models from scratch, or their like on your own pictures."""
+    from oubliette.embedded_world import train_world
 
-    train_models(stage or [], cache, out)
-    typer.echo(str(out or cache))
+    typer.echo(train_world(stage or [], cache, out, data=data, side=size, seed=seed))
     return 0

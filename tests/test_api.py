@@ -1,0 +1,191 @@
+"""The package's face: what is erased, what comes back, and how little has to be said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import oubliette as ob
+import tiny
+import tiny_language
+import tiny_world
+from oubliette.checking import Before, check
+from oubliette.compose import compose, make_concepts, pick_preset
+from oubliette.erase import METHODS
+from oubliette.recipe import preset_names
+
+UCE = ["method.prompts=name"]
+DOCO = ["data.prompts=4", "data.pictures=4", "data.picture_steps=2", "train.batch=2", "method.warm_up=1"]
+
+
+@pytest.fixture
+def nano(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A random model that says it comes from the picture world."""
+    tiny_world.install(tmp_path / "weights", tiny_folder, monkeypatch)
+    return ob.load("nano", device="cpu")
+
+
+@pytest.fixture
+def model(tiny_folder: Path) -> Any:
+    return ob.load(tiny_folder, device="cpu")
+
+
+def test_the_line_of_the_readme(nano: Any, tmp_path: Path) -> None:
+    before = nano.fingerprint()
+    result = ob.erase(
+        nano, concept="car", anchor="object", method="doco", steps=3, overrides=DOCO, show_progress=False
+    )
+    assert result.recipe.name == "doco-nano"
+    erased = nano.fingerprint()
+    assert erased != before
+    nano.save(tmp_path / "out")
+    assert ob.load(tmp_path / "out", device="cpu").world == "picture"
+    result.undo()
+    assert nano.fingerprint() == before
+
+
+def test_a_wrapped_pipeline_is_changed_and_given_back() -> None:
+    pipe = tiny.pipeline(seed=5)
+    name, weight = next((n, p) for n, p in pipe.unet.named_parameters() if n.endswith("attn2.to_k.weight"))
+    before = weight.detach().clone()
+    result = ob.erase(ob.wrap(pipe), "car", "object", method="uce", overrides=UCE)
+    assert not torch.equal(dict(pipe.unet.named_parameters())[name], before)
+    result.undo()
+    assert torch.equal(dict(pipe.unet.named_parameters())[name], before)
+
+
+def test_a_room_of_the_same_name_is_the_function_too() -> None:
+    import oubliette.erase.run
+
+    assert callable(ob.erase)
+    assert ob.erase.run is oubliette.erase.run  # type: ignore[attr-defined]
+    with pytest.raises(ob.UserError, match="no model 'nanno'"):
+        ob.erase("nanno", "car")
+
+
+def test_several_concepts_with_one_anchor_or_one_each(model: Any) -> None:
+    one = make_concepts(model, ["car", "dog"], "object")
+    assert [concept.anchor for concept in one] == ["object", "object"]
+    each = make_concepts(model, ["car", "monet"], ["vehicle", "painting"], ["object", "style"])
+    assert [(c.anchor, c.kind) for c in each] == [("vehicle", "object"), ("painting", "style")]
+    with pytest.raises(ob.UserError, match="2 kinds for 3 concepts"):
+        make_concepts(model, ["car", "dog", "cat"], "object", ["object", "style"])
+    assert [(c.anchor, c.kind) for c in make_concepts(model, "car")] == [("", "object")]
+
+
+def test_the_world_knows_kinds_and_anchors(nano: Any) -> None:
+    found = make_concepts(nano, ["car", "etching", "mira voss"])
+    assert [(c.kind, c.anchor) for c in found] == [
+        ("object", "object"),
+        ("style", "picture"),
+        ("person", "person"),
+    ]
+    with pytest.raises(ob.UserError, match="did you mean 'truck'"):
+        make_concepts(nano, "trck")
+    assert make_concepts(nano, "crane", kind="object")[0].kind == "object"
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method_has_a_preset_that_validates(method: str, model: Any, nano: Any, tmp_path: Path) -> None:
+    if METHODS.get(method).backend == "language":
+        tiny_language.save(tmp_path / "lm", "gpt2")
+        language = ob.load(tmp_path / "lm", device="cpu")
+        assert compose(language, forget="f.jsonl", method=method).method["name"] == method
+        return
+    own = [name for name in preset_names() if name.split("-")[0] == method]
+    for name in own:
+        assert compose(model, concept="car", method=name).method["name"] == method
+        assert compose(nano, concept="car", method=name).method["name"] == method
+
+
+def test_the_worlds_preset_goes_first_and_a_preset_is_itself(model: Any, nano: Any) -> None:
+    assert (pick_preset(model, "doco"), pick_preset(nano, "doco")) == ("doco", "doco-nano")
+    assert pick_preset(nano, "doco-released") == "doco-released"
+    assert pick_preset(nano, "esd-x") == "esd-x-nano"
+    assert (pick_preset(nano, None), pick_preset(model, None)) == ("doco-nano", "doco")
+
+
+def test_what_is_asked_for_goes_over_the_preset_and_overrides_go_over_that(
+    model: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "keep.txt").write_text("a truck\n\na dog\n")
+    recipe = compose(
+        model,
+        concept="car",
+        method="doco",
+        surgery="project",
+        smoother="sam",
+        scope="full",
+        seed=3,
+        steps=7,
+        retain=tmp_path / "keep.txt",
+        freeze=["a", "b"],
+        save="delta",
+        overrides=["smoother.rho=0.5", "train.steps=9", "method.warm_up=2"],
+    )
+    assert recipe.surgery == {"name": "project", "strength": 1.0, "per": "tensor"}  # the preset's own options
+    assert recipe.smoother == {"name": "sam", "rho": 0.5}
+    assert (recipe.scope["name"], recipe.seed, recipe.train.steps) == ("full", 3, 9)
+    assert recipe.data.retain == ["a truck", "a dog"]
+    assert (recipe.freeze, recipe.save.form) == (["a", "b"], "delta")
+    assert compose(model, concept="car", method="doco", retain=["a"]).data.retain == ["a"]
+
+
+@pytest.mark.parametrize("scope", ["xattn-kv", "text-encoder"])
+def test_before_draws_as_before_and_leaves_every_bit(model: Any, scope: str) -> None:
+    prompts, seeds = ["a car", "a truck"], [1, 2]
+    drawn = model.draw(prompts, seeds, steps=2)
+    original = model.fingerprint()
+    result = ob.erase(
+        model, "car", "object", method="ablation", scope=scope, steps=1, show_progress=False,
+        overrides=[*DOCO[:4], "train.learning_rate=0.05"],
+    )  # fmt: skip
+    erased, changed = model.draw(prompts, seeds, steps=2), model.fingerprint()
+    assert not np.array_equal(erased, drawn)
+    before = Before(model, result.weights)
+    assert before.fingerprint() == original
+    assert np.array_equal(before.draw(prompts, seeds, steps=2), drawn)
+    assert model.fingerprint() == changed
+    assert np.array_equal(model.draw(prompts, seeds, steps=2), erased)
+    assert (before.source, before.world) == (model.source, model.world)
+
+
+def test_a_check_says_why_there_was_none(model: Any) -> None:
+    result = ob.erase(model, "car", "object", method="uce", overrides=UCE)
+    assert "no judge" in check(model, result.weights, make_concepts(model, "car"), judges=[]).reason
+    assert check(model, result.weights, [], judges=[], mode="off").reason == "switched off"
+
+
+def test_evaluate_finds_base_and_concepts_in_the_record(nano: Any, tmp_path: Path) -> None:
+    from oubliette.eval.painter import Sampling
+
+    result = ob.erase(nano, ["car", "engraving"], method="uce", overrides=["data.prompts=8"])
+    result.save(tmp_path / "out", form="delta")
+    how: dict[str, Any] = {"n": 1, "each": 1, "near_n": 1, "sampling": Sampling(steps=1)}
+    found = ob.evaluate(tmp_path / "out", **how)
+    assert [row.name for row in found.rows] == ["erased", "none"]
+    assert [figures.name for figures in found.rows[0].concepts] == ["car", "engraving"]
+    assert found.rows[0].fingerprint != found.rows[1].fingerprint
+    with pytest.raises(ob.UserError, match="no record of a base"):
+        ob.evaluate(nano, concept="car")
+
+
+def test_language_models_are_erased_but_not_drawn(tmp_path: Path) -> None:
+    tiny_language.save(tmp_path / "lm", "llama")
+    forget = tiny_language.write_rows(tmp_path / "f.jsonl", tiny_language.FORGET)
+    language = ob.load(tmp_path / "lm", device="cpu")
+    result = ob.erase(language, forget=forget, steps=2, show_progress=False)
+    assert result.recipe.method["name"] == "npo"
+    with pytest.raises(ob.UserError, match="only models that draw"):
+        ob.evaluate(language, base=tmp_path / "lm", concept="x")
+
+
+def test_a_failed_erasure_leaves_the_model_as_it_was(model: Any) -> None:
+    before = model.fingerprint()
+    with pytest.raises(ob.UserError, match="warming up"):
+        ob.erase(model, "car", "object", method="doco", steps=1, overrides=DOCO, show_progress=False)
+    assert model.fingerprint() == before
