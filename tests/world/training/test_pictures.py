@@ -13,7 +13,7 @@ from PIL import Image
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
 from oubliette.errors import UserError
-from oubliette.world.training.class_captions import PLAIN, TEMPLATES, WITHHELD, ClassCaptions
+from oubliette.world.training.class_captions import PLAIN, TEMPLATES, WITHHELD, ClassCaptions, parse_groups
 from oubliette.world.training.labelled import read_labelled
 from oubliette.world.training.picture_trainer import STEPS, PictureTrainer
 from oubliette.world.training.pictures import planned_seconds, train_on_pictures
@@ -129,6 +129,23 @@ def test_groups_must_hold_classes_and_be_broader() -> None:
         ClassCaptions.of(list(COLOURS), {"fruit": ["chery"]})
     with pytest.raises(UserError, match="itself a class"):
         ClassCaptions.of(list(COLOURS), {"lime": ["plum"]})
+
+
+def test_groups_are_read_as_words_with_their_classes() -> None:
+    assert parse_groups([]) is None
+    assert parse_groups(["animal=cat, dog", "big vehicle=ship"]) == {
+        "animal": ["cat", "dog"],
+        "big vehicle": ["ship"],
+    }
+    for text in ("animal", "=cat", "animal=", "animal= ,"):
+        with pytest.raises(UserError, match="animal=cat,dog"):
+            parse_groups([text])
+
+
+def test_a_cache_of_something_else_is_refused(squares: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache" / "vae").mkdir(parents=True)
+    with pytest.raises(UserError, match="something else"):
+        train_on_pictures(squares, tmp_path / "out", tmp_path / "cache")
 
 
 def test_the_bank_keeps_withheld_templates_from_erasers(tmp_path: Path) -> None:

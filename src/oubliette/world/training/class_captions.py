@@ -86,3 +86,15 @@ class ClassCaptions:
         words = (*self.classes, *self.groups)
         kept = [fill(template, word) for word in words for template in TEMPLATES] + list(PLAIN)
         return "\n".join(["[templates]", *TEMPLATES, "", "[withheld]", *WITHHELD, "", "[retain]", *kept, ""])
+
+
+def parse_groups(texts: Sequence[str]) -> dict[str, list[str]] | None:
+    """{"animal": ["cat", "dog"]} from ["animal=cat,dog"]; None where nothing is given."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        word, equals, names = text.partition("=")
+        classes = [name.strip() for name in names.split(",") if name.strip()]
+        if not equals or not word.strip() or not classes:
+            raise UserError(f"group {text!r}: expected a broader word and its classes, as in animal=cat,dog")
+        found[word.strip()] = classes
+    return found or None

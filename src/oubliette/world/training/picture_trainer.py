@@ -76,6 +76,8 @@ class PictureTrainer:
                     "choose another cache folder or remove this one"
                 )
             return
+        if self.cache.is_dir() and any(self.cache.iterdir()):
+            raise UserError(f"{self.cache}: holds something else already; choose another cache folder")
         self.cache.mkdir(parents=True, exist_ok=True)
         write_json(path, own)
 
