@@ -28,11 +28,13 @@ def train_world(
     data: Path | str | None = None,
     side: int = 32,
     seed: int = 0,
+    groups: Sequence[str] = (),
 ) -> Path:
     """Train the named stages of the embedded models (all where none is named), or the same models on `data`.
 
     `data` is a labelled picture set, cut to `side` pixels; `seed` is for that training alone, since the
-    embedded models' is fixed. Checkpoints and finished stages lie in `cache`. Returns where the models are.
+    embedded models' is fixed; `groups` are its broader words, "animal=cat,dog". Checkpoints and finished
+    stages lie in `cache`. Returns where the models are.
     """
     if data is None:
         from oubliette.world.training.all import train_models
@@ -41,8 +43,9 @@ def train_world(
         return Path(out or cache)
     if stages:
         raise UserError(f"stage {stages[0]!r}: with --data all stages are trained; name none")
+    from oubliette.world.training.class_captions import parse_groups
     from oubliette.world.training.pictures import train_on_pictures
 
     target = Path(out or Path(cache) / "models")
-    train_on_pictures(data, target, cache, side=side, seed=seed)
+    train_on_pictures(data, target, cache, side=side, seed=seed, groups=parse_groups(groups))
     return target

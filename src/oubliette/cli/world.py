@@ -71,6 +71,10 @@ def train(
     ] = None,
     size: Annotated[int, typer.Option(help="Side of your own pictures in pixels.", min=1)] = 32,
     seed: Annotated[int, typer.Option(help="Seed of a training on your own pictures.", min=0)] = 0,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="A broader word for some of your classes, animal=cat,dog; may be repeated."),
+    ] = None,
     cache: Annotated[Path, typer.Option(help="Folder for checkpoints; a run goes on from there.")] = Path(
         "runs/world"
     ),
@@ -79,5 +83,5 @@ def train(
     """Train the world's models from scratch, or their like on your own pictures."""
     from oubliette.embedded_world import train_world
 
-    typer.echo(train_world(stage or [], cache, out, data=data, side=size, seed=seed))
+    typer.echo(train_world(stage or [], cache, out, data=data, side=size, seed=seed, groups=group or []))
     return 0
