@@ -124,7 +124,14 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "solved, not trained",
     ),
     "surgery of a solved method": (
-        ["erase", "--model", "MODEL", "--concept", "car", "--method", "uce", "--surgery", "project"],
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            *("--concept=car", "--method=uce", "--surgery=project"),
+            "--out",
+            "out",
+        ],
         "no gradients",
     ),
     "anchors that do not match": (
