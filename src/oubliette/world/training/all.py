@@ -21,7 +21,7 @@ from oubliette.world import facts, tokens
 from oubliette.world.training.artefacts import save_clip, save_oracle
 from oubliette.world.training.run import fork
 
-STEPS = {"vae": 3200, "text": 1000, "oracle": 1300, "judge": 800, "stem": 1000, "nano": 2000, "gold": 2000}
+STEPS = {"vae": 3200, "text": 1000, "oracle": 1300, "judge": 1200, "stem": 1000, "nano": 2000, "gold": 2000}
 DEFAULTS = tuple(name for name, _, _ in facts.DEFAULT_CONCEPTS)
 
 
