@@ -57,7 +57,7 @@ class ConvTower(nn.Module):
 
 
 def contrastive(pictures: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """The symmetric InfoNCE loss of CLIP; equal captions in a batch count as equally right."""
+    """The symmetric InfoNCE loss of CLIP: picture i belongs to caption i."""
     logits = scale.exp() * F.normalize(pictures, dim=-1) @ F.normalize(texts, dim=-1).T
     target = torch.arange(len(logits))
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

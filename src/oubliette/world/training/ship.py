@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from oubliette.world.training.all import Trainer
 
 
+def _forget_paths(folder: Path) -> None:
+    """Drops where a component was read from: a path of the machine that trained it."""
+    for path in folder.rglob("config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def ship(trainer: Trainer, out: Path) -> Path:
     """Writes nano, nano-gold, nano-clip, nano-oracle and the training logs under `out`; returns it."""
     from diffusers import UNet2DConditionModel
@@ -39,4 +47,5 @@ def ship(trainer: Trainer, out: Path) -> Path:
     (out / "logs").mkdir(exist_ok=True)
     for stage in ("vae", "text", "oracle", "judge", "stem", "nano", "gold"):
         shutil.copyfile(trainer.cache / stage / "log.jsonl", out / "logs" / f"{stage}.jsonl")
+    _forget_paths(out)
     return out
