@@ -1,8 +1,8 @@
-"""Batches of world pictures with labels and captions, drawn on the fly or once for all."""
+"""Batches of world pictures with labels and captions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,11 +70,3 @@ def labels(items: Iterable[Scene]) -> dict[str, Tensor]:
     table = {head: {name: i for i, name in enumerate(classes(head))} for head in HEADS}
     rows = [scene.labels() for scene in items]
     return {head: torch.tensor([table[head][row[head]] for row in rows]) for head in HEADS}
-
-
-def stream(pool: Pool, size: int, seed: int) -> Iterator[tuple[int, list[Scene]]]:
-    """Endless batches of scenes: (step, scenes)."""
-    step = 0
-    while True:
-        yield step, scenes(pool, size, seed * 1_000_003 + step)
-        step += 1

@@ -82,7 +82,7 @@ SPLITS = ("in-set", "withheld")
 
 def article(noun: str) -> str:
     """The noun with its indefinite article."""
-    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
+    return _articles(f"a {noun}")
 
 
 def _pick(rng: Rng, options: tuple[str, ...] | list[str]) -> str:

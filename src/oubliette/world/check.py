@@ -128,9 +128,9 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
     """Measures every bar of the embedded models; returns {"bars": [{name, value, bound, below, n, passed}],
     ...}.
 
-    `n` counts pictures for the oracle and for nano; gold is given the same prompts less the default
-    concepts, and
-    `n // 4` prompts for each withheld concept. Pictures: at most 25 sampling steps, guidance 3.
+    `n` counts pictures for the oracle, nano-clip and nano; nano and gold are compared on `n // 2` prompts
+    that name no default concept, and gold is given `n // 8` (at least 40) prompts for each of those. Pictures
+    take `steps` sampling steps at guidance 3.
     """
     import time
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from oubliette.errors import UserError, suggest
-
 Kind = Literal["object", "style", "person"]
 
 
@@ -125,11 +123,3 @@ def resolve(kind: str, word: str) -> str | None:
         if lowered in {w.lower() for w in (name, *fact.words, *fact.withheld)}:
             return name
     return None
-
-
-def require(kind: str, word: str) -> str:
-    """As `resolve`, but an unknown word is a `UserError` that names the nearest one."""
-    name = resolve(kind, word)
-    if name is None:
-        raise UserError(f"the picture world has no {kind} {word!r}; {suggest(word, all_names(kind))}")
-    return name

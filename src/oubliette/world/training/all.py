@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from oubliette.errors import UserError, suggest
@@ -172,10 +171,3 @@ def train_models(
         getattr(trainer, stage)()
     if out is not None:
         trainer.ship(Path(out))
-
-
-if __name__ == "__main__":
-    import sys
-
-    torch.set_num_threads(1)
-    train_models(sys.argv[2:], Path(sys.argv[1]))
