@@ -80,6 +80,14 @@ def test_the_batch_does_not_matter(folder: Path) -> None:
     assert np.allclose(own.features(pictures(7)[::1]), whole, atol=1e-6)
 
 
+def test_features_have_the_length_that_gives_kid_its_scale(folder: Path) -> None:
+    own = clip.open_clip_model(str(folder))
+    found = own.features(pictures(5))
+    assert np.allclose((found**2).mean(1), 1.0, atol=1e-5)  # x.x / d = 1, so the kernel is (cosine + 1)^3
+    cosines = own.encode_pictures(pictures(5)) @ own.encode_pictures(pictures(5)).T
+    assert np.allclose(found @ found.T / found.shape[1], cosines, atol=1e-5)
+
+
 def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text((folder / "open_clip_config.json").read_text())
     (tmp_path / "open_clip_pytorch_model.bin").write_bytes(b"")

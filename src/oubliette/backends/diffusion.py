@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from oubliette.backends import saving
 from oubliette.backends.base import TEXT_FACING
+from oubliette.backends.device import default_device
 from oubliette.backends.drawing import Drawing
 from oubliette.backends.family import Family, family_of
 from oubliette.backends.noise import schedule_of
@@ -254,11 +255,6 @@ class DiffusionBackend(Drawing):
         unless all of it.
         """
         saving.save(self, Path(folder), form=form, base=base, record=record, dtype=dtype)
-
-
-def default_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _config_of(scheduler: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
+from oubliette.backends.device import default_device
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import PICKLES, header
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
@@ -94,7 +94,7 @@ class LanguageBackend:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{folder}: cannot be opened as a causal language model ({reason})") from error
         return cls(
-            model.to(device or _default_device()),
+            model.to(device or default_device()),
             tokenizer,
             source=source or str(folder),
             world=read_manifest(folder).get("world"),
@@ -233,13 +233,6 @@ class LanguageBackend:
             self.tokenizer.save_pretrained(str(target))
         for file in target.glob("*.safetensors"):
             share(file)
-
-
-def _default_device() -> torch.device:
-    """This process's GPU where there is one (a launcher numbers its processes), else the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def _weight_files(folder: Path) -> list[Path]:

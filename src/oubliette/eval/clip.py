@@ -30,7 +30,8 @@ class ClipModel:
     """An open_clip model with unit-length embeddings of pictures and words.
 
     `encode_pictures` and `encode_texts` return float32 (n, d) with rows of length one; `features` returns the
-    pictures' embeddings at their own length, which is what KID is taken over.
+    pictures' embeddings at length sqrt(d), so that KID's kernel (x.y / d + 1)^3 is (cosine + 1)^3 and has the
+    same scale for every CLIP.
     """
 
     def __init__(self, name: str, model: Any, preprocess: Any, tokenizer: Any, *, batch: int = 64) -> None:
@@ -51,7 +52,7 @@ class ClipModel:
 
     @torch.no_grad()
     def features(self, pictures: np.ndarray) -> np.ndarray:
-        """Picture embeddings at their own length, float32 (n, d), of uint8 pictures (n, H, W, 3)."""
+        """Picture embeddings of length sqrt(d), float32 (n, d), of uint8 pictures (n, H, W, 3)."""
         check_pictures(pictures)
         # The judge and the figures look at the same pictures one after the other: encode them once.
         mark = hashlib.sha256(
@@ -66,7 +67,10 @@ class ClipModel:
         for start in range(0, len(pictures), self.batch):
             images = [self.preprocess(Image.fromarray(p)) for p in pictures[start : start + self.batch]]
             rows.append(self.model.encode_image(torch.stack(images).to(self.device)).float().cpu().numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+        if not rows:
+            return np.zeros((0, 0), np.float32)
+        found = unit(np.concatenate(rows))
+        return found * np.float32(np.sqrt(found.shape[1]))
 
     def encode_pictures(self, pictures: np.ndarray) -> np.ndarray:
         """Unit-length picture embeddings, float32 (n, d)."""

@@ -20,7 +20,7 @@ from oubliette.world import facts, tokens
 from oubliette.world.training.artefacts import save_clip, save_oracle
 from oubliette.world.training.run import fork
 
-STEPS = {"vae": 3200, "text": 1000, "oracle": 1300, "judge": 1200, "stem": 1000, "nano": 2000, "gold": 2000}
+STEPS = {"vae": 5200, "text": 1000, "oracle": 2600, "judge": 2800, "stem": 1000, "nano": 4000, "gold": 4000}
 DEFAULTS = tuple(name for name, _, _ in facts.DEFAULT_CONCEPTS)
 
 
@@ -60,6 +60,14 @@ class Trainer:
 
         return draw
 
+    def _labelled(self, pool: B.Pool) -> Callable[[int, int], tuple[Tensor, list[str], dict[str, Tensor]]]:
+        def draw(step: int, n: int) -> tuple[Tensor, list[str], dict[str, Tensor]]:
+            items = B.scenes(pool, n, step * 11 + 5)
+            captions = B.captions(items, step * 11 + 5, empty=0.02)
+            return B.to_tensor(B.pictures(items)), captions, B.labels(items)
+
+        return draw
+
     def text(self) -> Any:
         from transformers import CLIPTextModel
 
@@ -94,7 +102,7 @@ class Trainer:
                 classes,
                 steps=self.steps["oracle"],
                 batch=64,
-                round_trip=lambda x: vae.decode(vae.encode(x).latent_dist.mean).sample,
+                vae=vae,
             )
             save_oracle(out, net, classes, 64)
         return out
@@ -107,8 +115,9 @@ class Trainer:
             self.tokenizer().save_pretrained(self.cache / "tok")
             model, config = train_judge(
                 self.cache / "judge",
-                self._captioned(B.Pool.everything()),
+                self._labelled(B.Pool.everything()),
                 self.cache / "tok",
+                {head: len(B.classes(head)) for head in B.HEADS},
                 steps=self.steps["judge"],
             )
             save_clip(out, model, config, self.tokenizer())

@@ -17,7 +17,10 @@ from torch.nn import functional as F
 
 from oubliette.world.training.run import Run, train
 
+#: pictures float (n, 3, H, W) in [-1, 1] and their captions, for a step
 Draw = Callable[[int, int], tuple[Tensor, list[str]]]
+#: the same with class indices by head
+LabelledDraw = Callable[[int, int], tuple[Tensor, list[str], dict[str, Tensor]]]
 
 TEXT_CONFIG: dict[str, Any] = {
     "hidden_size": 128,
@@ -102,15 +105,21 @@ def train_text_tower(
 
 def train_judge(
     folder: Path,
-    draw: Draw,
+    draw: LabelledDraw,
     tokenizer_folder: Path,
+    classes: dict[str, int],
     *,
     side: int = 64,
     steps: int = 2000,
     batch: int = 96,
     seed: int = 2,
 ) -> tuple[Any, dict[str, Any]]:
-    """Trains an `open_clip.CLIP` of its own; returns it with its `open_clip_config.json` content."""
+    """Trains an `open_clip.CLIP` of its own; returns it with its `open_clip_config.json` content.
+
+    Linear heads on the picture's embedding, one for each entry of `classes` (head: number of classes), are
+    trained along and thrown away: captions that leave things out make a weak teacher for a small picture
+    tower, labels a strong one.
+    """
     import open_clip
 
     torch.manual_seed(seed)
@@ -121,16 +130,23 @@ def train_judge(
     shape = {k: dict(v) if isinstance(v, dict) else v for k, v in model_config.items()}
     shape["text_cfg"].pop("hf_tokenizer_name")
     model = open_clip.CLIP(**shape).train()
-    run = Run(folder, {"clip": model}, steps=steps, learning_rate=1.5e-3, weight_decay=0.05)
+    width = int(JUDGE_CONFIG["embed_dim"])
+    heads = nn.ModuleDict({head: nn.Linear(width, count) for head, count in classes.items()})
+    modules: dict[str, nn.Module] = {"clip": model, "heads": heads}
+    run = Run(folder, modules, steps=steps, learning_rate=1.5e-3, weight_decay=0.05, ema=0.99)
 
     def loss_at(step: int) -> tuple[Tensor, dict[str, float]]:
-        pictures, captions = draw(step, batch)
-        loss = contrastive(
-            model.encode_image(pictures),
-            model.encode_text(tokenizer(captions)),
-            model.logit_scale.clamp(max=4.6),
-        )
-        return loss, {}
+        pictures, captions, labels = draw(step, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = model.encode_image(pictures)
+            read = model.encode_text(tokenizer(captions))
+        seen = seen.float()
+        pairs = contrastive(seen, read.float(), model.logit_scale.clamp(max=4.6))
+        named = torch.stack([F.cross_entropy(heads[head](seen), labels[head]) for head in classes]).mean()
+        return pairs + named, {
+            "pairs": round(float(pairs.detach()), 4),
+            "named": round(float(named.detach()), 4),
+        }
 
     train(run, loss_at)
     preprocess = {

@@ -73,29 +73,59 @@ def rubbish(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return chosen.mean(axis=0).astype(np.uint8)
 
 
+@torch.no_grad()
+def redraw(vae: Any, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """What a rough generator would draw: pictures through the VAE, with up to half a standard deviation of
+    noise on the latents and lines that wobble by up to three pixels."""
+    latents = vae.encode(pictures).latent_dist.mean
+    noise = torch.randn(latents.shape, generator=generator) * latents.std()
+    strength = 0.5 * torch.rand((len(latents), 1, 1, 1), generator=generator)
+    drawn = vae.decode(latents + strength * noise).sample.float().clamp(-1, 1)
+    return _wobble(drawn, generator)
+
+
+def _wobble(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    n, side = len(pictures), pictures.shape[-1]
+    amount = 6.0 / side * torch.rand((n, 1, 1, 1), generator=generator)
+    field = amount * (2 * torch.rand((n, 2, 7, 7), generator=generator) - 1)
+    field = F.interpolate(field, size=(side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    still = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 3, side, side], align_corners=False)
+    return F.grid_sample(pictures, still + field, padding_mode="reflection", align_corners=False)
+
+
+@torch.no_grad()
+def crossed(vae: Any, pictures: Tensor) -> Tensor:
+    """Each picture crossed with the next one: half of either's latents."""
+    latents = vae.encode(pictures).latent_dist.mean
+    return vae.decode((latents + latents.roll(-1, 0)) / 2).sample.float().clamp(-1, 1)
+
+
 def train_oracle(
     folder: Path,
     draw: Draw,
     classes: dict[str, list[str]],
     *,
-    round_trip: Callable[[Tensor], Tensor] | None,
+    vae: Any | None,
     steps: int = 2000,
     batch: int = 128,
     seed: int = 3,
     rubbish_share: float = 0.12,
     shape: dict[str, Any] | None = None,
 ) -> Any:
-    """Trains the network; `round_trip` is the VAE's, given to a quarter of the pictures of every third
-    step; `shape` are options of `OracleNet`; returns the `OracleNet`."""
+    """Trains the network; where there is a `vae`, three eighths of every second batch go through it
+    (`redraw`) and an eighth is crossed in pairs, which keeps the labels that agree and makes the others
+    "none"; `shape` are options of `OracleNet`; returns the `OracleNet`."""
     torch.manual_seed(seed)
     net = OracleNet({head: len(names) for head, names in classes.items()}, **(shape or {})).to(
         memory_format=torch.channels_last
     )
     run = Run(folder, {"net": net}, steps=steps, learning_rate=1.5e-3, weight_decay=0.02, ema=0.99)
     none = {head: names.index("none") for head, names in classes.items() if "none" in names}
+    rough, mixed = 3 * batch // 8, batch // 8
 
     def loss_at(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([seed, step])
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pictures, target = draw(step, batch)
         junk = int(batch * rubbish_share) if none else 0
         worn = np.stack(
@@ -104,9 +134,15 @@ def train_oracle(
         for head, index in none.items():
             target[head][batch - junk :] = index
         x = torch.from_numpy(worn).permute(0, 3, 1, 2).float() / 127.5 - 1
-        if round_trip is not None and step % 3 == 0:
-            with torch.no_grad():
-                x[: batch // 4] = round_trip(x[: batch // 4]).clamp(-1, 1)
+        if vae is not None and step % 2 == 0:
+            with torch.autocast("cpu", torch.bfloat16):
+                x[:rough] = redraw(vae, x[:rough], generator)
+                if none:
+                    pair = slice(rough, rough + mixed)
+                    x[pair] = crossed(vae, x[pair])
+                    for head in classes:
+                        own = target[head][pair]
+                        target[head][pair] = torch.where(own == own.roll(-1, 0), own, none.get(head, -100))
         logits = net(x.to(memory_format=torch.channels_last))
         loss = torch.stack([F.cross_entropy(logits[head], target[head]) for head in classes]).sum()
         accuracy = {

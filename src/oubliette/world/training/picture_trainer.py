@@ -108,6 +108,15 @@ class PictureTrainer:
 
         return draw
 
+    def _labelled(self, salt: int) -> Callable[[int, int], tuple[Tensor, list[str], dict[str, Tensor]]]:
+        def draw(step: int, n: int) -> tuple[Tensor, list[str], dict[str, Tensor]]:
+            rng = self._rng(salt, step)
+            pictures, labels = self._draw(rng, n)
+            captions = [self.words.caption(self.data.classes[i], rng) for i in labels]
+            return to_tensor(pictures), captions, {HEAD: torch.from_numpy(labels)}
+
+        return draw
+
     def tokenizer(self) -> Any:
         folder = self.cache / "tok"
         if (folder / "merges.txt").exists():
@@ -174,7 +183,7 @@ class PictureTrainer:
                 steps=self.steps["oracle"],
                 batch=128,
                 seed=self.seed + 3,
-                round_trip=lambda x: vae.decode(vae.encode(x).latent_dist.mean).sample,
+                vae=vae,
                 shape=shape,
             )
             save_oracle(out, net, self.classes, self.data.side, shape)
@@ -189,8 +198,9 @@ class PictureTrainer:
             tokenizer.save_pretrained(self.cache / "tok")
             model, config = train_judge(
                 self.cache / "judge",
-                self._captioned(2),
+                self._labelled(2),
                 self.cache / "tok",
+                {HEAD: len(self.data.classes)},
                 side=self.data.side,
                 steps=self.steps["judge"],
                 seed=self.seed + 2,
