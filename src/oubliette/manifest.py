@@ -74,8 +74,11 @@ def write_manifest(folder: Path | str, content: Mapping[str, Any]) -> Path:
 def read_manifest(folder: Path | str) -> dict[str, Any]:
     """Read `oubliette.json` in `folder`; {} where there is none, UserError where it is not a JSON object."""
     path = Path(folder) / RECORD_NAME
-    if not path.is_file():
-        return {}
+    return read_object(path) if path.is_file() else {}
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that is there; UserError where it holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -49,11 +49,8 @@ class Drawing:
         Each seed starts a fresh CPU generator, so that it gives the same start whatever the batch.
         `progress(done, total)` is called after each batch.
         """
-        parts = []
-        for latents in self._drawn(prompts, seeds, steps, guidance, batch):
-            parts.append(self.decode(latents))
-            if progress is not None:
-                progress(sum(map(len, parts)), len(prompts))
+        drawn = self._drawn(prompts, seeds, steps, guidance, batch, progress)
+        parts = [self.decode(latents) for latents in drawn]
         return np.concatenate(parts) if parts else self.decode(torch.zeros((1, *self.latent_shape)))[:0]
 
     def draw_latents(
@@ -67,11 +64,8 @@ class Drawing:
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """As `draw`, before decoding: (n, C, h, w) float32 on the model's device."""
-        parts = []
-        for latents in self._drawn(prompts, seeds, steps, guidance, batch):
-            parts.append(latents.float())
-            if progress is not None:
-                progress(sum(map(len, parts)), len(prompts))
+        drawn = self._drawn(prompts, seeds, steps, guidance, batch, progress)
+        parts = [latents.float() for latents in drawn]
         return torch.cat(parts) if parts else torch.zeros((0, *self.latent_shape), device=self.device)
 
     def trajectory(
@@ -93,7 +87,13 @@ class Drawing:
         return self._denoise(noise, text, steps, guidance, stop)
 
     def _drawn(
-        self, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, batch: int
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        batch: int,
+        progress: Callable[[int, int], None] | None,
     ) -> Iterator[Tensor]:
         if len(prompts) != len(seeds):
             raise ValueError(f"one seed a prompt: found {len(prompts)} prompts and {len(seeds)} seeds")
@@ -101,6 +101,8 @@ class Drawing:
             text = self.encode_text(list(prompts[first : first + batch]))
             noise = start_noise(self.latent_shape, seeds[first : first + batch])
             yield self._denoise(noise, text, steps, guidance, None)[0]
+            if progress is not None:  # the caller has decoded the batch by the time it asks for the next
+                progress(min(first + batch, len(prompts)), len(prompts))
 
     def _denoise(
         self, noise: Tensor, text: TextEmbedding, steps: int, guidance: float, stop: int | None

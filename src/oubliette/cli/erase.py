@@ -90,7 +90,6 @@ def erase(
 ) -> int:
     """Erase concepts from a model, save the result and check it."""
     from oubliette.compose import compose
-    from oubliette.job import dry, run_job
 
     def recipe(opened: Any) -> Any:
         return compose(
@@ -113,20 +112,7 @@ def erase(
             overrides=set_ or (),
         )
 
-    if dry_run:
-        return _plan(dry(recipe, model=model), json)
-    done = run_job(
-        recipe,
-        model=model,
-        out=out,
-        check=check,
-        judges=judge or (),
-        require_leakage=require_leakage,
-        report=report,
-        resume=resume,
-        command=show.command_line(),
-    )
-    return _done(done, json)
+    return _go(recipe, model, dry_run, json, out, check, judge, require_leakage, report, resume)
 
 
 def run(
@@ -143,14 +129,30 @@ def run(
     json: Json = False,
 ) -> int:
     """Run a recipe: load, erase, save, check, report."""
-    from oubliette.job import dry, run_job
     from oubliette.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
+    return _go(loaded, model, dry_run, json, out, check, judge, require_leakage, report, resume)
+
+
+def _go(
+    recipe: Any,
+    model: str | None,
+    dry_run: bool,
+    json: bool,
+    out: Path | None,
+    check: str,
+    judge: list[str] | None,
+    require_leakage: float | None,
+    report: bool,
+    resume: bool,
+) -> int:
+    from oubliette.job import dry, run_job
+
     if dry_run:
-        return _plan(dry(loaded, model=model), json)
+        return _plan(dry(recipe, model=model), json)
     done = run_job(
-        loaded,
+        recipe,
         model=model,
         out=out,
         check=check,

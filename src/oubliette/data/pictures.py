@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.data.jsonl import objects
 from oubliette.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -139,7 +140,10 @@ def _metadata(folder: Path) -> dict[str, str] | None:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not text in UTF-8 (byte {error.start})") from error
-    rows = _json_lines(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text)
+    if path.suffix == ".jsonl":
+        rows = objects(path, text.splitlines(), "an object with 'file_name'")
+    else:
+        rows = _csv_rows(path, text)
     captions: dict[str, str] = {}
     for where, row in rows:
         name = row.get("file_name")
@@ -148,20 +152,6 @@ def _metadata(folder: Path) -> dict[str, str] | None:
         column = next((key for key in _CAPTIONS if key in row), None)
         captions[name] = "" if column is None else str(row[column] or "")
     return captions
-
-
-def _json_lines(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: found a {type(row).__name__}, expected an object with 'file_name'")
-        yield where, row
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:

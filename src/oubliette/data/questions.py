@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oubliette.data.jsonl import objects
 from oubliette.errors import UserError
 
 _SHAPES = (("question", "answer"), ("prompt", "completion"))
@@ -38,7 +37,7 @@ def read_questions(path: Path | str) -> list[QA]:
     path = Path(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
-            rows = list(_parse(path, file))
+            rows = [_row(where, content) for where, content in objects(path, file, _EXPECTED)]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
@@ -46,20 +45,6 @@ def read_questions(path: Path | str) -> list[QA]:
     if not rows:
         raise UserError(f"{path}: holds no rows; expected lines of {_EXPECTED}")
     return rows
-
-
-def _parse(path: Path, lines: Iterable[str]) -> Iterable[QA]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            content = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error})") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{where}: found a {type(content).__name__}, expected {_EXPECTED}")
-        yield _row(where, content)
 
 
 def _row(where: str, content: dict[str, Any]) -> QA:
