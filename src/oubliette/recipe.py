@@ -51,8 +51,8 @@ class ConceptSpec(StrictModel):
 class DataSpec(StrictModel):
     """What a run learns from.
 
-    `prompts` and `pictures` are how many of each are made, all concepts together, where the user brings
-    none; the base draws the pictures with `picture_steps` and `picture_guidance`. `bank` names a prompt bank
+    `prompts` are made for each concept, `pictures` for all together, where the user brings none; the base
+    draws the pictures with `picture_steps` and `picture_guidance`. `bank` names a prompt bank
     (None: the one that fits the model). `retain` are prompts that are to stay as they are. `pairs` is a file
     with the user's own prompts, `path` a folder with the user's own pictures.
     """

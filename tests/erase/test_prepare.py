@@ -26,13 +26,30 @@ def model():
 def test_items_cycle_through_concepts_and_each_ones_pairs(model) -> None:
     request = tiny_erasure.request(CAR, VAN_GOGH, prompt_count=4, picture_count=9)
     data = prepare(model, request, seed=0, show_progress=False)
-    assert [sum(pair.concept == index for pair in data.pairs) for index in (0, 1)] == [2, 2]
+    assert [sum(pair.concept == index for pair in data.pairs) for index in (0, 1)] == [4, 4]
     assert [item.concept for item in data.items] == [0, 1] * 4 + [0]
     own = [pair for pair in data.pairs if pair.concept == 0]
-    assert [item for item in data.items if item.concept == 0] == [own[index % 2] for index in range(5)]
+    assert [item for item in data.items if item.concept == 0] == [own[index % 4] for index in range(5)]
     for pair in data.pairs:
         assert ("car", "van gogh")[pair.concept] in pair.target
         assert ("car", "van gogh")[pair.concept] not in pair.anchor
+
+
+def test_no_pair_teaches_to_keep_what_another_one_erases(model) -> None:
+    request = tiny_erasure.request(
+        Concept("fish", "object", "object"),
+        Concept("mosaic", "picture", "style"),
+        bank="world",
+        prompt_count=60,
+    )
+    data = prepare(model, request, seed=0, show_progress=False)
+    assert [sum(pair.concept == index for pair in data.pairs) for index in (0, 1)] == [60, 60]
+    for pair in data.pairs:
+        assert "mosaic" not in pair.anchor
+        assert "fish" not in pair.anchor
+    kept = data.retain_prompts()
+    assert len(kept) == 120
+    assert not any("fish" in prompt or "mosaic" in prompt for prompt in kept)
 
 
 def test_the_same_seed_gives_the_same_and_another_gives_another(model) -> None:

@@ -35,6 +35,10 @@ class PromptBank(Protocol):
         """What the bank is called, or its file."""
         ...
 
+    def words(self, concept: Concept) -> list[str]:
+        """Every word that the bank's in-set prompts may use for the concept."""
+        ...
+
     def pairs(self, concept: Concept, n: int, rng: Rng) -> list[tuple[str, str]]:
         """`n` training pairs (prompt with the concept, the same prompt with its anchor), in-set only."""
         ...
@@ -82,6 +86,10 @@ class TextBank:
     name: str
     sentences: dict[str, Sentences]
     captions: tuple[str, ...]
+
+    def words(self, concept: Concept) -> list[str]:
+        """The concept's name and synonyms."""
+        return list(concept.words)
 
     def pairs(self, concept: Concept, n: int, rng: Rng) -> list[tuple[str, str]]:
         """Training pairs: object and person take the anchor's place, a style is added to the sentence.
@@ -133,6 +141,13 @@ class WorldBank:
     """The embedded picture world's own caption grammar, with its own withheld templates and synonyms."""
 
     name: str = "world"
+
+    def words(self, concept: Concept) -> list[str]:
+        """The concept's name and synonyms, and the world's own open words for it."""
+        from oubliette.world import facts
+
+        own = facts.resolve(concept.kind, concept.name)
+        return list(dict.fromkeys((*concept.words, *(facts.TABLES[concept.kind][own].words if own else ()))))
 
     def pairs(self, concept: Concept, n: int, rng: Rng) -> list[tuple[str, str]]:
         """Training pairs of the world's in-set captions."""

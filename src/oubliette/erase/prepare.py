@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oubliette.data.words import fill, slotted
+from oubliette.data.words import fill, pattern, slotted
 from oubliette.erase.latents import LatentStore
 from oubliette.erase.request import ErasureRequest, PromptPair
 from oubliette.errors import UserError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SEED_STRIDE = 1_000_003  # keeps the pictures of neighbouring seeds apart
 _RETAIN_OFFSET = 500_000
 _ENCODED_AT_ONCE = 16
+_SPARE = 4  # times the pairs needed are asked for: those that name another concept are left out
 
 
 class DiffusionData:
@@ -75,7 +76,8 @@ class DiffusionData:
         """The user's retain prompts, or the bank's where there are none."""
         if self.request.retain:
             return self.request.retain
-        return tuple(self._bank().retain(list(self.request.concepts), self.request.prompt_count, self.seed))
+        concepts = list(self.request.concepts)
+        return tuple(self._bank().retain(concepts, self.request.prompt_count * len(concepts), self.seed))
 
     def prior(self, kind: str) -> tuple[list[str], Tensor]:
         """Captions and latents of the pictures to keep: "anchor", the items' own, or "retain", the retain
@@ -106,14 +108,16 @@ class DiffusionData:
         return load_bank(self.request.bank or ("world" if self.model.world else "general"))
 
     def _bank_pairs(self) -> tuple[PromptPair, ...]:
-        concepts = self.request.concepts
-        each = max(1, -(-self.request.prompt_count // len(concepts)))
-        bank = self._bank()
-        return tuple(
-            PromptPair(target, anchor, index)
-            for index, concept in enumerate(concepts)
-            for target, anchor in bank.pairs(concept, each, self.seed)
-        )
+        concepts, each, bank = self.request.concepts, self.request.prompt_count, self._bank()
+        found = []
+        for index, concept in enumerate(concepts):
+            others = [word for other in concepts if other != concept for word in bank.words(other)]
+            # "a mosaic fish" to "a mosaic object" would teach to keep the mosaic that is to go as well.
+            named = pattern(others)
+            pairs = bank.pairs(concept, each * (_SPARE if others else 1), self.seed)
+            left = [(target, anchor) for target, anchor in pairs if not named.search(anchor)]
+            found += [PromptPair(target, anchor, index) for target, anchor in left[:each]]
+        return tuple(found)
 
     def _items(self) -> tuple[PromptPair, ...]:
         concepts = self.request.concepts

@@ -32,8 +32,8 @@ class ErasureRequest:
 
     `concepts` may be empty for language models, whose material is `forget` and `retain_file`. `pairs` are the
     user's prompts, `pictures` a folder of the user's anchor pictures, `retain` prompts that are to stay as
-    they are. `prompt_count` and `picture_count` are how many prompts and pictures are made, all concepts
-    together, where the user brought none; `picture_steps` and `picture_guidance` how the base draws them.
+    they are. `prompt_count` is how many prompts are made for each concept, `picture_count` how many pictures
+    for all together, where the user brought none; `picture_steps` and `picture_guidance` how the base draws.
     `bank` names the prompt bank (None: the one that fits the model).
     """
 
