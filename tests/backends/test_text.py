@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+import tiny
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.errors import UserError
 
 PROMPTS = ["a photo of a car", "van gogh", ""]
 
@@ -90,3 +92,68 @@ def test_rows_are_picked_and_repeated(model: DiffusionBackend) -> None:
 def test_one_string_is_no_batch(model: DiffusionBackend) -> None:
     with pytest.raises(TypeError, match="one string"):
         model.encode_text("a car")
+
+
+def test_tokens_by_number_are_the_prompt_they_spell(model: DiffusionBackend) -> None:
+    """Positions, mask, padding and cutting are the tokenizer's, for a short prompt, none, one too long."""
+    tails = ["of a car", "", "a red car by a house on a street near a big dog"]
+    ids = torch.tensor([model.tokenizers[0]("a photo", add_special_tokens=False).input_ids] * 3)
+    found = model.encode_tokens(ids, tails)
+    expected = model.encode_text([f"a photo {tail}" for tail in tails])
+    assert torch.allclose(found.hidden, expected.hidden, atol=1e-6)
+    assert found.length.tolist() == expected.length.tolist()
+    assert found.last_token.tolist() == expected.last_token.tolist()
+
+
+def test_one_hot_weights_are_the_tokens_and_carry_a_gradient(model: DiffusionBackend) -> None:
+    ids = torch.tensor([model.tokenizers[0]("a photo", add_special_tokens=False).input_ids])
+    rows = len(model.tokenizers[0].get_vocab())
+    weights = torch.nn.functional.one_hot(ids, rows).float().requires_grad_()
+    found = model.encode_tokens(weights, ["of a car"])
+    torch.testing.assert_close(found.hidden, model.encode_text(["a photo of a car"]).hidden)
+    (gradient,) = torch.autograd.grad(found.hidden[:, 1:].square().sum(), weights)
+    assert gradient.abs().sum() > 0
+    # Nothing stays behind: the encoder looks tokens up as before.
+    torch.testing.assert_close(model.encode_tokens(ids, ["of a car"]).hidden, found.hidden)
+    assert not model.pipe.text_encoder.get_input_embeddings()._forward_hooks
+
+
+def test_mixed_weights_are_the_weighted_sum_of_embeddings(model: DiffusionBackend) -> None:
+    """Half a car and half a house at one place, against the encoder run by hand on such an embedding."""
+    encoder, tokenizer = model.pipe.text_encoder, model.tokenizers[0]
+    car, house = tokenizer("car house", add_special_tokens=False).input_ids
+    weights = torch.zeros(1, 1, len(tokenizer.get_vocab()))
+    weights[0, 0, [car, house]] = 0.5
+    found = model.encode_tokens(weights, ["on a street"]).hidden
+
+    table = encoder.get_input_embeddings()
+    kept = table.weight.detach().clone()
+    try:
+        with torch.no_grad():
+            table.weight[car] = (kept[car] + kept[house]) / 2
+        expected = model.encode_text(["car on a street"]).hidden
+    finally:
+        with torch.no_grad():
+            table.weight.copy_(kept)
+    torch.testing.assert_close(found, expected)
+
+
+def test_two_encoders_take_the_same_tokens() -> None:
+    model = DiffusionBackend.from_pipeline(tiny.xl_pipeline())
+    ids = torch.tensor([model.tokenizers[0]("a photo", add_special_tokens=False).input_ids])
+    weights = torch.nn.functional.one_hot(ids, len(model.tokenizers[0].get_vocab())).float()
+    expected = model.encode_text(["a photo of a car"])
+    for tokens in (ids, weights):
+        found = model.encode_tokens(tokens, ["of a car"])
+        torch.testing.assert_close(found.hidden, expected.hidden)
+        torch.testing.assert_close(found.extra["pooled"], expected.extra["pooled"])
+        assert torch.equal(found.extra["time_ids"], expected.extra["time_ids"])
+
+
+def test_tokens_that_cannot_be_given_are_refused() -> None:
+    model = DiffusionBackend.from_pipeline(tiny.xl_pipeline())
+    with pytest.raises(UserError, match="at most 14"):
+        model.encode_tokens(torch.full((1, 15), 5), ["a car"])
+    model.pipe.tokenizer_2.add_tokens(["<thing>"])
+    with pytest.raises(UserError, match="number tokens differently"):
+        model.encode_tokens(torch.full((1, 2), 5), ["a car"])

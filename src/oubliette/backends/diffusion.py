@@ -174,6 +174,17 @@ class DiffusionBackend(Drawing):
         """Encode prompts (B,); cached per prompt while the text encoder is frozen. See `TextReader`."""
         return self._reader.encode(prompts, grad=grad)
 
+    def encode_tokens(self, tokens: Tensor, tails: Sequence[str]) -> TextEmbedding:
+        """Encode prompts that begin with tokens given by id (B, k) or by weights over the vocabulary
+        (B, k, V), with a graph to the weights; see `TextReader.encode_tokens`.
+        """
+        return self._reader.encode_tokens(tokens, tails)
+
+    @property
+    def tokenizers(self) -> list[Any]:
+        """The tokenizer of each text encoder, in the family's order."""
+        return self._reader.tokenizers
+
     def unconditional(self, count: int) -> TextEmbedding:
         """What guidance is measured against, `count` times: the empty prompt, or zeros where the family
         says so.

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oubliette.backends.sampling import denoise, make_scheduler, start_noise
+from oubliette.backends.sampling import check_steps, denoise, make_scheduler, start_noise
 from oubliette.backends.text import TextEmbedding
-from oubliette.errors import UserError
 
 
 class Drawing:
@@ -107,8 +106,7 @@ class Drawing:
     def _denoise(
         self, noise: Tensor, text: TextEmbedding, steps: int, guidance: float, stop: int | None
     ) -> tuple[Tensor, Tensor]:
-        if not 1 <= steps <= self.train_timesteps:
-            raise UserError(f"sampling steps must lie in 1..{self.train_timesteps}, found {steps}")
+        check_steps(steps, self.scheduler_config)
         return denoise(
             self.predict,
             make_scheduler(self.sampler, self.scheduler_config),

@@ -17,6 +17,8 @@ SAMPLERS = ("ddim", "dpm", "flow")
 
 Predictor = Callable[[Tensor, Tensor, TextEmbedding], Tensor]
 """The one call the loop makes: the network's native output at (noisy, t, text)."""
+Step = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+"""From one noise level to the next: (scheduler, guided prediction, timestep, latents) to latents."""
 
 
 def sampler_for(scheduler_config: dict) -> str:
@@ -48,12 +50,26 @@ def make_scheduler(sampler: str, scheduler_config: dict) -> Any:
     return kinds[sampler].from_config({name: value for name, value in config.items() if name in known})
 
 
+def check_steps(steps: int, scheduler_config: dict) -> None:
+    """UserError unless a scheduler of this configuration has so many sampling steps."""
+    last = int(scheduler_config.get("num_train_timesteps", 1000))
+    if scheduler_config.get("timestep_spacing", "leading") == "leading":
+        last -= int(scheduler_config.get("steps_offset", 0))  # a step for each would run over the end
+    if not 1 <= steps <= last:
+        raise UserError(f"sampling steps must lie in 1..{last}, found {steps}")
+
+
 def start_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
     """Standard normal noise (n, *shape) in float32 on the CPU, one fresh generator a picture.
 
     A seed so gives the same start whatever the batch, the device and the model's precision.
     """
     return torch.stack([torch.randn(tuple(shape), generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+
+def scheduler_step(scheduler: Any, prediction: Tensor, t: Tensor, latents: Tensor) -> Tensor:
+    """The scheduler's own step with its own defaults (DDIM: eta = 0)."""
+    return scheduler.step(prediction, t, latents, return_dict=False)[0]
 
 
 @torch.no_grad()
@@ -68,9 +84,13 @@ def denoise(
     guidance: float,
     stop: int | None = None,
     on_step: Callable[[int], None] | None = None,
+    first: int = 0,
+    step: Step | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run `stop` of `steps` denoising steps (all by default) from standard normal `noise` (B, C, h, w).
 
+    With `first` > 0 the steps before it are left out, and `noise` is a latent at the level of timestep
+    `first`, taken as it is. `step` takes the place of the scheduler's own step.
     `empty` is the unconditional text (B rows); guidance e = e_empty + w (e_text - e_empty), both in one
     batch as diffusers does, and no second pass where w <= 1. Returns the latents and the timestep (B,) that
     the next step would have been predicted at (the last one's own, where none is left).
@@ -80,10 +100,13 @@ def denoise(
     count = len(timesteps) if stop is None else stop
     if not 0 <= count <= len(timesteps):
         raise ValueError(f"stop must lie in 0..{len(timesteps)}, found {stop}")
-    latents = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    if not 0 <= first <= count:
+        raise ValueError(f"first must lie in 0..{count}, found {first}")
+    latents = noise * float(getattr(scheduler, "init_noise_sigma", 1.0)) if first == 0 else noise
     guided = guidance > 1
     both = TextEmbedding.join([empty, text]) if guided else text
-    for number, t in enumerate(timesteps[:count]):
+    take = step or scheduler_step
+    for number, t in enumerate(timesteps[first:count], start=first):
         model_input = torch.cat([latents] * 2) if guided else latents
         if hasattr(scheduler, "scale_model_input"):
             model_input = scheduler.scale_model_input(model_input, t)
@@ -91,7 +114,7 @@ def denoise(
         if guided:
             blank, full = prediction.chunk(2)
             prediction = blank + guidance * (full - blank)
-        latents = scheduler.step(prediction, t, latents, return_dict=False)[0]
+        latents = take(scheduler, prediction, t, latents)
         if on_step is not None:
             on_step(number)
     here = timesteps[min(count, len(timesteps) - 1)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from oubliette.backends.family import Family
+from oubliette.errors import UserError
 
 _KEPT_PROMPTS = 4096  # bounds the cache: 4096 prompts of 77 x 768 floats are under 1 GB
 
@@ -69,6 +71,11 @@ class TextReader:
         self._cache: OrderedDict[str, TextEmbedding] = OrderedDict()
         self._stamp: tuple = ()
 
+    @property
+    def tokenizers(self) -> list[Any]:
+        """The tokenizer of each text encoder, in the family's order."""
+        return [tokenizer for tokenizer, _, _ in self._parts]
+
     def encode(self, prompts: Sequence[str], *, grad: bool = False) -> TextEmbedding:
         """Encode prompts (B,), with a graph to the text encoders if `grad`, else detached and cached."""
         if isinstance(prompts, str):
@@ -84,6 +91,25 @@ class TextReader:
             self._stamp = stamp
         rows = [self._row(prompt) for prompt in prompts]
         return TextEmbedding.join(rows)
+
+    def encode_tokens(self, tokens: Tensor, tails: Sequence[str]) -> TextEmbedding:
+        """Encode prompts that begin with `tokens` and go on with `tails` (B,); never cached.
+
+        `tokens` are ids (B, k) long, or weights over the vocabulary (B, k, V): a row of weights stands for
+        the weighted sum of the tokens' input embeddings, one-hot rows for the tokens themselves, and the
+        graph runs back to the weights. They follow the start token; of the tail what does not fit is cut, as
+        the tokenizer cuts a prompt. Positions, causal mask and pooled output are the encoder's own. Raises
+        UserError where the tokens alone do not fit, and where several text encoders number tokens
+        differently.
+        """
+        soft = tokens.is_floating_point()
+        self._check_tokens(tokens.shape[1])
+        ids = (tokens.detach().argmax(dim=-1) if soft else tokens).tolist()
+        return self._through(
+            [_tokenized(tokenizer, tails, ids) for tokenizer in self.tokenizers],
+            tokens if soft else None,
+            [_starts(tokenizer) for tokenizer in self.tokenizers],
+        )
 
     def forget(self) -> None:
         """Drop the cache (needed only after a change through `.data`, which leaves no trace)."""
@@ -103,35 +129,45 @@ class TextReader:
         return row
 
     def _encode(self, prompts: Sequence[str]) -> TextEmbedding:
+        return self._through([_tokenized(tokenizer, prompts) for tokenizer in self.tokenizers])
+
+    def _through(
+        self, tokenized: Sequence[Any], weights: Tensor | None = None, starts: Sequence[int] = ()
+    ) -> TextEmbedding:
+        """Every encoder's own tokens (B, L) through it; `weights` stand in for those from `starts` on."""
         hidden: list[Tensor] = []
         extra: dict[str, Tensor] = {}
-        length = torch.zeros(len(prompts), dtype=torch.long)
-        for index, (tokenizer, encoder, name) in enumerate(self._parts):
-            tokens = tokenizer(
-                list(prompts),
-                padding="max_length",
-                max_length=tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
-            mask = tokens.attention_mask
-            if index == 0:
-                length = mask.sum(dim=1)
+        length = tokenized[0].attention_mask.sum(dim=1)
+        for index, (_, encoder, name) in enumerate(self._parts):
+            mask = tokenized[index].attention_mask
             wants_mask = bool(getattr(encoder.config, "use_attention_mask", False))
-            output = encoder(
-                tokens.input_ids.to(self._device),
-                attention_mask=mask.to(self._device) if wants_mask else None,
-                output_hidden_states=self._family.hidden_layer is not None,
-            )
+            with _embedded(encoder, weights, starts[index] if weights is not None else 0):
+                output = encoder(
+                    tokenized[index].input_ids.to(self._device),
+                    attention_mask=mask.to(self._device) if wants_mask else None,
+                    output_hidden_states=self._family.hidden_layer is not None,
+                )
             layer = self._family.hidden_layer
             hidden.append(output.last_hidden_state if layer is None else output.hidden_states[layer])
             if name == self._family.pooled_from:
                 extra["pooled"] = output.text_embeds
         if self._time_ids is not None:
             ids = torch.tensor([self._time_ids], device=self._device, dtype=hidden[0].dtype)
-            extra["time_ids"] = ids.repeat(len(prompts), 1)
+            extra["time_ids"] = ids.repeat(len(length), 1)
         length = length.to(self._device)
         return TextEmbedding(torch.cat(hidden, dim=-1), (length - 2).clamp(min=0), length, extra)
+
+    def _check_tokens(self, count: int) -> None:
+        first, *others = self.tokenizers
+        for tokenizer in self.tokenizers:
+            room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+            if count > room:
+                raise UserError(f"{count} tokens do not fit: the text encoder reads at most {room}")
+        if any(tokenizer.get_vocab() != first.get_vocab() for tokenizer in others):
+            raise UserError(
+                f"the text encoders of {self._family.title} number tokens differently, so none can be given "
+                "by its number; supported are families whose text encoders share one vocabulary"
+            )
 
     @property
     def _device(self) -> torch.device:
@@ -139,3 +175,43 @@ class TextReader:
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [p for _, encoder, _ in self._parts for p in encoder.parameters()]
+
+
+def _tokenized(tokenizer: Any, texts: Sequence[str], first: Sequence[Sequence[int]] | None = None) -> Any:
+    """Ids and attention mask (B, L), padded and cut as the pipeline does; `first` tokens open each row."""
+    length = tokenizer.model_max_length
+    if first is None:
+        return tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+    rows = tokenizer(list(texts), max_length=length - len(first[0]), truncation=True).input_ids
+    start = _starts(tokenizer)
+    rows = [[*row[:start], *ids, *row[start:]] for row, ids in zip(rows, first, strict=True)]
+    return tokenizer.pad({"input_ids": rows}, padding="max_length", max_length=length, return_tensors="pt")
+
+
+def _starts(tokenizer: Any) -> int:
+    """How many tokens of its own a tokenizer sets before a text: 1 for CLIP's, 0 for one without a BOS."""
+    ids = tokenizer("").input_ids
+    return int(bool(ids) and ids[0] == tokenizer.bos_token_id and len(ids) > 1)
+
+
+@contextmanager
+def _embedded(encoder: Any, weights: Tensor | None, start: int) -> Iterator[None]:
+    """While open, the encoder's lookup of tokens gives the weighted sums in place of those from `start` on.
+
+    A hook on the lookup alone: everything after it (positions, mask, pooling) stays the encoder's own code.
+    """
+    if weights is None:
+        yield
+        return
+
+    def put(lookup: Any, _: Any, found: Tensor) -> Tensor:
+        sums = weights.to(found) @ lookup.weight[: weights.shape[-1]]
+        return torch.cat([found[:, :start], sums, found[:, start + weights.shape[1] :]], dim=1)
+
+    handle = encoder.get_input_embeddings().register_forward_hook(put)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -129,7 +129,7 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
     ...}.
 
     `n` counts pictures for the oracle, nano-clip and nano; nano and gold are compared on `n // 2` prompts
-    that name no default concept, and gold is given `n // 8` (at least 40) prompts for each of those. Pictures
+    that name no default concept, and gold is given `2 n / 5` (at least 40) prompts for each of those. Pictures
     take `steps` sampling steps at guidance 3.
     """
     import time
@@ -167,7 +167,7 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
     for name, anchor, kind in facts.DEFAULT_CONCEPTS:
         from oubliette.world.captions import anchor_prompts
 
-        count = max(40, n // 8)
+        count = max(40, 2 * n // 5)
         seeds = list(range(seed * 10_000 + 5000, seed * 10_000 + 5000 + count))
         shown = drawing(gold)(evaluation_prompts(name, kind, count, "in-set", HELD_OUT), seeds)
         base = drawing(nano)(anchor_prompts(anchor, kind, count, HELD_OUT, concept=name), seeds)

@@ -1,0 +1,46 @@
+"""Attacking: what brings a concept back. Imports train, data and backends; what is to be judged is a
+callback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oubliette.registry import Registry
+
+__all__ = ["ATTACKS", "MODES", "PROBES", "PROMPT_ATTACKS"]
+
+_MODES: dict[str, str | Any] = {
+    "full": "oubliette.attack.modes:Full",
+    "xattn": "oubliette.attack.modes:CrossAttention",
+    "xattn-kv": "oubliette.attack.modes:TextFacing",
+    "text-encoder": "oubliette.attack.modes:TextEncoder",
+    "lora": "oubliette.attack.lora:Lora",
+    "textual-inversion": "oubliette.attack.token:TextualInversion",
+}
+_PROMPTS: dict[str, str | Any] = {
+    "paraphrase": "oubliette.attack.prompts.paraphrase:Paraphrase",
+    "random-tokens": "oubliette.attack.prompts.random_tokens:RandomTokens",
+    "unlearndiffatk": "oubliette.attack.prompts.unlearndiffatk:UnlearnDiffAtk",
+    "p4d": "oubliette.attack.prompts.p4d:P4D",
+    "ring-a-bell": "oubliette.attack.prompts.ring_a_bell:RingABell",
+}
+_PROBES: dict[str, str | Any] = {
+    "transplant": "oubliette.attack.probes.transplant:Transplant",
+    "inpaint": "oubliette.attack.probes.inpaint:Inpaint",
+    "complete": "oubliette.attack.probes.complete:Complete",
+    "trajectory": "oubliette.attack.probes.trajectory:Trajectory",
+    "invert": "oubliette.attack.probes.invert:Invert",
+}
+
+MODES: Registry[Any] = Registry("relearning mode", _MODES)
+"""What a relearning attack may move; each an `oubliette.attack.modes.Mode`."""
+
+PROMPT_ATTACKS: Registry[Any] = Registry("prompt attack", _PROMPTS)
+"""Searches for prompts; the weights stay."""
+
+PROBES: Registry[Any] = Registry("probe", _PROBES)
+"""Attacks that train nothing."""
+
+ATTACKS: Registry[Any] = Registry("attack", {**_MODES, **_PROMPTS, **_PROBES})
+"""All of the above: every class has what `oubliette.attack.types.Kind` lists."""

@@ -1,0 +1,249 @@
+"""What all probes share: their material, DDIM's walk with a hook, and what they hand back."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oubliette.backends.sampling import Step, check_steps, denoise, make_scheduler
+from oubliette.errors import UserError
+from oubliette.validation import StrictModel
+
+if TYPE_CHECKING:
+    from oubliette.attack.prompts.records import Case
+    from oubliette.attack.types import Cost, Hits
+    from oubliette.backends.diffusion import DiffusionBackend
+    from oubliette.data.concept import Concept
+
+__all__ = [
+    "PUBLISHED",
+    "Probe",
+    "Progress",
+    "Sampling",
+    "Shown",
+    "ddim",
+    "decode",
+    "derived_seed",
+    "draws",
+    "encode",
+    "kept_signal",
+    "parts",
+    "walk",
+]
+
+Progress = Callable[[int, int], None]
+
+
+class Sampling(Protocol):
+    """How pictures are drawn: steps, guidance scale, pictures a batch."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def guidance(self) -> float: ...
+    @property
+    def batch(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class _Published:
+    steps: int = 50
+    guidance: float = 7.5
+    batch: int = 8
+
+
+PUBLISHED: Sampling = _Published()
+"""50 DDIM steps at guidance 7.5, as the probes were published (arXiv 2505.17013)."""
+
+
+@dataclass
+class Shown:
+    """What a probe made the model show.
+
+    `pictures` (n, H, W, 3) uint8 with one prompt and one seed each: the seed of the noise that the picture
+    was drawn from. `facts` are numbers about the whole run, `each` one number a picture. `best_of` tells of
+    how many tries a picture is the best: a control must be given as many.
+    """
+
+    pictures: np.ndarray
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    facts: dict[str, float] = field(default_factory=dict)
+    best_of: int = 1
+    each: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+class Probe(ABC):
+    """An attack that trains nothing.
+
+    `needs` names what it cannot do without ("pictures" are drawn by the original model where none are
+    given); `wants_hits` says that it picks the best of several pictures and so must be able to judge them,
+    `pictures_tell` that hits among its pictures are evidence that the concept is there.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["relearn", "prompt", "probe"]] = "probe"
+    about: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    wants_hits: ClassVar[bool] = False
+    pictures_tell: ClassVar[bool] = True
+    Options: ClassVar[type[StrictModel]]
+
+    def __init__(self, options: Any = None) -> None:
+        self.options: Any = self.Options() if options is None else options
+
+    @classmethod
+    @abstractmethod
+    def cost(cls, options: Any, n: int, *, sampling: Sampling = PUBLISHED, given: bool = False) -> Cost:
+        """Passes and pictures for `n` cases, at most; `given`: the pictures need not be drawn first."""
+
+    @abstractmethod
+    def run(
+        self,
+        model: DiffusionBackend,
+        concept: Concept,
+        cases: Sequence[Case],
+        *,
+        base: DiffusionBackend | None = None,
+        pictures: np.ndarray | None = None,
+        sampling: Sampling = PUBLISHED,
+        seed: int = 0,
+        hits: Hits | None = None,
+        progress: Progress | None = None,
+    ) -> Shown:
+        """Probe `model` with the prompts and seeds of `cases`.
+
+        `base` is the original model, `pictures` (m, H, W, 3) uint8 show the concept: case i has picture
+        i mod m. `seed` makes the noise that is not the cases' own. The model's weights are as before at the
+        end. Raises UserError where something that is needed is missing.
+        """
+
+    def _check(self, model: Any, cases: Sequence[Case]) -> None:
+        """UserError for what cannot be walked by DDIM, and for no cases."""
+        schedule = getattr(model, "schedule", None)
+        if schedule is None:
+            raise UserError(f"probe '{self.name}' needs a model that draws pictures; {model.source} does not")
+        if schedule.alphas_cumprod is None:
+            raise UserError(
+                f"probe '{self.name}' walks DDIM's noise levels; {model.source} is a rectified-flow model, "
+                "which has none"
+            )
+        if not cases:
+            raise UserError(f"probe '{self.name}': no prompts were given")
+
+    def _pictures(
+        self,
+        model: DiffusionBackend,
+        cases: Sequence[Case],
+        base: DiffusionBackend | None,
+        pictures: np.ndarray | None,
+        sampling: Sampling,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """One picture of the concept a case (n, H, W, 3) uint8: those given, or drawn by the original."""
+        side = model.picture_side
+        if pictures is None:
+            if base is None:
+                raise UserError(
+                    f"probe '{self.name}' starts from pictures of the concept; "
+                    "give some, or the original model (--base) to draw them"
+                )
+            pictures = base.draw(
+                [case.prompt for case in cases],
+                [case.seed for case in cases],
+                steps=sampling.steps,
+                guidance=sampling.guidance,
+                batch=sampling.batch,
+                progress=progress,
+            )
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (side, side, 3):
+            raise UserError(
+                f"probe '{self.name}': pictures must be uint8 (n, {side}, {side}, 3), "
+                f"found {pictures.dtype} {tuple(pictures.shape)}"
+            )
+        if len(pictures) == 0:
+            raise UserError(f"probe '{self.name}': no picture of the concept was given")
+        return pictures[np.arange(len(cases)) % len(pictures)]
+
+
+def encode(model: DiffusionBackend, pictures: np.ndarray, batch: int) -> Tensor:
+    """Pictures (n, H, W, 3) uint8 to latents (n, C, h, w), the posterior's mean, in float32."""
+    unit = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.cat([model.encode_pictures(part).float() for part in unit.split(batch)])
+
+
+def decode(model: DiffusionBackend, latents: Tensor, batch: int) -> np.ndarray:
+    """Latents (n, C, h, w) to pictures (n, H, W, 3) uint8."""
+    return np.concatenate([model.decode(part) for part in latents.split(batch)])
+
+
+def parts(n: int, batch: int) -> list[slice]:
+    """0..n-1 cut into runs of at most `batch`."""
+    return [slice(first, min(first + batch, n)) for first in range(0, n, batch)]
+
+
+def derived_seed(*facts: object) -> int:
+    """A seed (0 .. 2^32 - 1) that depends on nothing but `facts`, and shares no noise with other facts."""
+    digest = hashlib.sha256("/".join(map(str, facts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def ddim(model: DiffusionBackend, steps: int) -> Any:
+    """A DDIM scheduler with the model's noise levels, its timesteps set, whatever its own sampler is."""
+    check_steps(steps, model.scheduler_config)
+    scheduler = make_scheduler("ddim", model.scheduler_config)
+    scheduler.set_timesteps(steps, device=model.device)
+    return scheduler
+
+
+def kept_signal(scheduler: Any, t: int) -> tuple[float, float]:
+    """The signal (alpha-bar) kept at timestep `t`, and after the scheduler's step from it."""
+    after = int(t) - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    last = after < 0
+    return (
+        float(scheduler.alphas_cumprod[int(t)]),
+        float(scheduler.final_alpha_cumprod if last else scheduler.alphas_cumprod[after]),
+    )
+
+
+def walk(
+    model: DiffusionBackend,
+    latents: Tensor,
+    prompts: Sequence[str],
+    *,
+    steps: int,
+    guidance: float,
+    first: int = 0,
+    stop: int | None = None,
+    step: Step | None = None,
+) -> Tensor:
+    """DDIM's steps `first` .. `stop` - 1 of `steps` from `latents` (n, C, h, w), one prompt each.
+
+    `step` takes the place of the scheduler's (`sampling.denoise`). As `draw_latents` where all is default.
+    """
+    text = model.encode_text(list(prompts))
+    return denoise(
+        model.predict,
+        ddim(model, steps),
+        latents.to(model.device, model.dtype),
+        text,
+        model.unconditional(len(text)),
+        steps=steps,
+        guidance=guidance,
+        first=first,
+        stop=stop,
+        step=step,
+    )[0]
+
+
+def draws(sampling: Sampling, pictures: int, share: float = 1.0) -> int:
+    """Passes through the denoiser for so many pictures, each `share` of the steps; guidance takes two."""
+    return round(pictures * sampling.steps * share) * (2 if sampling.guidance > 1 else 1)

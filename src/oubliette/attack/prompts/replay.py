@@ -1,0 +1,48 @@
+"""Prompts found on one model, drawn by another: does the attack carry over?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from oubliette.attack.prompts.records import Found, read_found
+from oubliette.attack.prompts.target import Draw, How, Sampling, Target
+from oubliette.attack.types import Hits
+from oubliette.errors import UserError
+
+__all__ = ["replay"]
+
+
+def replay(
+    model: Any,
+    found: Sequence[Found] | Path | str,
+    hits: Hits,
+    *,
+    sampling: How | None = None,
+    draw: Draw | None = None,
+) -> list[Found]:
+    """Draw the prompts of a CSV (or of a search) with `model`, each with its own seed; a `Found` a row.
+
+    `before` says whether this model shows the concept for the original prompt, `after` whether it does for
+    that or the adversarial one, so that pre-ASR and ASR mean what they mean for a search of one try. A table
+    of another group's that has no original prompts is drawn as it is, with `before` always False.
+    """
+    rows = read_found(found) if isinstance(found, (str, Path)) else list(found)
+    if not rows:
+        raise UserError("there are no prompts to replay")
+    named = not isinstance(found, (str, Path)) or any(row.prompt != row.case.prompt for row in rows)
+    target = Target(model, hits, sampling or Sampling(), draw)
+    seeds = [row.case.seed for row in rows]
+    before = [False] * len(rows)
+    if named:
+        before = [bool(hit) for hit in target.shows([row.case.prompt for row in rows], seeds)]
+    made = [replace(row, before=hit, after=hit, tries=0) for row, hit in zip(rows, before, strict=True)]
+    left = [
+        n for n, row in enumerate(made) if not row.before and (not named or row.prompt != row.case.prompt)
+    ]
+    shown = target.shows([rows[n].prompt for n in left], [seeds[n] for n in left])
+    for n, hit in zip(left, shown, strict=True):
+        made[n] = replace(made[n], after=bool(hit), tries=1)
+    return made

@@ -1,0 +1,51 @@
+"""What all attacks share: who says whether the concept is back, and what an attack costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel
+
+__all__ = ["NEEDS", "Cost", "Hits", "Kind"]
+
+Hits = Callable[[np.ndarray], np.ndarray]
+"""uint8 pictures (n, H, W, 3) to bool (n,): whether the concept is in the picture."""
+
+NEEDS = ("pictures", "base", "gradients", "text", "vae")
+"""What an attack may need beside the model: pictures of the concept, the model before erasing, gradients
+through the network, a text encoder, a VAE.
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an attack costs, counted before it runs.
+
+    `forwards` and `backwards` count one item (a noised picture, a row of text) through the network each;
+    `pictures` are drawn, and the forwards of drawing them are counted in `forwards`.
+    """
+
+    forwards: int = 0
+    backwards: int = 0
+    pictures: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.forwards + other.forwards, self.backwards + other.backwards, self.pictures + other.pictures
+        )
+
+
+class Kind(Protocol):
+    """What every attack's class says of itself, so that it can be listed and planned without being run."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["relearn", "prompt", "probe"]]
+    about: ClassVar[str]
+    """One line."""
+    paper: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    """Out of `NEEDS`."""
+    Options: ClassVar[type[BaseModel]]
