@@ -11,7 +11,7 @@ __all__ = ["LISTS", "listing"]
 
 
 def listing(what: str) -> dict[str, str]:
-    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges or models."""
+    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges, attacks or models."""
     if what not in LISTS:
         raise UserError(f"nothing to list is called '{what}'; {suggest(what, LISTS)}")
     return LISTS[what]()
@@ -67,6 +67,13 @@ def _judges() -> dict[str, str]:
     return _members(JUDGES)
 
 
+def _attacks() -> dict[str, str]:
+    from oubliette.attack import ATTACKS
+
+    kinds = {"relearn": "relearning", "prompt": "prompts", "probe": "probe"}
+    return {name: f"{kinds[ATTACKS.get(name).kind]}; {ATTACKS.get(name).about}" for name in ATTACKS.names()}
+
+
 def _models() -> dict[str, str]:
     from oubliette.world import embedded
 
@@ -83,6 +90,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "surgeries": _surgeries,
     "smoothers": _smoothers,
     "judges": _judges,
+    "attacks": _attacks,
     "models": _models,
 }
 """Each kind of thing that can be listed."""

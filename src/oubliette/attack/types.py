@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-__all__ = ["NEEDS", "Cost", "Hits", "Kind"]
+__all__ = ["NEEDS", "Cost", "Hits", "How", "Kind", "Sampling"]
 
 Hits = Callable[[np.ndarray], np.ndarray]
 """uint8 pictures (n, H, W, 3) to bool (n,): whether the concept is in the picture."""
@@ -36,6 +36,34 @@ class Cost:
         return Cost(
             self.forwards + other.forwards, self.backwards + other.backwards, self.pictures + other.pictures
         )
+
+
+class How(Protocol):
+    """How pictures are drawn; whatever has these three will do."""
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps."""
+        ...
+
+    @property
+    def guidance(self) -> float:
+        """Guidance scale."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Pictures at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn: steps, guidance scale, pictures a batch."""
+
+    steps: int = 25
+    guidance: float = 3.0
+    batch: int = 32
 
 
 class Kind(Protocol):

@@ -129,8 +129,8 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
     ...}.
 
     `n` counts pictures for the oracle, nano-clip and nano; nano and gold are compared on `n // 2` prompts
-    that name no default concept, and gold is given `2 n / 5` (at least 40) prompts for each of those. Pictures
-    take `steps` sampling steps at guidance 3.
+    that name no default concept, and gold is given `2 n / 5` (at least 40) prompts for each of those.
+    Pictures take `steps` sampling steps at guidance 3.
     """
     import time
 

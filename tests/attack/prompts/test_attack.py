@@ -11,8 +11,7 @@ from attack.prompts.fakes import Drawer, Listed, white
 from oubliette.attack import PROMPT_ATTACKS
 from oubliette.attack.prompts import Case, Found, Tally, build
 from oubliette.attack.prompts.attack import Job
-from oubliette.attack.prompts.target import Sampling
-from oubliette.attack.types import NEEDS, Cost
+from oubliette.attack.types import NEEDS, Cost, Sampling
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError
 

@@ -12,8 +12,8 @@ from oubliette.attack import PROMPT_ATTACKS
 from oubliette.attack.prompts import build, read_found, write_found
 from oubliette.attack.prompts.cases import make_cases
 from oubliette.attack.prompts.replay import replay
-from oubliette.attack.prompts.target import Sampling
 from oubliette.attack.prompts.tokens import Vocabulary
+from oubliette.attack.types import Sampling
 from oubliette.backends import open_model
 from oubliette.data.concept import Concept
 

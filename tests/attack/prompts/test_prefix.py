@@ -15,8 +15,9 @@ from oubliette.attack.prompts import Case, Found, build
 from oubliette.attack.prompts.attack import Job
 from oubliette.attack.prompts.prefix import Noised, PrefixSearch, timesteps_of
 from oubliette.attack.prompts.simplex import corner, project_to_simplex
-from oubliette.attack.prompts.target import Sampling, Target
+from oubliette.attack.prompts.target import Target
 from oubliette.attack.prompts.tokens import Vocabulary
+from oubliette.attack.types import Sampling
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError

@@ -12,8 +12,8 @@ from torch import Tensor
 import tiny
 from oubliette.attack.prompts import Case, Found, build
 from oubliette.attack.prompts.ring_a_bell import concept_vector, evolve
-from oubliette.attack.prompts.target import Sampling
 from oubliette.attack.prompts.tokens import Vocabulary
+from oubliette.attack.types import Sampling
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank

@@ -14,7 +14,6 @@ from oubliette.attack.probes.probe import (
     PUBLISHED,
     Probe,
     Progress,
-    Sampling,
     Shown,
     ddim,
     decode,
@@ -24,7 +23,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import Cost
+from oubliette.attack.types import Cost, How
 from oubliette.backends.sampling import start_noise
 from oubliette.errors import UserError
 from oubliette.validation import StrictModel
@@ -61,7 +60,7 @@ class Complete(Probe):
         start: Literal["picture", "base"] = "picture"
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: Sampling = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """Each case once a ratio; and the pictures, or the steps before, drawn by the original model."""
         forwards = sum(
             draws(sampling, n, drawn_steps(r, sampling.steps) / sampling.steps) for r in options.ratios
@@ -82,7 +81,7 @@ class Complete(Probe):
         *,
         base: DiffusionBackend | None = None,
         pictures: np.ndarray | None = None,
-        sampling: Sampling = PUBLISHED,
+        sampling: How = PUBLISHED,
         seed: int = 0,
         hits: Hits | None = None,
         progress: Progress | None = None,
@@ -131,7 +130,7 @@ class Complete(Probe):
             )
 
     @staticmethod
-    def _handed_over(base: Any, noise: Tensor, prompts: Sequence[str], how: Sampling, first: int) -> Tensor:
+    def _handed_over(base: Any, noise: Tensor, prompts: Sequence[str], how: How, first: int) -> Tensor:
         return walk(base, noise, prompts, steps=how.steps, guidance=how.guidance, stop=first)
 
 

@@ -15,7 +15,6 @@ from oubliette.attack.probes.probe import (
     PUBLISHED,
     Probe,
     Progress,
-    Sampling,
     Shown,
     ddim,
     decode,
@@ -25,7 +24,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import Cost
+from oubliette.attack.types import Cost, How
 from oubliette.backends.sampling import scheduler_step, start_noise
 from oubliette.validation import StrictModel
 
@@ -56,7 +55,7 @@ class Inpaint(Probe):
         side: float = Field(0.5, gt=0, le=1)
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: Sampling = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """A drawing a case, and another by the original model where no pictures are given."""
         drawn = n if given else 2 * n
         return Cost(forwards=draws(sampling, drawn), backwards=0, pictures=drawn)
@@ -69,7 +68,7 @@ class Inpaint(Probe):
         *,
         base: DiffusionBackend | None = None,
         pictures: np.ndarray | None = None,
-        sampling: Sampling = PUBLISHED,
+        sampling: How = PUBLISHED,
         seed: int = 0,
         hits: Hits | None = None,
         progress: Progress | None = None,

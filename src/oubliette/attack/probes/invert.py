@@ -15,7 +15,6 @@ from oubliette.attack.probes.probe import (
     PUBLISHED,
     Probe,
     Progress,
-    Sampling,
     Shown,
     ddim,
     decode,
@@ -24,7 +23,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import Cost
+from oubliette.attack.types import Cost, How
 from oubliette.backends.text import TextEmbedding
 from oubliette.validation import StrictModel
 
@@ -73,7 +72,7 @@ class Invert(Probe):
             return self
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: Sampling = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """The way back (each step `iterations` times), the way forward, and the originals to draw."""
         guided = 2 if options.guidance > 1 else 1
         forwards = n * sampling.steps * (options.iterations + 1) * guided
@@ -89,7 +88,7 @@ class Invert(Probe):
         *,
         base: DiffusionBackend | None = None,
         pictures: np.ndarray | None = None,
-        sampling: Sampling = PUBLISHED,
+        sampling: How = PUBLISHED,
         seed: int = 0,
         hits: Hits | None = None,
         progress: Progress | None = None,

@@ -6,12 +6,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from oubliette.attack.types import How, Sampling
 from oubliette.backends.sampling import Step, check_steps, denoise, make_scheduler
 from oubliette.errors import UserError
 from oubliette.validation import StrictModel
@@ -26,7 +27,6 @@ __all__ = [
     "PUBLISHED",
     "Probe",
     "Progress",
-    "Sampling",
     "Shown",
     "ddim",
     "decode",
@@ -41,25 +41,7 @@ __all__ = [
 Progress = Callable[[int, int], None]
 
 
-class Sampling(Protocol):
-    """How pictures are drawn: steps, guidance scale, pictures a batch."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def guidance(self) -> float: ...
-    @property
-    def batch(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class _Published:
-    steps: int = 50
-    guidance: float = 7.5
-    batch: int = 8
-
-
-PUBLISHED: Sampling = _Published()
+PUBLISHED = Sampling(steps=50, guidance=7.5, batch=8)
 """50 DDIM steps at guidance 7.5, as the probes were published (arXiv 2505.17013)."""
 
 
@@ -102,7 +84,7 @@ class Probe(ABC):
 
     @classmethod
     @abstractmethod
-    def cost(cls, options: Any, n: int, *, sampling: Sampling = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """Passes and pictures for `n` cases, at most; `given`: the pictures need not be drawn first."""
 
     @abstractmethod
@@ -114,7 +96,7 @@ class Probe(ABC):
         *,
         base: DiffusionBackend | None = None,
         pictures: np.ndarray | None = None,
-        sampling: Sampling = PUBLISHED,
+        sampling: How = PUBLISHED,
         seed: int = 0,
         hits: Hits | None = None,
         progress: Progress | None = None,
@@ -145,7 +127,7 @@ class Probe(ABC):
         cases: Sequence[Case],
         base: DiffusionBackend | None,
         pictures: np.ndarray | None,
-        sampling: Sampling,
+        sampling: How,
         progress: Progress | None = None,
     ) -> np.ndarray:
         """One picture of the concept a case (n, H, W, 3) uint8: those given, or drawn by the original."""
@@ -244,6 +226,6 @@ def walk(
     )[0]
 
 
-def draws(sampling: Sampling, pictures: int, share: float = 1.0) -> int:
+def draws(sampling: How, pictures: int, share: float = 1.0) -> int:
     """Passes through the denoiser for so many pictures, each `share` of the steps; guidance takes two."""
     return round(pictures * sampling.steps * share) * (2 if sampling.guidance > 1 else 1)

@@ -15,7 +15,6 @@ from oubliette.attack.probes.probe import (
     PUBLISHED,
     Probe,
     Progress,
-    Sampling,
     Shown,
     decode,
     derived_seed,
@@ -24,7 +23,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import Cost
+from oubliette.attack.types import Cost, How
 from oubliette.backends.sampling import scheduler_step, start_noise
 from oubliette.errors import UserError
 from oubliette.validation import StrictModel
@@ -64,7 +63,7 @@ class Trajectory(Probe):
         scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0, 1.02, 1.03, 1.04), min_length=1)
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: Sampling = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """Every case at every setting: fewer where hits come early."""
         made = n * len(options.etas) * len(options.scales)
         return Cost(forwards=draws(sampling, made), backwards=0, pictures=made)
@@ -77,7 +76,7 @@ class Trajectory(Probe):
         *,
         base: DiffusionBackend | None = None,
         pictures: np.ndarray | None = None,
-        sampling: Sampling = PUBLISHED,
+        sampling: How = PUBLISHED,
         seed: int = 0,
         hits: Hits | None = None,
         progress: Progress | None = None,
@@ -127,7 +126,7 @@ class Trajectory(Probe):
         places: Sequence[int],
         eta: float,
         scale: float,
-        sampling: Sampling,
+        sampling: How,
         seed: int,
     ) -> np.ndarray:
         made = []

@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from oubliette.attack.probes.probe import PUBLISHED, Probe, Progress, Sampling, Shown, draws
-from oubliette.attack.types import Cost
+from oubliette.attack.probes.probe import PUBLISHED, Probe, Progress, Shown, draws
+from oubliette.attack.types import Cost, How
 from oubliette.backends.stored import canonical
 from oubliette.errors import UserError, suggest
 from oubliette.validation import StrictModel
@@ -63,7 +63,7 @@ class Transplant(Probe):
         self.delta = delta
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: Sampling = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """A drawing a case."""
         return Cost(forwards=draws(sampling, n), backwards=0, pictures=n)
 
@@ -75,7 +75,7 @@ class Transplant(Probe):
         *,
         base: DiffusionBackend | None = None,
         pictures: np.ndarray | None = None,
-        sampling: Sampling = PUBLISHED,
+        sampling: How = PUBLISHED,
         seed: int = 0,
         hits: Hits | None = None,
         progress: Progress | None = None,

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from oubliette.attack.prompts.records import Case, Found
-from oubliette.attack.prompts.target import Draw, How, Sampling, Target
-from oubliette.attack.types import Cost, Hits
+from oubliette.attack.prompts.target import Draw, Target
+from oubliette.attack.types import Cost, Hits, How, Sampling
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError
 from oubliette.validation import StrictModel

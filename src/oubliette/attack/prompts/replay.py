@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.attack.prompts.records import Found, read_found
-from oubliette.attack.prompts.target import Draw, How, Sampling, Target
-from oubliette.attack.types import Hits
+from oubliette.attack.prompts.target import Draw, Target
+from oubliette.attack.types import Hits, How, Sampling
 from oubliette.errors import UserError
 
 __all__ = ["replay"]

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from oubliette.attack.types import Hits
+from oubliette.attack.types import Hits, How
 
-__all__ = ["Draw", "How", "Sampling", "Target"]
+__all__ = ["Draw", "Target"]
 
 Draw = Callable[[Any, Sequence[str], Sequence[int]], np.ndarray]
 """Draws with a model: (model, prompts, seeds) to uint8 (n, H, W, 3); a caller's picture cache, say."""
-
-
-class How(Protocol):
-    """How pictures are drawn; whatever has these three will do."""
-
-    @property
-    def steps(self) -> int:
-        """Denoising steps."""
-        ...
-
-    @property
-    def guidance(self) -> float:
-        """Guidance scale."""
-        ...
-
-    @property
-    def batch(self) -> int:
-        """Pictures at once."""
-        ...
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are drawn: steps, guidance scale, pictures a batch."""
-
-    steps: int = 25
-    guidance: float = 3.0
-    batch: int = 32
 
 
 class Target:
