@@ -28,15 +28,17 @@ from oubliette.recipe import load_recipe
 from oubliette.world import facts
 
 CONTROLS = ("gold", "random weights", "prompt filter")
-#: What each named variant changes in doco-nano: the ablation of the two claims of the paper.
+#: What each named variant changes in doco-nano: the ablation of the two claims of the paper. "off" has the
+#: erasing gradient alone, "sum" adds a tenth of the prior's (the released code without surgery), the next two
+#: have the prior as a constraint alone, and the last is the preset: projected, and the prior's added.
 SURGERY = {
-    f"doco {surgery}{' leak' if leak else ''}": [
-        f"surgery.name={surgery.replace('off', 'sum')}",
-        f"method.leak={str(leak).lower()}",
-        f"train.retain_weight={0.1 if surgery == 'sum' else 0.0}",
-    ]
-    for surgery in ("off", "sum", "project", "doco_ref")
-    for leak in (False, True)
+    "doco off": ["surgery.name=sum", "train.retain_weight=0"],
+    "doco sum": ["surgery.name=sum", "train.retain_weight=0.1"],
+    "doco project": ["surgery.name=project", "train.retain_weight=0"],
+    "doco project leak": ["surgery.name=project", "train.retain_weight=0", "method.leak=true"],
+    "doco doco_ref": ["surgery.name=doco_ref", "train.retain_weight=0"],
+    "doco doco_ref leak": ["surgery.name=doco_ref", "train.retain_weight=0", "method.leak=true"],
+    "doco preset": [],
 }
 
 
