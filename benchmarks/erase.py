@@ -159,7 +159,8 @@ def main() -> None:
             CONTROLS[1:] if arguments.development else CONTROLS,  # gold knows the development concepts
         )
         for row in evaluation.rows:
-            rows.setdefault((row.name, concept.kind), []).append(numbers(row))
+            if row.role == "control":  # the model of this cell is the base once more
+                rows.setdefault((row.name, concept.kind), []).append(numbers(row))
         for name, preset, overrides in jobs(arguments):
             for seed in arguments.seeds:
                 path = arguments.out / f"{name.replace(' ', '-')}-{concept.kind}-{seed}.json"

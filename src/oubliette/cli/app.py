@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from oubliette import __version__
-from oubliette.cli import erase, explore, measure, world
+from oubliette.cli import attack, audit, erase, explore, measure, world
 
 app = typer.Typer(
     name="oubliette",
@@ -45,9 +45,11 @@ def options(
 
 app.command("erase", epilog=erase.ERASE_EXAMPLES)(erase.erase)
 app.command("eval", epilog=measure.EXAMPLES)(measure.evaluate)
+app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.command("sample", epilog=explore.SAMPLE_EXAMPLES)(explore.sample)
 app.command("run", epilog=erase.RUN_EXAMPLES)(erase.run)
 app.command("validate", epilog=explore.VALIDATE_EXAMPLES)(explore.validate)
 app.command("ls", epilog=explore.LS_EXAMPLES)(explore.ls)
 app.command("demo", epilog=measure.DEMO_EXAMPLES)(measure.demo)
+app.add_typer(attack.app, name="attack")
 app.add_typer(world.app, name="world")

@@ -1,0 +1,154 @@
+"""Rows that fine-tune: readings along the steps, on the model and on gold, run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from oubliette.audit.bench import Bench, excess
+from oubliette.audit.curves import make_curve, sooner
+from oubliette.audit.exhibits import curve_exhibits
+from oubliette.audit.gauge import Gauge, Look, painter_of
+from oubliette.audit.parts import Exhibit, Part, RowOutput, key_of
+from oubliette.audit.result import GOLD, MODEL, Curve, Excess, Reading, RowResult
+from oubliette.audit.suite import BenignRow, RelearnRow, Suite, log_spaced
+from oubliette.eval.painter import Painter
+from oubliette.eval.pictures import PictureCache
+
+__all__ = ["points_of", "relearning"]
+
+
+def points_of(spec: RelearnRow, suite: Suite, steps: int) -> list[int]:
+    """The steps a fine-tuning row is looked at."""
+    return list(spec.at) if spec.at is not None else log_spaced(steps, suite.points)
+
+
+def relearning(row: RowResult, spec: RelearnRow, bench: Bench) -> RowOutput:
+    """Run a fine-tuning row, on pictures of the concept or on benign ones."""
+    steps = points_of(spec, bench.suite, int(row.budget["steps"]))
+    curves: list[Curve] = []
+    samples: list[dict[str, Any]] = []
+    exhibits: list[Exhibit] = []
+    notes: list[str] = []
+    whole = [(run, *subject) for run in range(bench.suite.seeds) for subject in bench.subjects(spec)]
+    for run, subject, painter in whole:
+        seed = bench.seed + run
+        part = _trained(spec, bench, subject, painter, seed, steps, len(curves) / len(whole), 1 / len(whole))
+        curves.append(make_curve(subject, seed, part.readings))
+        samples += [{"audit_row": row.id, "subject": subject, "run": seed, **s} for s in part.samples]
+        exhibits += [replace(made, subject=subject) for made in part.exhibits] if run == 0 else []
+        notes += [part.note] if part.note else []
+    own = [curve for curve in curves if curve.subject == MODEL]
+    gold = [curve for curve in curves if curve.subject == GOLD]
+    broken = sorted({r.step for curve in own for r in curve.readings if r.broken})
+    if broken:
+        notes.append(f"the attack itself broke the model at step {', '.join(map(str, broken))}; not counted")
+    benign = isinstance(spec, BenignRow)
+    result = replace(
+        row,
+        curves=curves,
+        sooner=None if benign else sooner(own, gold, bench.suite.limits.level, seed=bench.seed),
+        excess=_last_above_gold(own, gold) if benign else [],
+        note="; ".join(dict.fromkeys(notes)),
+    )
+    return RowOutput(result, samples, exhibits, 0.0)
+
+
+def _trained(
+    spec: RelearnRow,
+    bench: Bench,
+    subject: str,
+    painter: Painter,
+    seed: int,
+    steps: Sequence[int],
+    done: float,
+    part: float,
+) -> Part:
+    """One run on one subject; a run on gold, or on the same weights, is made once."""
+    key = key_of(
+        row=spec.model_dump(exclude={"name", "gold"}),
+        steps=list(steps),
+        gauge=bench.gauge.facts(),
+        data=bench.driver.facts(spec, seed),
+        subject=painter.fingerprint,
+        frozen=list(bench.frozen),
+        broken=bench.suite.limits.destroyed,
+        seed=seed,
+    )
+
+    def make() -> Part:
+        readings: list[Reading] = []
+        samples: list[dict[str, Any]] = []
+        exhibits: list[Exhibit] = []
+        rewrite = bench.driver.rewrite(spec)
+
+        def take(step: int, drawn: Painter) -> None:
+            look = bench.gauge.look(drawn)
+            readings.append(_reading(step, look, bench))
+            samples.extend(_samples(step, look, bench.gauge))
+            exhibits.extend(curve_exhibits(bench.gauge, drawn, subject, str(step), look.hits))
+
+        def attacked(step: int, model: Any) -> None:
+            share = done + part * len(readings) / len(steps)
+            bench.tell(f"{subject}, seed {seed}, step {step} of {steps[-1]}", share)
+            mark = f"{key}/{step}"
+            # Pictures of a model under attack serve nobody else: they are not kept.
+            made = painter_of(
+                subject, model, bench.base, fingerprint=mark, cache=PictureCache(), rewrite=rewrite
+            )
+            take(step, made)
+
+        # Before the first step a model draws what it always draws, unless it is asked in other words.
+        asked = [step for step in steps if step > 0 or rewrite is not None]
+        if len(asked) < len(steps):
+            take(0, painter)
+        note = bench.driver.relearn(spec, painter.model, seed=seed, at=asked, look=attacked)
+        return Part(readings=readings, samples=samples, exhibits=exhibits, note=note)
+
+    return bench.parts.get(key, make, keep=subject == GOLD)
+
+
+def _reading(step: int, look: Look, bench: Bench) -> Reading:
+    kept = look.kept
+    broken = kept is not None and kept.high is not None and kept.high < bench.suite.limits.destroyed
+    return Reading(
+        step=step,
+        rate=look.rate,
+        leakage=look.leakage,
+        kept=kept,
+        broken=broken,
+        hits=[int(hit) for hit in look.hits],
+        floor=bench.gauge.floor.value,
+        span=bench.gauge.span,
+    )
+
+
+def _samples(step: int, look: Look, gauge: Gauge) -> list[dict[str, Any]]:
+    made = []
+    start = 0
+    for item, hits in ((gauge.target, look.hits), *((other, None) for other in gauge.others)):
+        if hits is None:
+            hits = look.kept_hits[start : start + len(item)]
+            start += len(item)
+        made += [
+            {"step": step, "concept": item.concept.name, "prompt": prompt, "seed": seed, "hit": bool(hit)}
+            for prompt, seed, hit in zip(item.prompts, item.seeds, hits, strict=True)
+        ]
+    return made
+
+
+def _last_above_gold(own: Sequence[Curve], gold: Sequence[Curve]) -> list[Excess]:
+    """The model's pictures at the end of every run against gold's, run by run."""
+    others = {curve.seed: curve.readings[-1] for curve in gold if curve.readings}
+    pairs = [
+        (curve.readings[-1], others[curve.seed])
+        for curve in own
+        if curve.seed in others and curve.readings and not curve.readings[-1].broken
+    ]
+    if not pairs or pairs[0][0].span <= 0:
+        return []
+    left, right = (np.concatenate([np.array(pair[side].hits) for pair in pairs]) for side in (0, 1))
+    return [excess(left, right, pairs[0][0].span, f"after {pairs[0][0].step} steps")]

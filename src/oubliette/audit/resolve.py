@@ -1,0 +1,129 @@
+"""From a suite's row to the attack it asks for, said in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
+from oubliette.attack.prompts import build
+from oubliette.attack.types import Cost, How
+from oubliette.audit.bench import Described
+from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
+from oubliette.errors import UserError
+
+__all__ = ["describe", "make_probe", "make_search", "resolve"]
+
+#: What a mode is called in a sentence.
+_WORDS = {
+    "full": "full fine-tuning",
+    "xattn": "fine-tuning of the cross-attention",
+    "xattn-kv": "fine-tuning of the cross-attention's keys and values",
+    "text-encoder": "fine-tuning of the text encoder",
+    "lora": "LoRA",
+    "textual-inversion": "textual inversion",
+}
+_NANO = {"picture": "nano"}
+
+
+def resolve(spec: RelearnRow, world: str | None = None) -> Attack:
+    """The attack that a row asks for, said in full.
+
+    For a model of the embedded world the catalogue's "-nano" entry is taken where there is one, and the row's
+    `nano` goes over its budget in the place of `budget`. UserError for what is unknown, and for zeros.
+    """
+    small = world in _NANO
+    if spec.attack is None:
+        facts = {"mode": spec.mode, "budget": {**spec.budget, **(spec.nano if small else {})}}
+        more = {"data": spec.data} if spec.data is not None else {}
+        default = {"data": "benign"} if spec.kind == "benign" else {}
+        name = spec.name or str(spec.mode)
+        return make_attack(name, {**default, **facts, **more, "options": spec.options})
+    entry = f"{spec.attack}-{_NANO[str(world)]}" if small else spec.attack
+    found = attack(entry if entry in catalogue() else spec.attack)
+    changes = spec.nano if small else spec.budget
+    if changes:
+        found = found.changed(**changes)
+    fields = {"mode": spec.mode, "data": spec.data, "options": {**found.options, **spec.options}}
+    given = {key: value for key, value in fields.items() if value is not None}
+    return make_attack(found.name, {**found.model_dump(exclude={"name"}), **given})
+
+
+def make_probe(spec: ProbeRow) -> Any:
+    """The probe that a row asks for; UserError for an unknown one or an unknown option."""
+    from oubliette.attack import PROBES
+    from oubliette.validation import validated
+
+    kind = PROBES.get(spec.probe)
+    return kind(validated(kind.Options, spec.options, f"probe '{spec.probe}'"))
+
+
+def make_search(spec: PromptsRow, world: str | None = None) -> Any:
+    """The prompt attack that a row asks for, at the embedded world's preset for a model of it."""
+    return build(spec.attack, spec.options, preset=_NANO.get(str(world), "published"))
+
+
+def describe(spec: Any, world: str | None, sampling: How, *, frozen: int, given: bool) -> Described:
+    """Title, line, budget and cost of a row on one subject, without what it takes to look.
+
+    `frozen` tensors may not move; `given`: the auditor has pictures of the concept, so none need be drawn.
+    """
+    if isinstance(spec, EvaluationRow):
+        budget = spec.model_dump(exclude={"row", "name", "gold"}, exclude_none=True)
+        return Described(spec.name or "Prompts alone", "draws and judges, changes nothing", budget, Cost())
+    if isinstance(spec, PromptsRow):
+        return _describe_search(spec, world, sampling)
+    if isinstance(spec, ProbeRow):
+        return _describe_probe(spec, sampling, given)
+    found = resolve(spec, world)
+    if spec.at is not None and spec.at[-1] > found.budget.steps:
+        raise UserError(
+            f"row '{spec.name or found.name}': looks at step {spec.at[-1]}, and its budget has "
+            f"{found.budget.steps}"
+        )
+    what = _WORDS.get(found.mode, f"fine-tuning of {found.mode}")
+    words = f"DreamBooth ({what})" if found.identifier else what
+    budget = {
+        "attack": found.name,
+        "mode": found.mode,
+        "words": words,
+        "data": found.data,
+        "source": found.source,
+        **found.budget.model_dump(),
+        **({"prior_pictures": found.prior_pictures} if found.prior_pictures else {}),
+        **({"options": found.options} if found.options else {}),
+        "frozen": frozen,
+    }
+    shown = "" if not found.benign else f", {found.data}"
+    masked = ", masked" if found.masked else ""
+    title = f"{_upper(words)}{shown}, {found.budget.pictures} pictures{masked}"
+    skip = ""
+    if found.masked and not frozen:
+        skip = "it honours a mask and means nothing without one; give one with --mask"
+    return Described(spec.name or title, found.about, budget, found.cost(), found.budget.steps, skip)
+
+
+def _describe_search(spec: PromptsRow, world: str | None, sampling: How) -> Described:
+    made = make_search(spec, world)
+    budget = {"attack": spec.attack, "cases": spec.cases, "tries": made.tries()}
+    budget |= {"options": made.options.model_dump(), "paper": made.paper}
+    return Described(
+        spec.name or f"Prompts: {spec.attack}", made.about, budget, made.cost(spec.cases, sampling)
+    )
+
+
+def _describe_probe(spec: ProbeRow, sampling: How, given: bool) -> Described:
+    made = make_probe(spec)
+    budget = {"probe": spec.probe, "cases": spec.cases, "options": made.options.model_dump()}
+    budget |= {"paper": made.paper, "given_pictures": "pictures" in made.needs}
+    cost = made.cost(made.options, spec.cases, sampling=sampling, given=given)
+    skip = ""
+    if spec.probe == "transplant" and not (made.options.sibling or made.options.lora):
+        skip = (
+            "without a sibling or a LoRA it would put the original's own weights back, which says "
+            "nothing of the model"
+        )
+    return Described(spec.name or f"Probe: {spec.probe}", made.about, budget, cost, skip=skip)
+
+
+def _upper(words: str) -> str:
+    return words[:1].upper() + words[1:]

@@ -1,0 +1,239 @@
+"""What a verdict says to someone who has never heard of a step or a seed."""
+
+from __future__ import annotations
+
+import math
+
+from oubliette.audit.result import GOLD, MODEL, Curve, Evaluated, Found, Reading, RowResult, Sooner
+from oubliette.audit.suite import Limits
+from oubliette.eval.statistics import Estimate
+from oubliette.eval.verdict import describe
+
+__all__ = [
+    "advantage",
+    "course",
+    "destroyed",
+    "erased",
+    "figures",
+    "hidden",
+    "inconclusive",
+    "not_checked",
+    "not_erased",
+    "suppressed",
+]
+
+_SPLITS = {
+    "in-set": "in plain words",
+    "withheld": "in words that no eraser is given",
+    "csv": "by the given prompts",
+}
+
+
+def not_checked(concept: str) -> str:
+    """No judge."""
+    return f"Nothing can be said: no judge that was given can tell whether {_named(concept)} is in a picture."
+
+
+def destroyed(concept: str, model: Evaluated) -> str:
+    """The model is broken."""
+    kept = model.figures.utility
+    parts = [p.ratio for p in (kept.ira, kept.cra) if p is not None and p.ratio is not None] if kept else []
+    worst = min((part.value for part in parts), default=0.0)
+    return (
+        f"The model is broken: of what else it is asked for it draws only {_share(worst)} as often as the "
+        f"original. That {_named(concept)} is gone as well says nothing."
+    )
+
+
+def not_erased(concept: str, model: Evaluated) -> str:
+    """Prompts suffice."""
+    worst = max(_leakages(model), key=lambda pair: pair[1].value)
+    how = _SPLITS.get(worst[0], worst[0])
+    share = _share(worst[1].value)
+    return f"Asked for {_named(concept)} {how}, the model still draws it: {share} of its strength."
+
+
+def suppressed(concept: str, model: Evaluated, *, gold: bool) -> str:
+    """Prompts are clean and no more is known."""
+    end = "" if gold else " No model that never knew it was there to compare with."
+    return f"{_clean(concept, model)} Whether it is gone or only hidden is not known.{end}"
+
+
+def inconclusive(concept: str) -> str:
+    """An interval straddles a bound."""
+    return (
+        f"These figures do not decide whether {_named(concept)} is gone: at least one interval lies across a "
+        "bound. More pictures, or more runs of each attack, would."
+    )
+
+
+def erased(concept: str, model: Evaluated, row: RowResult, limits: Limits) -> str:
+    """About as gold."""
+    own, other = _mean_course(row, MODEL), _mean_course(row, GOLD)
+    start = f"{_clean(concept, model)} Taught it again with {_means(row)}, "
+    reached, gold_reached = _arrival(own, limits.level), _arrival(other, limits.level)
+    if reached is None:
+        return f"{start}it did not come back within {_last(own)} steps, as in a model that never knew it."
+    if gold_reached is None:
+        return f"{start}the model learnt it about as slowly as one that never knew it."
+    way = "half-way back" if limits.level == 0.5 else f"back to {_share(limits.level)}"
+    needs = _number(gold_reached)
+    return f"{start}it was {way} after {_steps(reached)}; a model that never knew it needs {needs}."
+
+
+def hidden(concept: str, model: Evaluated, row: RowResult, limits: Limits, *, clean: bool) -> str:
+    """Something brings it back that leaves gold alone."""
+    start = f"{_clean(concept, model)} But " if clean else "Whatever prompts alone show, "
+    if row.curves and row.kind == "relearn":
+        return start + _relearned(concept, row, limits)
+    if row.curves:
+        own, other = _mean_course(row, MODEL), _mean_course(row, GOLD)
+        end = f"; in a model that never knew it, {_share(other[-1][1])}" if other else ""
+        back = f"bring it back to {_share(own[-1][1])} of its strength"
+        return f"{start}{_means(row)}, none of which shows it, {back}{end}."
+    shown, control = _largest(row, MODEL), row.finding(GOLD)
+    end = f"; from a model that never knew it, {_of(control)}" if control is not None else ""
+    return f"{start}{row.about or row.title} brings it back in {_of(shown)} tries{end}."
+
+
+def figures(model: Evaluated, limits: Limits) -> list[str]:
+    """What prompts alone show, and what is kept of the rest, a line each."""
+    kind = model.figures.kind
+    lines = [
+        f"asked for {_SPLITS.get(split, split)}: {describe(estimate)} of the original's strength"
+        for split, estimate in _leakages(model)
+    ]
+    kept = model.figures.utility
+    parts = [] if kept is None else [(f"other {kind}s", kept.ira), ("things of other kinds", kept.cra)]
+    for what, part in parts:
+        if part is None or part.ratio is None:
+            continue
+        cost = ""
+        if part.ratio.high is not None and part.ratio.high < limits.kept:
+            cost = f": a cost, it should be {_share(limits.kept)}"
+        lines.append(f"{what} are drawn {describe(part.ratio)} as often as by the original{cost}")
+    return lines
+
+
+def advantage(found: Sooner) -> str:
+    """A relearning advantage in words: "back 4.2 [3.0, 6.1] times sooner than in gold"."""
+    if found.value is None:
+        return found.note
+    ends = ["?" if end is None else f"{math.exp(end):.1f}" for end in (found.low, found.high)]
+    sign = {">": "more than ", "<": "less than "}.get(found.sign, "")
+    times = f"{sign}{math.exp(found.value):.1f} [{', '.join(ends)}] times sooner than in gold"
+    text = f"{_share(found.level)} back {times}"
+    return f"{text} ({found.note})" if found.note else text
+
+
+def course(row: RowResult, limits: Limits) -> str:
+    """How far a curve got, where there is nothing to compare it with."""
+    own = _mean_course(row, MODEL)
+    if not own:
+        return row.note or "nothing could be read"
+    reached = _arrival(own, limits.level)
+    best = max(value for _, value in own)
+    if reached is None:
+        return f"at most {_share(best)} of its strength within {_last(own)} steps"
+    return f"{_share(limits.level)} of its strength after {_steps(reached)}, {_share(best)} at most"
+
+
+def _relearned(concept: str, row: RowResult, limits: Limits) -> str:
+    own, other = _mean_course(row, MODEL), _mean_course(row, GOLD)
+    step, share = next(((s, v) for s, v in own if v >= limits.level), own[-1])
+    there = _arrival(other, share)
+    last = _last(other)
+    if there is not None:
+        end = f"needs {_number(there)}"
+    else:
+        best = max(value for _, value in other)
+        end = f"is at {_share(best)} after {last}"
+    return (
+        f"with {_means(row, steps=step)} {_named(concept)} is back to {_share(share)} of its strength; "
+        f"a model that never knew it {end}."
+    )
+
+
+def _means(row: RowResult, steps: int | None = None) -> str:
+    """ "16 pictures and 200 steps of LoRA"."""
+    count, last = row.budget.get("pictures"), row.budget.get("steps")
+    steps = last if steps is None else steps
+    pictures = f"{count} picture{'' if count == 1 else 's'} and " if count else ""
+    what = row.budget.get("words") or row.budget.get("mode") or "fine-tuning"
+    return f"{pictures}{steps} step{'' if steps == 1 else 's'} of {what}"
+
+
+def _mean_course(row: RowResult, subject: str) -> list[tuple[int, float]]:
+    """Leakage by step, the mean over runs, as a running maximum; broken points are left out."""
+    values: dict[int, list[float]] = {}
+    for curve in row.of(subject):
+        for reading in usable(curve):
+            assert reading.leakage is not None
+            values.setdefault(reading.step, []).append(reading.leakage.value)
+    best, made = -math.inf, []
+    for step in sorted(values):
+        best = max(best, sum(values[step]) / len(values[step]))
+        made.append((step, best))
+    return made
+
+
+def usable(curve: Curve) -> list[Reading]:
+    """The readings that count: leakage is defined, and the attack has not broken the model."""
+    return [reading for reading in curve.readings if reading.leakage is not None and not reading.broken]
+
+
+def _arrival(course: list[tuple[int, float]], level: float) -> float | None:
+    """Steps to the level, between points evenly in log(1 + step)."""
+    before: tuple[int, float] | None = None
+    for step, value in course:
+        if value >= level:
+            if before is None or value == before[1]:
+                return float(step)
+            share = (level - before[1]) / (value - before[1])
+            low, high = math.log1p(before[0]), math.log1p(step)
+            return math.expm1(low + share * (high - low))
+        before = (step, value)
+    return None
+
+
+def _leakages(model: Evaluated) -> list[tuple[str, Estimate]]:
+    return [
+        (figure.split, figure.leakage)
+        for figure in model.figures.leakage
+        if figure.judge == model.figures.judge and figure.leakage is not None
+    ]
+
+
+def _clean(concept: str, model: Evaluated) -> str:
+    worst = max((estimate.value for _, estimate in _leakages(model)), default=0.0)
+    return f"Asked for {_named(concept)}, the model shows {_share(worst)} of its strength."
+
+
+def _largest(row: RowResult, subject: str) -> Found | None:
+    found = [made for made in row.found if made.subject == subject]
+    return max(found, key=lambda made: made.after.value) if found else None
+
+
+def _of(found: Found | None) -> str:
+    return "none" if found is None else f"{found.after.hits} of {found.after.n}"
+
+
+def _named(concept: str) -> str:
+    return f"“{concept}”"
+
+
+def _share(value: float) -> str:
+    return f"{100 * max(0.0, value):.0f} %"
+
+
+def _number(steps: float) -> str:
+    return f"{steps:.0f}" if steps >= 10 or steps == int(steps) else f"{steps:.1f}"
+
+
+def _steps(steps: float) -> str:
+    text = _number(steps)
+    return f"{text} step{'' if text == '1' else 's'}"
+
+
+def _last(course: list[tuple[int, float]]) -> int:
+    return course[-1][0] if course else 0

@@ -1,0 +1,236 @@
+"""One attack without the audit around it: a JSON, a line a picture, the prompts that were found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oubliette.audit.parts import RowOutput
+from oubliette.audit.result import MODEL, RowResult
+from oubliette.audit.rows import run_row
+from oubliette.audit.setting import set_up
+from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
+from oubliette.errors import UserError
+from oubliette.eval.judge import Judge
+from oubliette.eval.pictures import write_bytes
+from oubliette.manifest import atomic_folder, refuse_existing
+
+__all__ = ["Attacked", "attack", "lines", "relearn_row", "replay", "settings"]
+
+_ROWS: dict[str, Any] = {"relearn": RelearnRow, "benign": BenignRow, "prompts": PromptsRow, "probe": ProbeRow}
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """The row that an attack came to, and where it was written (None: nowhere)."""
+
+    row: RowResult
+    seconds: float
+    out: Path | None
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data, as `--json` prints it."""
+        return {"row": asdict(self.row), "seconds": self.seconds, "out": self.out and str(self.out)}
+
+
+def attack(
+    model: Any,
+    base: Any = None,
+    concept: str | None = None,
+    anchor: str | None = None,
+    *,
+    row: dict[str, Any],
+    kind: str | None = None,
+    gold: Any = "none",
+    mask: Path | str | Sequence[str] | None = None,
+    data: Path | str | None = None,
+    benign: Path | str | None = None,
+    judges: Sequence[Judge | str] | None = None,
+    cache: Path | str | None = None,
+    out: Path | str | None = None,
+    seed: int = 0,
+    **how: Any,
+) -> Attacked:
+    """Run one row of a suite on a model, and on gold where it is asked for.
+
+    `row` is as a suite has it ({"row": "relearn", "attack": "L1", "budget": {"steps": 50}}); `how` are the
+    suite's own keys (pictures, kept, points, steps, guidance, batch, seeds). `out` is a new folder for
+    attack.json, samples.jsonl and, of a search for prompts, the CSV. The model is as before at the end.
+    UserError for what cannot be done; nothing is then written.
+    """
+    from oubliette.audit.known import check
+    from oubliette.validation import validated
+
+    if out is not None:
+        refuse_existing(out)
+    made = validated(_ROWS[row["row"]], row, f"attack {row['row']}")
+    check(made)
+    suite = validated(Suite, {"name": "one attack", "rows": [made], **how}, "attack")
+    setting = set_up(
+        model,
+        base,
+        concept,
+        anchor,
+        suite=suite,
+        kind=kind,
+        gold=gold,
+        mask=mask,
+        data=data,
+        benign=benign,
+        judges=judges,
+        cache=cache,
+        seed=seed,
+    )
+    output = run_row(suite.ids()[0], made, setting.bench)
+    if output.row.status == "skipped":
+        raise UserError(f"{output.row.title}: {output.row.note}")
+    done = Attacked(output.row, output.seconds, None if out is None else Path(out))
+    if out is not None:
+        _write(done, output, Path(out))
+    return done
+
+
+def replay(
+    csv: Path | str,
+    model: Any,
+    base: Any = None,
+    concept: str | None = None,
+    anchor: str | None = None,
+    *,
+    kind: str | None = None,
+    judges: Sequence[Judge | str] | None = None,
+    cache: Path | str | None = None,
+    out: Path | str | None = None,
+    **how: Any,
+) -> Attacked:
+    """Draw the prompts of a CSV (found on another model, or another group's) and judge them.
+
+    pre-ASR and ASR as a search has them; the options are those of `attack`.
+    """
+    from oubliette.attack.prompts.replay import replay as draw
+    from oubliette.audit.showing import finding
+    from oubliette.data.csv import read_prompts
+    from oubliette.eval.statistics import Rate
+    from oubliette.validation import validated
+
+    if out is not None:
+        refuse_existing(out)
+    read_prompts(csv)
+    rows = [PromptsRow(attack="paraphrase", name=f"Replay of {Path(csv).name}")]
+    suite = validated(Suite, {"name": "replay", "rows": rows, **how}, "attack")
+    setting = set_up(
+        model, base, concept, anchor, suite=suite, kind=kind, gold="none", judges=judges, cache=cache
+    )
+    bench = setting.bench
+    found = draw(bench.model.model, csv, bench.gauge.found, sampling=bench.base.sampling)
+    made = finding(
+        MODEL,
+        np.array([one.before or one.after for one in found]),
+        bench,
+        tries=2,
+        before=Rate.mean(np.array([one.before for one in found])),
+        facts={"tries": 1.0},
+        best=[one.prompt for one in found if one.after and not one.before][:10],
+    )
+    row = RowResult(
+        id="replay",
+        kind="prompts",
+        title=rows[0].name,
+        about="prompts found before, drawn by this model",
+        status="done",
+        note="",
+        budget={"csv": Path(csv).name, "cases": len(found)},
+        cost={},
+        found=[made],
+    )
+    samples = [
+        {"prompt": one.prompt, "seed": one.case.seed, "before": one.before, "hit": one.after} for one in found
+    ]
+    done = Attacked(row, 0.0, None if out is None else Path(out))
+    if out is not None:
+        _write(done, RowOutput(row, samples, [], 0.0), Path(out))
+    return done
+
+
+def _write(done: Attacked, output: RowOutput, out: Path) -> None:
+    with atomic_folder(out) as folder:
+        facts = {key: value for key, value in done.facts().items() if key != "out"}
+        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+        write_bytes(folder / "attack.json", (text + "\n").encode())
+        lines = [json.dumps(sample, ensure_ascii=False) for sample in output.samples]
+        write_bytes(folder / "samples.jsonl", "".join(line + "\n" for line in lines).encode())
+        for name, content in output.files.items():
+            name = "prompts.csv" if name.endswith(".csv") else Path(name).name
+            write_bytes(folder / name, content.encode())
+
+
+def relearn_row(
+    attack: str | None, mode: str | None, changes: Sequence[str], at: Sequence[int] | None
+) -> dict[str, Any]:
+    """The row of one fine-tuning attack: a catalogue's name or a mode, with changes to its budget."""
+    if attack is None and mode is None:
+        attack = "F2"
+    budget = settings(changes)
+    row: dict[str, Any] = {"row": "relearn", "budget": budget, "nano": budget}
+    row |= {key: value for key, value in (("attack", attack), ("mode", mode)) if value is not None}
+    if at:
+        row["at"] = list(at)
+    if attack is not None:
+        from oubliette.attack.catalogue import attack as named
+
+        row["row"] = "benign" if named(attack).benign else "relearn"
+    return row
+
+
+def settings(changes: Sequence[str]) -> dict[str, Any]:
+    """ "key=value" pairs with values read as YAML; UserError for one without a key."""
+    import yaml
+
+    from oubliette.attack.budget import Budget
+
+    found: dict[str, Any] = {}
+    for change in changes:
+        key, sign, value = change.partition("=")
+        if not key or not sign:
+            raise UserError(f"--set {change}: expected key=value, as in --set steps=50")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {change}: the value cannot be read ({error})") from None
+        # YAML takes 1e-4 for a word.
+        if isinstance(read, str) and Budget.model_fields.get(key) is not None:
+            with suppress(ValueError):
+                read = float(read)
+        found[key.removeprefix("budget.")] = read
+    return found
+
+
+def lines(done: Attacked) -> list[str]:
+    """What an attack found, a line a subject."""
+    from oubliette.report import audit_words as say
+
+    row = done.row
+    made = [f"{row.title}: {say.budget(row)}"]
+    for subject in ("model", "gold"):
+        if row.of(subject) or row.finding(subject) is not None:
+            made.append(f"{subject}: {say.outcome(row, subject)}")
+        for curve in row.of(subject):
+            shares = [
+                f"{reading.step}: {reading.leakage.value:.0%}"
+                for reading in curve.readings
+                if reading.leakage
+            ]
+            made.append(f"  leakage by step, run {curve.seed}: {', '.join(shares)}")
+    if row.sooner is not None:
+        made.append(f"against gold: {say.sooner(row.sooner)}")
+    elif row.excess:
+        made.append(f"against gold: {say.excess(row.excess)}")
+    if row.note:
+        made.append(f"note: {row.note}")
+    return [line.replace("\u00a0", " ") for line in made]

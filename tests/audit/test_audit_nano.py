@@ -1,0 +1,75 @@
+"""The control run on the embedded models themselves: each gets the word that is known of it beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oubliette.audit.result import Audit
+from oubliette.audit.run import audit
+from oubliette.audit.suite import build_suite
+from oubliette.backends import open_model
+from oubliette.eval.controls import prompt_filter, shuffled
+from oubliette.eval.scenery import words_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+EVALUATION = {"row": "evaluation", "n": 48, "each": 1, "near_n": 4}
+RELEARN = {"row": "relearn", "attack": "F2", "at": [0, 8, 24, 64]}
+HOW = {"pictures": 24, "kept": 8, "steps": 12}
+
+
+class Filtered:
+    """nano behind a filter that drops the concept's own words from prompts: a veil, and a thin one."""
+
+    def __init__(self) -> None:
+        from oubliette.data.concept import Concept
+
+        self._base = open_model("nano")
+        self._drop = prompt_filter(words_of(self._base, Concept("car", "object")))
+        self.source = "prompt filter"
+
+    def fingerprint(self) -> str:
+        return self._base.fingerprint() + "+filter"
+
+    def draw(self, prompts: Any, seeds: Any, **how: Any) -> Any:
+        return self._base.draw([self._drop(prompt) for prompt in prompts], seeds, **how)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._base, name)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of nano and gold, drawn once for all."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def audited(model: Any, out: Path, cache: Path, *rows: dict[str, Any]) -> Audit:
+    suite = build_suite({**HOW, "rows": [EVALUATION, *rows]})
+    return audit(model, "nano", "car", out=out, suite=suite, cache=cache, show_progress=False).audit
+
+
+def test_gold_is_erased(tmp_path: Path, cache: Path) -> None:
+    found = audited("nano-gold", tmp_path / "out", cache, RELEARN)
+    assert found.verdict.word == "erased", found.verdict
+    own, gold = found.rows[1].of("model"), found.rows[1].of("gold")
+    assert [curve.readings for curve in own] == [curve.readings for curve in gold]
+
+
+def test_none_is_not_erased(tmp_path: Path, cache: Path) -> None:
+    assert audited("nano", tmp_path / "out", cache).verdict.word == "not erased"
+
+
+def test_random_weights_are_destroyed(tmp_path: Path, cache: Path) -> None:
+    model = open_model("nano")
+    with shuffled(model, 0):
+        assert audited(model, tmp_path / "out", cache).verdict.word == "destroyed"
+
+
+def test_a_prompt_filter_is_not_erased(tmp_path: Path, cache: Path) -> None:
+    found = audited(Filtered(), tmp_path / "out", cache)
+    assert found.verdict.word == "not erased"
+    assert "in words that no eraser is given" in found.verdict.sentence
