@@ -15,13 +15,17 @@ _FACE = {
     "wrap": "oubliette.api:wrap",
     "erase": "oubliette.api:erase",
     "evaluate": "oubliette.api:evaluate",
+    "attack": "oubliette.audit.single:attack",
+    "audit": "oubliette.audit.run:audit",
     "UserError": "oubliette.errors:UserError",
 }
 
-__all__ = ["UserError", "__version__", "erase", "evaluate", "load", "wrap"]
+__all__ = ["UserError", "__version__", "attack", "audit", "erase", "evaluate", "load", "wrap"]
 
 if TYPE_CHECKING:
     from oubliette.api import erase, evaluate, load, wrap
+    from oubliette.audit.run import audit
+    from oubliette.audit.single import attack
     from oubliette.errors import UserError
 
 

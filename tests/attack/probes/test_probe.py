@@ -108,7 +108,7 @@ def test_pictures_are_asked_for_and_looked_at(kind: Any) -> None:
 
 
 def test_too_many_steps_are_refused() -> None:
-    with pytest.raises(UserError, match=r"1\.\.1000"):
+    with pytest.raises(UserError, match="sampling steps must lie in"):
         Inpaint().run(backend(), CAR, CASES, pictures=pictures(1), sampling=How(steps=1001))
 
 
