@@ -11,7 +11,8 @@ from oubliette.audit.result import Audit
 from oubliette.audit.run import audit
 from oubliette.audit.suite import build_suite
 from oubliette.backends import open_model
-from oubliette.eval.controls import prompt_filter, shuffled
+from oubliette.data.concept import Concept
+from oubliette.eval.controls import filtered, shuffled
 from oubliette.eval.scenery import words_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -19,26 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 EVALUATION = {"row": "evaluation", "n": 48, "each": 1, "near_n": 4}
 RELEARN = {"row": "relearn", "attack": "F2", "at": [0, 8, 24, 64]}
 HOW = {"pictures": 24, "kept": 8, "steps": 12}
-
-
-class Filtered:
-    """nano behind a filter that drops the concept's own words from prompts: a veil, and a thin one."""
-
-    def __init__(self) -> None:
-        from oubliette.data.concept import Concept
-
-        self._base = open_model("nano")
-        self._drop = prompt_filter(words_of(self._base, Concept("car", "object")))
-        self.source = "prompt filter"
-
-    def fingerprint(self) -> str:
-        return self._base.fingerprint() + "+filter"
-
-    def draw(self, prompts: Any, seeds: Any, **how: Any) -> Any:
-        return self._base.draw([self._drop(prompt) for prompt in prompts], seeds, **how)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._base, name)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +51,8 @@ def test_random_weights_are_destroyed(tmp_path: Path, cache: Path) -> None:
 
 
 def test_a_prompt_filter_is_not_erased(tmp_path: Path, cache: Path) -> None:
-    found = audited(Filtered(), tmp_path / "out", cache)
+    nano = open_model("nano")
+    veiled = filtered(nano, words_of(nano, Concept("car", "object")))
+    found = audited(veiled, tmp_path / "out", cache)
     assert found.verdict.word == "not erased"
     assert "in words that no eraser is given" in found.verdict.sentence

@@ -181,7 +181,7 @@ class Suite(StrictModel):
 
 def suite_names() -> list[str]:
     """The suites that ship."""
-    return [name for name in ("quick", "standard", "full") if _shipped(name).is_file()]
+    return [name for name in ("quick", "standard", "full", "bench") if _shipped(name).is_file()]
 
 
 def suite_text(name: str) -> str:

@@ -67,6 +67,30 @@ def prompt_filter(words: Iterable[str]) -> Callable[[str], str]:
     return drop
 
 
+class _Filtered:
+    """A model whose prompts go through a filter on their way in; everything else is the model's own."""
+
+    def __init__(self, model: Any, drop: Callable[[str], str]) -> None:
+        self._model, self._drop = model, drop
+        self.source = FILTER
+
+    def fingerprint(self) -> str:
+        """The model's, and that there is a filter."""
+        return f"{self._model.fingerprint()}+filter"
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], **how: Any) -> Any:
+        """What the model draws for what the filter leaves."""
+        return self._model.draw([self._drop(prompt) for prompt in prompts], seeds, **how)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def filtered(model: Any, words: Iterable[str]) -> Any:
+    """`model` behind a prompt filter: a veil, and a thin one. Training it trains the model itself."""
+    return _Filtered(model, prompt_filter(words))
+
+
 @contextmanager
 def shuffled(model: Any, seed: int) -> Iterator[None]:
     """Shuffle the entries of each of the denoiser's tensors in place, and restore every bit at the end.

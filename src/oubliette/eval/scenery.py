@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oubliette.data.concept import Concept
+from oubliette.data.prompts import WorldBank
 from oubliette.errors import UserError, suggest
 
 #: The broader word that stands for a kind where a retained concept needs an anchor.
@@ -61,13 +62,9 @@ def words_of(base: Any, concept: Concept) -> list[str]:
     """The words for a concept that an eraser or a filter may know: its name, its synonyms, the world's open
     words.
     """
-    words = list(concept.words)
     if getattr(base, "world", None) == "picture":
-        from oubliette.world import facts
-
-        own = facts.resolve(concept.kind, concept.name)
-        words += facts.TABLES[concept.kind][own].words if own else ()
-    return list(dict.fromkeys(words))
+        return WorldBank().words(concept)
+    return list(dict.fromkeys(concept.words))
 
 
 def _declared(base: Any, concept: Concept) -> str | None:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from oubliette.audit.parts import Exhibit
@@ -17,6 +16,7 @@ from oubliette.eval.pictures import write_bytes
 from oubliette.eval.reading import read_json
 from oubliette.report import audit_words, words
 from oubliette.report.audit_plots import SUBJECT_COLOURS, resistance_plot
+from oubliette.report.environment import make_environment, styles
 
 __all__ = ["AuditPage", "make_page", "render_audit", "write_audit_page"]
 
@@ -69,24 +69,12 @@ def write_audit_page(page: AuditPage, path: Path | str) -> Path:
 
 def render_audit(page: AuditPage) -> str:
     """The page as HTML: styles and plots inline, pictures as base64, no request to anywhere."""
-    environment = Environment(
-        loader=PackageLoader("oubliette.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.globals.update(words=words, say=audit_words, dash=words.MISSING)
-    loader = environment.loader
-    assert loader is not None
-    style = Markup(
-        loader.get_source(environment, "style.css")[0] + loader.get_source(environment, "audit.css")[0]
-    )
+    environment = make_environment(say=audit_words)
     audit = page.audit
     return environment.get_template("audit.html.j2").render(
         page=page,
         audit=audit,
-        style=style,
+        style=styles(environment, "style.css", "audit.css"),
         colours=SUBJECT_COLOURS,
         names=audit_words.names(audit),
         sections=[_section(row, page, index) for index, row in enumerate(audit.rows)],

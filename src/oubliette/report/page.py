@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from oubliette.eval.pictures import write_bytes
@@ -13,6 +12,7 @@ from oubliette.eval.result import Evaluation
 from oubliette.report import words
 from oubliette.report.colours import colour_names
 from oubliette.report.data import Grid, ReportData
+from oubliette.report.environment import make_environment, styles
 from oubliette.report.plots import curve_plot, leakage_plot, utility_plot
 
 JSON_NAME = "report.json"
@@ -29,19 +29,11 @@ def write_page(data: ReportData, path: Path | str) -> Path:
 
 def render(data: ReportData) -> str:
     """The page as HTML: styles and plots inline, pictures as base64, no request to anywhere."""
-    environment = Environment(
-        loader=PackageLoader("oubliette.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.globals.update(words=words, dash=words.MISSING)
-    style = Markup(environment.loader.get_source(environment, "style.css")[0])  # type: ignore[union-attr]
+    environment = make_environment()
     return environment.get_template("template.html.j2").render(
         data=data,
         evaluation=data.evaluation,
-        style=style,
+        style=styles(environment, "style.css"),
         sections=_sections(data),
         colours=_colours(data.evaluation),
         methods={run.name: run.method for run in data.runs},

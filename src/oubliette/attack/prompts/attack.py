@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -52,7 +53,7 @@ class Job:
         )
 
 
-class PromptAttack:
+class PromptAttack(ABC):
     """A search for prompts that bring a concept back while the weights stay.
 
     A subclass says what it is and yields proposals in `rounds`. `presets` are options by name: "published"
@@ -74,16 +75,16 @@ class PromptAttack:
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options
 
+    @abstractmethod
     def rounds(self, job: Job) -> Iterator[dict[int, Proposal]]:
         """Proposals for open cases, by their numbers, a round at a time.
 
         After each round those that succeeded are gone from `job.open`. The attack ends with the iterator.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def tries(self) -> int:
         """How many adversarial prompts a case has at most."""
-        raise NotImplementedError
 
     def cost(self, cases: int, how: How | None = None) -> Cost:
         """What `cases` cost at most: no original prompt shows the concept and no search succeeds early."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -63,9 +64,9 @@ class PrefixSearch(PromptAttack):
     needs: ClassVar[frozenset[str]] = frozenset({"base", "gradients", "text"})
     options: PrefixOptions
 
+    @abstractmethod
     def goal(self, job: Job, batch: Noised) -> Tensor:
         """The noise (B, C, h, w) that the model's, given the adversarial prompt, is to match; no graph."""
-        raise NotImplementedError
 
     def tail(self, prompt: str) -> str:
         """What follows the tokens that are searched: the original prompt, unless overridden."""

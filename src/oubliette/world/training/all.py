@@ -54,11 +54,8 @@ class Trainer:
         return AutoencoderKL.from_pretrained(out).eval()
 
     def _captioned(self, pool: B.Pool) -> Callable[[int, int], tuple[Tensor, list[str]]]:
-        def draw(step: int, n: int) -> tuple[Tensor, list[str]]:
-            items = B.scenes(pool, n, step * 11 + 5)
-            return B.to_tensor(B.pictures(items)), B.captions(items, step * 11 + 5, empty=0.02)
-
-        return draw
+        labelled = self._labelled(pool)
+        return lambda step, n: labelled(step, n)[:2]
 
     def _labelled(self, pool: B.Pool) -> Callable[[int, int], tuple[Tensor, list[str], dict[str, Tensor]]]:
         def draw(step: int, n: int) -> tuple[Tensor, list[str], dict[str, Tensor]]:

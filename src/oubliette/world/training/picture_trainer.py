@@ -101,12 +101,8 @@ class PictureTrainer:
         return pictures, self.data.labels[chosen]
 
     def _captioned(self, salt: int) -> Callable[[int, int], tuple[Tensor, list[str]]]:
-        def draw(step: int, n: int) -> tuple[Tensor, list[str]]:
-            rng = self._rng(salt, step)
-            pictures, labels = self._draw(rng, n)
-            return to_tensor(pictures), [self.words.caption(self.data.classes[i], rng) for i in labels]
-
-        return draw
+        labelled = self._labelled(salt)
+        return lambda step, n: labelled(step, n)[:2]
 
     def _labelled(self, salt: int) -> Callable[[int, int], tuple[Tensor, list[str], dict[str, Tensor]]]:
         def draw(step: int, n: int) -> tuple[Tensor, list[str], dict[str, Tensor]]:

@@ -1,0 +1,132 @@
+"""A benchmark from its plan to a folder: cell by cell, each kept when done, in as many processes as asked for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from oubliette.audit.result import JSON_NAME, Audit
+from oubliette.audit.suite import Suite, read_suite
+from oubliette.bench.plan import Cell, Plan
+from oubliette.errors import UserError
+from oubliette.manifest import read_object, write_json
+
+__all__ = ["finished", "run_cell", "run_cells"]
+
+_FACTS = "plan.json"
+
+
+def run_cells(
+    plan: Plan, out: Path, *, jobs: int = 1, progress: Callable[[int, int, str], None] | None = None
+) -> None:
+    """Run every cell that `out` does not hold yet; an audit that was cut short goes on where it was.
+
+    `jobs` processes share the cells, each with its share of the cores. `progress` is told after each: how
+    many are done, of how many, and which. UserError where `out` holds cells of another plan.
+    """
+    _claim(plan, out)
+    cells = [cell for cell in plan.cells() if not _done(out, cell)]
+    total = len(plan.cells())
+    count = total - len(cells)
+    for cell, seconds in _in_turn(plan, out, cells) if jobs == 1 else _side_by_side(plan, out, cells, jobs):
+        count += 1
+        if progress is not None:
+            progress(count, total, f"{cell.key}, {seconds:.0f} s")
+
+
+def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
+    """Erase, save, audit; the seconds that took."""
+    from oubliette.api import load
+    from oubliette.audit.run import audit
+    from oubliette.bench.subjects import concept_of, open_subject
+
+    started = time.monotonic()
+    base = load(plan.base)
+    folder = _folder(out, cell)
+    suite = _suite(plan, cell)
+    with open_subject(plan, cell, base, out / "models", out / "latents") as model:
+        audit(
+            model,
+            base,
+            concept_of(plan, cell, base),
+            out=folder,
+            suite=suite,
+            cache=out / "cache",
+            seed=cell.seed,
+            resume=folder.with_name(f"{folder.name}.unfinished").is_dir(),
+            show_progress=False,
+        )
+    return time.monotonic() - started
+
+
+def finished(plan: Plan, out: Path) -> dict[str, tuple[Cell, Audit]]:
+    """The cells that are done, by key, in the plan's order."""
+    return {cell.key: (cell, Audit.read(_folder(out, cell))) for cell in plan.cells() if _done(out, cell)}
+
+
+def _suite(plan: Plan, cell: Cell) -> Suite:
+    suite = read_suite(plan.suite)
+    if cell.subject.attacked:
+        return suite
+    return suite.model_copy(update={"rows": [row for row in suite.rows if row.kind == "evaluation"]})
+
+
+def _in_turn(plan: Plan, out: Path, cells: list[Cell]) -> Iterator[tuple[Cell, float]]:
+    for cell in cells:
+        yield cell, run_cell(plan, cell, out)
+
+
+def _side_by_side(plan: Plan, out: Path, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, float]]:
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    cores = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_share, initargs=(cores,)) as pool:
+        running: dict[Future[float], Cell] = {pool.submit(run_cell, plan, cell, out): cell for cell in cells}
+        try:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _share(cores: int) -> None:
+    import torch
+
+    torch.set_num_threads(cores)
+
+
+def _claim(plan: Plan, out: Path) -> None:
+    """Write the plan into `out`, or check that it is the plan of the cells that lie there."""
+    facts: dict[str, Any] = plan.model_dump(mode="json")
+    suite = read_suite(plan.suite).model_dump(mode="json")
+    path = out / _FACTS
+    if path.is_file():
+        before = read_object(path)
+        for part, now in (("base", facts["base"]), ("suite", suite)):
+            if before.get(part) != now:
+                raise UserError(f"{out}: was begun with another {part}; name another folder")
+        known = {subject["name"]: subject for subject in before.get("subjects", [])}
+        for subject in facts["subjects"]:
+            if known.get(subject["name"], subject) != subject:
+                raise UserError(f"{out}: was begun with another '{subject['name']}'; name another folder")
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: exists already and holds no benchmark; name another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror or error})") from error
+    write_json(path, {**facts, "suite": suite})
+
+
+def _folder(out: Path, cell: Cell) -> Path:
+    return out / "cells" / cell.key
+
+
+def _done(out: Path, cell: Cell) -> bool:
+    return (_folder(out, cell) / JSON_NAME).is_file()
