@@ -1,1 +1,1 @@
-"""Benchmarks: every method at hand put through the same thing, cell by cell, and tables of what came of it."""
+"""Benchmarks: every method at hand through the same thing, cell by cell, and tables of what came of it."""

@@ -1,4 +1,4 @@
-"""What a benchmark compares, as data: erasers and controls, concepts, runs, contrasts; YAML to copy and edit."""
+"""What a benchmark compares, as data: subjects, concepts, runs and contrasts, in YAML to copy and edit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHIPPED = ("audit",)
 
 
 class Subject(StrictModel):
-    """A row of the benchmark: a `method` (or preset) with overrides in `set`, a saved `model`, or a `control`.
+    """A row of the benchmark: a `method` (or preset) with overrides in `set`, a saved `model` or a `control`.
 
     `runs` caps its runs on every concept. `attacked` false: it is evaluated and nothing more.
     """
@@ -82,7 +82,7 @@ class Plan(StrictModel):
         return self
 
     def cells(self) -> list[Cell]:
-        """Every (subject, concept, seed), the concepts of a run interleaved, so that early cells span them."""
+        """Every (subject, concept, seed), first seeds first, the concepts of a subject side by side."""
         made = []
         for seed in range(max(target.runs for target in self.concepts)):
             for subject in self.subjects:
@@ -136,7 +136,7 @@ def read_plan(source: str | Path = "audit") -> Plan:
 
 
 def _check_methods(plan: Plan, where: str) -> None:
-    """UserError where a subject's method, an override or the suite is not known, before anything is erased."""
+    """UserError where a method, an override or the suite is not known, before anything is erased."""
     from oubliette.audit.suite import read_suite
     from oubliette.bench.subjects import recipe_of
 

@@ -1,11 +1,11 @@
-"""A benchmark from its plan to a folder: cell by cell, each kept when done, in as many processes as asked for."""
+"""A benchmark from its plan to a folder: cell by cell, each kept when done, in one process or several."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,36 @@ from typing import Any
 from oubliette.audit.result import JSON_NAME, Audit
 from oubliette.audit.suite import Suite, read_suite
 from oubliette.bench.plan import Cell, Plan
-from oubliette.errors import UserError
+from oubliette.errors import UserError, suggest
 from oubliette.manifest import read_object, write_json
 
-__all__ = ["finished", "run_cell", "run_cells"]
+__all__ = ["finished", "run_cell", "run_cells", "states"]
 
 _FACTS = "plan.json"
 
 
 def run_cells(
-    plan: Plan, out: Path, *, jobs: int = 1, progress: Callable[[int, int, str], None] | None = None
+    plan: Plan,
+    out: Path,
+    *,
+    jobs: int = 1,
+    subjects: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
     """Run every cell that `out` does not hold yet; an audit that was cut short goes on where it was.
 
-    `jobs` processes share the cells, each with its share of the cores. `progress` is told after each: how
-    many are done, of how many, and which. UserError where `out` holds cells of another plan.
+    `jobs` processes share the cells, each with its share of the cores; `subjects` names those to run, all
+    where it is empty. `progress` is told after each: how many are done, of how many, and which. UserError for
+    an unknown subject, and where `out` holds cells of another plan.
     """
+    known = [subject.name for subject in plan.subjects]
+    for name in subjects:
+        if name not in known:
+            raise UserError(f"the plan has no subject '{name}'; {suggest(name, known)}")
     _claim(plan, out)
-    cells = [cell for cell in plan.cells() if not _done(out, cell)]
-    total = len(plan.cells())
+    wanted = [cell for cell in plan.cells() if not subjects or cell.subject.name in subjects]
+    cells = [cell for cell in wanted if not _done(out, cell)]
+    total = len(wanted)
     count = total - len(cells)
     for cell, seconds in _in_turn(plan, out, cells) if jobs == 1 else _side_by_side(plan, out, cells, jobs):
         count += 1
@@ -67,6 +78,16 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
 def finished(plan: Plan, out: Path) -> dict[str, tuple[Cell, Audit]]:
     """The cells that are done, by key, in the plan's order."""
     return {cell.key: (cell, Audit.read(_folder(out, cell))) for cell in plan.cells() if _done(out, cell)}
+
+
+def states(plan: Plan, out: Path) -> list[tuple[Cell, str]]:
+    """Every cell of a plan with whether it is done, cut short (it would go on) or to do."""
+    made = []
+    for cell in plan.cells():
+        folder = _folder(out, cell)
+        begun = folder.with_name(f"{folder.name}.unfinished").is_dir()
+        made.append((cell, "done" if _done(out, cell) else "cut short" if begun else "to do"))
+    return made
 
 
 def _suite(plan: Plan, cell: Cell) -> Suite:
