@@ -11,7 +11,8 @@ __all__ = ["LISTS", "listing"]
 
 
 def listing(what: str) -> dict[str, str]:
-    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges, attacks or models."""
+    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges, attacks, learners or
+    models."""
     if what not in LISTS:
         raise UserError(f"nothing to list is called '{what}'; {suggest(what, LISTS)}")
     return LISTS[what]()
@@ -74,6 +75,12 @@ def _attacks() -> dict[str, str]:
     return {name: f"{kinds[ATTACKS.get(name).kind]}; {ATTACKS.get(name).about}" for name in ATTACKS.names()}
 
 
+def _learners() -> dict[str, str]:
+    from oubliette.guard.learners import LEARNERS
+
+    return {name: f"{LEARNERS.get(name).about}; {LEARNERS.get(name).paper}" for name in LEARNERS.names()}
+
+
 def _models() -> dict[str, str]:
     from oubliette.world import embedded
 
@@ -91,6 +98,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "smoothers": _smoothers,
     "judges": _judges,
     "attacks": _attacks,
+    "learners": _learners,
     "models": _models,
 }
 """Each kind of thing that can be listed."""

@@ -33,6 +33,11 @@ class Registry(Generic[T]):
             self._targets[name] = target
         return target
 
+    def target(self, name: str) -> str | T:
+        """What a name stands for, unimported, to be listed in another registry too."""
+        self.check(name)
+        return self._targets[name]
+
     def check(self, name: str) -> None:
         """UserError where no member is called `name`; imports nothing."""
         if name not in self._targets:

@@ -9,12 +9,12 @@ import torch
 
 import tiny
 import tiny_language
-from oubliette.attack.budget import Budget
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.language import LanguageBackend
 from oubliette.data.answering import Answering
 from oubliette.data.denoising import Denoising
 from oubliette.data.questions import QA
+from oubliette.train.tuning.budget import Budget
 
 TOKEN = {"words": ["car"], "initialiser": "vehicle"}
 #: Every mode with its options.

@@ -7,9 +7,9 @@ import pytest
 from attack.attacked import denoising, diffusion
 from oubliette.attack.catalogue import attack, catalogue, make_attack
 from oubliette.attack.relearn import relearn
-from oubliette.attack.types import Cost
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError
+from oubliette.train.cost import Cost
 
 CAR = Concept("car", "vehicle", synonyms=("coupe",))
 NAMES = ["F1", "F2", "F3", "L1", "L2", "D1", "D2", "D3", "T1", "T2", "B1", "B2", "B3"]

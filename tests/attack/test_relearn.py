@@ -161,11 +161,11 @@ def test_bad_requests_are_one_line():
     model = diffusion()
     data = denoising(model)
     before = snapshot(model)
-    with pytest.raises(UserError, match="cannot look at step 4: the attack's steps are 0 to 3"):
+    with pytest.raises(UserError, match="cannot look at step 4: its steps are 0 to 3"):
         relearn(model, data, "full", budget(), at=(0, 4), look=lambda *_: None)
     with pytest.raises(UserError, match="cannot look at step -1"):
         relearn(model, data, "full", budget(), at=(-1,), look=lambda *_: None)
-    with pytest.raises(UserError, match="no relearning mode is called 'ful'; did you mean 'full'"):
+    with pytest.raises(UserError, match="no mode is called 'ful'; did you mean 'full'"):
         relearn(model, data, "ful", budget())
     with pytest.raises(UserError, match="unknown key 'target'; did you mean 'targets'"):
         relearn(model, data, "lora", budget(), options={"target": "attention"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from oubliette.attack.budget import Budget
 from oubliette.attack.sweep import Outcome, sweep
 from oubliette.errors import UserError
+from oubliette.train.tuning.budget import Budget
 
 #: Mean strength and utility by learning rate: 1e-2 is stronger, but breaks the model.
 TABLE = {1e-4: (0.2, 0.99), 1e-3: (0.6, 0.92), 1e-2: (0.9, 0.5)}

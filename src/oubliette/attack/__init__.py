@@ -7,17 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from oubliette.registry import Registry
+from oubliette.train.tuning import MODES
 
-__all__ = ["ATTACKS", "MODES", "PROBES", "PROMPT_ATTACKS"]
+__all__ = ["ATTACKS", "PROBES", "PROMPT_ATTACKS"]
 
-_MODES: dict[str, str | Any] = {
-    "full": "oubliette.attack.modes:Full",
-    "xattn": "oubliette.attack.modes:CrossAttention",
-    "xattn-kv": "oubliette.attack.modes:TextFacing",
-    "text-encoder": "oubliette.attack.modes:TextEncoder",
-    "lora": "oubliette.attack.lora:Lora",
-    "textual-inversion": "oubliette.attack.token:TextualInversion",
-}
 _PROMPTS: dict[str, str | Any] = {
     "paraphrase": "oubliette.attack.prompts.paraphrase:Paraphrase",
     "random-tokens": "oubliette.attack.prompts.random_tokens:RandomTokens",
@@ -33,14 +26,13 @@ _PROBES: dict[str, str | Any] = {
     "invert": "oubliette.attack.probes.invert:Invert",
 }
 
-MODES: Registry[Any] = Registry("relearning mode", _MODES)
-"""What a relearning attack may move; each an `oubliette.attack.modes.Mode`."""
-
 PROMPT_ATTACKS: Registry[Any] = Registry("prompt attack", _PROMPTS)
 """Searches for prompts; the weights stay."""
 
 PROBES: Registry[Any] = Registry("probe", _PROBES)
 """Attacks that train nothing."""
 
-ATTACKS: Registry[Any] = Registry("attack", {**_MODES, **_PROMPTS, **_PROBES})
+ATTACKS: Registry[Any] = Registry(
+    "attack", {**{name: MODES.target(name) for name in MODES}, **_PROMPTS, **_PROBES}
+)
 """All of the above: every class has what `oubliette.attack.types.Kind` lists."""

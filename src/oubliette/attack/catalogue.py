@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field
 
-from oubliette.attack.budget import Budget
-from oubliette.attack.types import Cost
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError, suggest
+from oubliette.train.cost import Cost
+from oubliette.train.tuning.budget import Budget
 from oubliette.validation import StrictModel, validated
 
 if TYPE_CHECKING:
-    from oubliette.attack.modes import Reword
+    from oubliette.train.tuning.modes import Reword
 
 __all__ = ["Attack", "attack", "catalogue", "make_attack"]
 
@@ -27,8 +27,8 @@ _PICTURE_STEPS = 25
 class Attack(StrictModel):
     """One relearning attack, said in full; from the catalogue or a user's YAML.
 
-    `mode` is one of `oubliette.attack.MODES` (or "re:PATTERN") with its own `options`. `data` is what the
-    attacker shows: pictures of the concept, these and a prior set of the broader class, none of it (benign),
+    `mode` is one of `oubliette.train.tuning.MODES` (or "re:PATTERN") with its own `options`. `data` is what
+    the attacker shows: pictures of the concept, these and a prior set of the broader class, none of it (benign),
     or what resembles it (auxiliary). `identifier` makes it DreamBooth: captions are this word and the broader
     one. `masked` attacks honour a mask and mean nothing without one. `learning_rates` are those that a sweep
     tries.
@@ -66,7 +66,7 @@ class Attack(StrictModel):
     def prompts(self, concept: Concept, words: Iterable[str] = ()) -> Reword | None:
         """How prompts are put to the attacked model, with its token or identifier; None: as they are."""
         from oubliette.attack.material import as_identified
-        from oubliette.attack.modes import rewording
+        from oubliette.train.tuning.modes import rewording
 
         words = tuple(words)
         if self.identifier is not None and not self.benign:
@@ -86,7 +86,7 @@ class Attack(StrictModel):
 
 def make_attack(name: str, facts: Mapping[str, Any]) -> Attack:
     """An attack from a mapping as in the catalogue; UserError for unknown keys and names, and for zeros."""
-    from oubliette.attack.modes import make_mode
+    from oubliette.train.tuning.modes import make_mode
 
     where = f"attack '{name}'"
     made = validated(Attack, {**facts, "name": name}, where)

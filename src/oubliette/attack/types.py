@@ -1,4 +1,4 @@
-"""What all attacks share: who says whether the concept is back, and what an attack costs."""
+"""What all attacks share: who says whether the concept is back, how pictures are drawn, what they need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-__all__ = ["NEEDS", "Cost", "Hits", "How", "Kind", "Sampling"]
+__all__ = ["NEEDS", "Hits", "How", "Kind", "Sampling"]
 
 Hits = Callable[[np.ndarray], np.ndarray]
 """uint8 pictures (n, H, W, 3) to bool (n,): whether the concept is in the picture."""
@@ -18,24 +18,6 @@ NEEDS = ("pictures", "base", "gradients", "text", "vae")
 """What an attack may need beside the model: pictures of the concept, the model before erasing, gradients
 through the network, a text encoder, a VAE.
 """
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an attack costs, counted before it runs.
-
-    `forwards` and `backwards` count one item (a noised picture, a row of text) through the network each;
-    `pictures` are drawn, and the forwards of drawing them are counted in `forwards`.
-    """
-
-    forwards: int = 0
-    backwards: int = 0
-    pictures: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.forwards + other.forwards, self.backwards + other.backwards, self.pictures + other.pictures
-        )
 
 
 class How(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from oubliette.backends import saving
+from oubliette.backends.adapters import save_diffusers_adapters
 from oubliette.backends.base import TEXT_FACING
 from oubliette.backends.device import default_device
 from oubliette.backends.drawing import Drawing
@@ -266,6 +267,10 @@ class DiffusionBackend(Drawing):
         unless all of it.
         """
         saving.save(self, Path(folder), form=form, base=base, record=record, dtype=dtype)
+
+    def save_adapters(self, folder: Path, values: Mapping[str, Tensor], *, rank: int, alpha: float) -> None:
+        """Write LoRA adapters ("NAME.lora_A", "NAME.lora_B") into a folder, as diffusers opens them."""
+        save_diffusers_adapters(self.pipe, folder, values, rank=rank, alpha=alpha)
 
 
 def _config_of(scheduler: Any) -> dict[str, Any]:

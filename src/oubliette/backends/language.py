@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oubliette.backends.adapters import save_peft_adapters
 from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
@@ -212,6 +213,10 @@ class LanguageBackend:
                 assert isinstance(stored, LanguageBackend)
                 stored._write(target, changed, dtype)
             write_manifest(target, facts)
+
+    def save_adapters(self, folder: Path, values: Mapping[str, Tensor], *, rank: int, alpha: float) -> None:
+        """Write LoRA adapters ("NAME.lora_A", "NAME.lora_B") into a folder, as peft opens them."""
+        save_peft_adapters(folder, values, rank=rank, alpha=alpha, base=self.source)
 
     def _stored(self) -> LanguageBackend:
         """The model as it lies on disk, in its stored dtype, to be written over; a copy of one in memory."""

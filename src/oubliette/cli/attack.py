@@ -32,7 +32,8 @@ RELEARN_EXAMPLES = (
     "  oubliette attack relearn --model car-free --attack F2 --gold nano-gold --out full\n"
     "  oubliette attack relearn --model car-free --mode lora --set steps=50 --set rank=16 --out lora\n"
     "  oubliette attack relearn --model DIR --base DIR0 --concept 'van gogh' --kind style \\\n"
-    "      --data PICTURES --judge clip:ViT-B-32/laion2b_s34b_b79k --mask frozen.txt --out masked"
+    "      --data PICTURES --judge clip:ViT-B-32/laion2b_s34b_b79k --mask frozen.txt --out masked\n"
+    "  oubliette attack relearn --model car-free --attack F2 --sweep --gold novel --out worst"
 )
 PROMPTS_EXAMPLES = (
     "\b\nExamples:\n"
@@ -73,7 +74,15 @@ def relearn(
     concept: ConceptName = None,
     anchor: Anchor = None,
     kind: Kind = None,
-    gold: Gold = "none",
+    gold: Annotated[
+        str,
+        typer.Option(
+            help="A model that never knew the concept, attacked alike; 'novel' for a concept that the model "
+            "does not know; or none."
+        ),
+    ] = "none",
+    novel: Annotated[str | None, typer.Option(help="With --gold novel: that concept.")] = None,
+    novel_data: Annotated[Path | None, typer.Option(help="With --gold novel: pictures of it.")] = None,
     attack: Annotated[
         str | None, typer.Option(help="A name of the catalogue: F2, L1, D1, T1, B1 ...")
     ] = None,
@@ -81,6 +90,13 @@ def relearn(
     at: Annotated[list[int] | None, typer.Option(help="Steps to look at, 0 first; repeatable.")] = None,
     points: Annotated[int, typer.Option(help="Points of the curve where no steps are named.", min=2)] = 5,
     runs: Annotated[int, typer.Option(help="Runs, each with another seed.", min=1)] = 1,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Seek the worst learning rate first, on other seeds.")
+    ] = False,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(help="A learning rate of the sweep, else the catalogue's; repeatable."),
+    ] = None,
     set_: Set = None,
     data: Data = None,
     benign: Annotated[Path | None, typer.Option(help="Pictures without the concept.")] = None,
@@ -107,7 +123,7 @@ def relearn(
         base,
         concept,
         anchor,
-        row=relearn_row(attack, mode, set_ or (), at),
+        row=relearn_row(attack, mode, set_ or (), at, sweep=sweep, rates=rate or ()),
         kind=kind,
         gold=gold,
         mask=mask,
@@ -117,6 +133,8 @@ def relearn(
         cache=cache,
         out=out,
         seed=seed,
+        novel=novel,
+        novel_data=novel_data,
         pictures=pictures,
         kept=kept,
         points=points,

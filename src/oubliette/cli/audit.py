@@ -21,7 +21,9 @@ EXAMPLES = (
     "  oubliette audit --print-suite quick > my-suite.yaml\n"
     "  oubliette audit --model car-free --suite my-suite.yaml --mask frozen.txt --out masked --resume\n"
     "  oubliette audit --model DIR --base DIR0 --gold DIR1 --concept 'van gogh' --kind style \\\n"
-    "      --judge clip:ViT-B-32/laion2b_s34b_b79k --data PICTURES --out audit"
+    "      --judge clip:ViT-B-32/laion2b_s34b_b79k --data PICTURES --out audit\n"
+    "  oubliette audit --model DIR --base DIR0 --gold novel --novel okapi --novel-data OKAPIS \\\n"
+    "      --concept giraffe --judge clip:ViT-B-32/laion2b_s34b_b79k --data GIRAFFES --out audit"
 )
 
 
@@ -32,7 +34,14 @@ def audit(
     ] = None,
     gold: Annotated[
         str | None,
-        typer.Option(help="A model that never knew the concept; 'none' leaves out the one that is known."),
+        typer.Option(
+            help="A model that never knew the concept; 'none' leaves out the one that is known, 'novel' "
+            "takes a concept that the model does not know."
+        ),
+    ] = None,
+    novel: Annotated[str | None, typer.Option(help="With --gold novel: that concept.")] = None,
+    novel_data: Annotated[
+        Path | None, typer.Option(help="With --gold novel: pictures of it, folder or parquet.")
     ] = None,
     concept: Annotated[
         str | None, typer.Option(help="What was erased; by default as its record says.")
@@ -96,6 +105,8 @@ def audit(
             judges=judge,
             cache=cache,
             seed=seed,
+            novel=novel,
+            novel_data=novel_data,
         )
         if json:
             show.as_json(planned.to_dict())
@@ -123,6 +134,8 @@ def audit(
         seed=seed,
         resume=resume,
         command=show.command_line(),
+        novel=novel,
+        novel_data=novel_data,
     )
     if json:
         show.as_json(done.audit.to_dict())
@@ -136,7 +149,8 @@ def _planned(planned: Planned) -> str:
     rows = [["row", "runs", "on", "forwards", "backwards", "pictures", "seconds"]]
     notes = [f"{row.title}: skipped, {row.note}" for row in planned.rows if row.note]
     for row in planned.rows:
-        counts = [str(row.runs), str(row.subjects), *(f"{n:,}" for n in (row.forwards, row.backwards))]
+        runs = f"{row.runs} + {row.sweep}" if row.sweep and not row.note else str(row.runs)
+        counts = [runs, str(row.subjects), *(f"{n:,}" for n in (row.forwards, row.backwards))]
         rows.append([row.title, *counts, f"{row.pictures:,}", f"{row.seconds:.0f}"])
     return "\n".join(
         [
@@ -155,13 +169,14 @@ def _found(audit: Audit) -> str:
     rows = []
     for row in audit.rows:
         rows.append(f"{row.title} ({audit.times[row.id]:.0f} s)")
+        swept = [] if row.sweep is None else [f"  sweep  {say.sweep(row.sweep)}"]
         if row.status == "skipped":
-            rows.append(f"  skipped: {row.note}")
+            rows += [f"  skipped: {row.note}", *swept]
             continue
-        rows.append(f"  model  {say.outcome(row, 'model')}")
-        if audit.gold is not None:
-            against = say.sooner(row.sooner) if row.sooner else say.excess(row.excess)
-            rows += [f"  gold   {say.outcome(row, 'gold')}", f"  so     {against}"]
+        rows += [*swept, f"  model  {say.outcome(row, 'model')}"]
+        if audit.gold is not None or row.of(row.control):
+            control = row.control if row.curves else "gold"
+            rows += [f"  {control:<6} {say.outcome(row, control)}", f"  so     {say.against(row)}"]
     lines = [
         f"{audit.concept['name']}: {audit.verdict.word}",
         audit.verdict.sentence,

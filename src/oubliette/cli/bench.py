@@ -53,22 +53,23 @@ def audit(
     json: Json = False,
 ) -> int:
     """Erase with every eraser, audit each, and set them side by side; about 4 hours on 2 cores as shipped."""
-    from oubliette.bench.plan import plan_text, read_plan
+    from oubliette.bench.audit.plan import read_plan
+    from oubliette.bench.shipped import plan_text
 
     if print_plan:
-        typer.echo(plan_text().rstrip())
+        typer.echo(plan_text("audit").rstrip())
         return 0
     if out is None:
         raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
     made = read_plan(plan)
     if dry_run:
-        from oubliette.bench.run import states
+        from oubliette.bench.audit.run import states
 
         rows = [["cell", "subject", "concept", "seed", "state"]]
         rows += [[c.key, c.subject.name, c.target.name, str(c.seed), state] for c, state in states(made, out)]
         typer.echo(show.columns(rows))
         return 0
-    from oubliette.bench.audit import bench_audit
+    from oubliette.bench.audit.bench import bench_audit
     from oubliette.train.progress import progress
 
     with progress("bench audit", len(made.cells())) as tick:

@@ -11,9 +11,10 @@ from attack.prompts.fakes import Drawer, Listed, white
 from oubliette.attack import PROMPT_ATTACKS
 from oubliette.attack.prompts import Case, Found, Tally, build
 from oubliette.attack.prompts.attack import Job
-from oubliette.attack.types import NEEDS, Cost, Sampling
+from oubliette.attack.types import NEEDS, Sampling
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError
+from oubliette.train.cost import Cost
 
 CAR = Concept("car", "object")
 CASES = [Case("a car", 1), Case("an open car", 2), Case("the car", 3)]

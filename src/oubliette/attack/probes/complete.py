@@ -23,9 +23,10 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import Cost, How
+from oubliette.attack.types import How
 from oubliette.backends.sampling import start_noise
 from oubliette.errors import UserError
+from oubliette.train.cost import Cost
 from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import Cost, How
+from oubliette.attack.types import How
 from oubliette.backends.sampling import scheduler_step, start_noise
+from oubliette.train.cost import Cost
 from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import Cost, How
+from oubliette.attack.types import How
 from oubliette.backends.text import TextEmbedding
+from oubliette.train.cost import Cost
 from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:

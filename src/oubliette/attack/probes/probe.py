@@ -19,9 +19,10 @@ from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Cost, Hits
+    from oubliette.attack.types import Hits
     from oubliette.backends.diffusion import DiffusionBackend
     from oubliette.data.concept import Concept
+    from oubliette.train.cost import Cost
 
 __all__ = [
     "PUBLISHED",

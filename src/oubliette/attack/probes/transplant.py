@@ -15,9 +15,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from oubliette.attack.probes.probe import PUBLISHED, Probe, Progress, Shown, draws
-from oubliette.attack.types import Cost, How
+from oubliette.attack.types import How
 from oubliette.backends.stored import canonical
 from oubliette.errors import UserError, suggest
+from oubliette.train.cost import Cost
 from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from oubliette.attack.prompts.attack import Job
 from oubliette.attack.prompts.prefix import Noised, PrefixOptions, PrefixSearch
-from oubliette.attack.types import Cost
+from oubliette.train.cost import Cost
 
 __all__ = ["P4D"]
 

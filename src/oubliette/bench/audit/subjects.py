@@ -1,0 +1,74 @@
+"""The model of a cell: erased with the cell's seed and saved, opened, or a control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oubliette.bench.audit.plan import Cell, Plan
+from oubliette.eval.controls import FILTER, GOLD, RANDOM, filtered, shuffled
+
+if TYPE_CHECKING:
+    from oubliette.data.concept import Concept
+    from oubliette.recipe import Recipe
+
+__all__ = ["concept_of", "open_subject", "recipe_of"]
+
+
+def concept_of(plan: Plan, cell: Cell, base: Any = None) -> Concept:
+    """The cell's concept, with kind and anchor filled in from the base's world."""
+    from oubliette.api import load
+    from oubliette.compose import make_concepts
+
+    target = cell.target
+    return make_concepts(base or load(plan.base), [target.name], target.anchor, target.kind)[0]
+
+
+def recipe_of(plan: Plan, cell: Cell, base: Any = None) -> Recipe:
+    """The recipe of a cell whose subject is a method."""
+    from oubliette.api import load
+    from oubliette.compose import compose
+
+    target, subject = cell.target, cell.subject
+    return compose(
+        base or load(plan.base),
+        concept=target.name,
+        anchor=target.anchor,
+        kind=target.kind,
+        method=subject.method,
+        seed=cell.seed,
+        save="delta",
+        overrides=subject.set,
+    )
+
+
+@contextmanager
+def open_subject(plan: Plan, cell: Cell, base: Any, models: Path, latents: Path) -> Iterator[Any]:
+    """The cell's model; one that is erased is saved to `models` as a delta and opened from there, as a user
+    would have it.
+    """
+    from oubliette.api import load
+    from oubliette.erase.run import erase
+    from oubliette.eval.scenery import words_of
+
+    subject = cell.subject
+    if subject.method is not None:
+        folder = models / cell.key
+        if not folder.is_dir():
+            result = erase(load(plan.base), recipe_of(plan, cell, base), cache=latents, show_progress=False)
+            result.save(folder)
+        yield load(folder)
+    elif subject.model is not None:
+        yield load(subject.model)
+    elif subject.control == GOLD:
+        yield load("nano-gold")
+    elif subject.control == RANDOM:
+        model = load(plan.base)
+        with shuffled(model, cell.seed):
+            yield model
+    elif subject.control == FILTER:
+        yield filtered(load(plan.base), words_of(base, concept_of(plan, cell, base)))
+    else:
+        yield load(plan.base)

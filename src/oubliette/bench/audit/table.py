@@ -1,0 +1,173 @@
+"""A benchmark's cells as Markdown: what prompts show, what fine-tuning brings back, what a change does."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+from oubliette.bench.audit.contrasts import Correlation, Difference
+from oubliette.bench.audit.figures import CellFigures, Relearned
+from oubliette.eval.statistics import Estimate, t_interval
+
+__all__ = ["contrast_table", "correlation_table", "prompt_table", "relearning_table"]
+
+Group = list[CellFigures]
+_NOTHING = "–"
+
+
+def prompt_table(cells: Sequence[CellFigures]) -> str:
+    """What prompts alone show, what searches for prompts find (gold's share beside it) and what is kept, in
+    percent.
+    """
+    splits = _names(cells, "leakage")
+    searches = _names(cells, "searched")
+    kept = _names(cells, "kept")
+    head = ["eraser", "kind", "runs", "verdict"]
+    head += [f"leakage {name}" for name in splits] + [f"{name} (gold)" for name in searches]
+    rows = []
+    for (subject, kind), group in _groups(cells).items():
+        row = [subject, kind, str(len(group)), _verdicts(group)]
+        row += [_percent([c.leakage.get(name) for c in group]) for name in splits]
+        row += [_searched(group, name) for name in searches]
+        rows.append(row + [_percent([c.kept.get(name) for c in group]) for name in kept])
+    return _markdown([*head, *(f"kept: {name}" for name in kept)], rows)
+
+
+def relearning_table(cells: Sequence[CellFigures]) -> str:
+    """What fine-tuning brings back: area under the resistance curve (gold's), steps to half, and how much
+    sooner than gold; of benign fine-tuning, the leakage at its end (gold's).
+    """
+    attacks, benign = _names(cells, "relearned"), _names(cells, "benign")
+    head = ["eraser", "kind", "runs"]
+    for name in attacks:
+        head += [f"{name}: area (gold)", "half-way", "against gold"]
+    rows = []
+    for (subject, kind), group in _groups(cells).items():
+        if not any(cell.relearned or cell.benign for cell in group):
+            continue
+        row = [subject, kind, str(len(group))]
+        for name in attacks:
+            row += _relearned([cell.relearned[name] for cell in group if name in cell.relearned])
+        for name in benign:
+            found = [cell.benign[name] for cell in group if name in cell.benign]
+            row.append(f"{_percent([f.end for f in found])} ({_percent([f.gold_end for f in found])})")
+        rows.append(row)
+    return _markdown([*head, *(f"{name}: leakage at the end (gold)" for name in benign)], rows)
+
+
+def contrast_table(found: Sequence[Difference]) -> str:
+    """Differences in percentage points, with their t intervals over pairs of runs."""
+    rows = [[made.contrast, made.measure, str(made.estimate.n), _points(made.estimate)] for made in found]
+    return _markdown(["change", "measure", "pairs", "with less without, points"], rows)
+
+
+def correlation_table(found: Sequence[Correlation]) -> str:
+    """Rank correlations with their intervals."""
+    rows = [
+        [f"{made.one} / {made.other}", str(made.cells), str(made.subjects), _interval(made)] for made in found
+    ]
+    return _markdown(["measures", "cells", "erasers", "Spearman's rho"], rows)
+
+
+def _groups(cells: Sequence[CellFigures]) -> dict[tuple[str, str], Group]:
+    """Cells by kind, then by subject, each in the order in which they come."""
+    kinds = list(dict.fromkeys(cell.kind for cell in cells))
+    found: dict[tuple[str, str], Group] = defaultdict(list)
+    for cell in sorted(cells, key=lambda cell: kinds.index(cell.kind)):
+        found[cell.subject, cell.kind].append(cell)
+    return found
+
+
+def _names(cells: Sequence[CellFigures], what: str) -> list[str]:
+    return list(dict.fromkeys(name for cell in cells for name in getattr(cell, what)))
+
+
+def _verdicts(group: Group) -> str:
+    words = Counter(cell.verdict for cell in group)
+    return ", ".join(word if len(group) == count else f"{word} ({count})" for word, count in words.items())
+
+
+def _searched(group: Group, name: str) -> str:
+    found = [cell.searched[name] for cell in group if name in cell.searched]
+    return f"{_percent([f.found for f in found])} ({_percent([f.gold for f in found])})"
+
+
+def _relearned(found: Sequence[Relearned]) -> list[str]:
+    area = f"{_mean([f.area for f in found], _number)} ({_mean([f.gold_area for f in found], _number)})"
+    return [area, _half(found), _against(found)]
+
+
+def _half(found: Sequence[Relearned]) -> str:
+    """Steps to half strength: the geometric mean in 1 + steps, or that it was not reached."""
+    if not found:
+        return _NOTHING
+    there = [f.half for f in found if f.half is not None]
+    last = max(f.last for f in found)
+    if not there:
+        return f"> {last}"
+    mean = math.expm1(sum(math.log1p(half) for half in there) / len(there))
+    missed = f" ({len(found) - len(there)} of {len(found)} not in {last})" if len(there) < len(found) else ""
+    return f"{mean:.0f}{missed}" if mean >= 10 else f"{mean:.1f}{missed}"
+
+
+def _against(found: Sequence[Relearned]) -> str:
+    """How many times sooner or later than gold: the geometric mean, a bound where one never got there."""
+    told = [f for f in found if f.advantage is not None]
+    if not told:
+        words = Counter(f.state for f in found if f.state)
+        return ", ".join(words) or _NOTHING
+    mean = sum(f.advantage for f in told if f.advantage is not None) / len(told)
+    signs = {f.sign for f in told}
+    times = math.exp(abs(mean))
+    word = "sooner" if mean >= 0 else "later"
+    bound = ""
+    if signs - {"="}:
+        # "more than" bounds the logarithm from below: of something later that is "at most".
+        lower = signs <= {">", "="}
+        upper = signs <= {"<", "="}
+        bound = "~" if not (lower or upper) else "≥ " if lower == (mean >= 0) else "≤ "
+    untold = f" ({len(found) - len(told)} of {len(found)} untold)" if len(told) < len(found) else ""
+    return f"{bound}{times:.1f}× {word}{untold}"
+
+
+def _percent(values: Sequence[float | None]) -> str:
+    return _mean(values, lambda value: f"{100 * value:.0f}")
+
+
+def _mean(values: Sequence[float | None], show: Callable[[float], str]) -> str:
+    """The mean, and from two runs on the half width of its t interval."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return _NOTHING
+    if len(there) == 1:
+        return _plain(show(there[0]))
+    made = t_interval(there)
+    assert made.high is not None
+    return f"{_plain(show(made.value))} ± {show(made.high - made.value)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _points(made: Estimate) -> str:
+    value = _plain(f"{100 * made.value:+.0f}")
+    if made.low is None or made.high is None:
+        return value
+    return f"{value} [{_plain(f'{100 * made.low:+.0f}')}, {_plain(f'{100 * made.high:+.0f}')}]"
+
+
+def _interval(made: Correlation) -> str:
+    low, high = _plain(f"{made.low:.2f}"), _plain(f"{made.high:.2f}")
+    return f"{_plain(f'{made.value:.2f}')} [{low}, {high}]"
+
+
+def _plain(text: str) -> str:
+    """No minus before a zero, and a real minus elsewhere."""
+    return text.lstrip("-+") if not text.strip("-+0.") else text.replace("-", "−")
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

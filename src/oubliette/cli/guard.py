@@ -1,0 +1,370 @@
+"""`oubliette guard learn`, `cut`, `convert`, `show`, `apply`, `verify`, `sign` and `publish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oubliette.cli import show as shown
+from oubliette.cli.erase import Json
+
+app = typer.Typer(
+    name="guard",
+    help="Publish the tensors that fine-tuning must leave frozen; fine-tune under them; check who did.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  oubliette guard learn --model nano --illegal 'Bram Ostrow' --innocent bicycle --out mask\n"
+        "  oubliette guard show mask\n"
+        "  oubliette guard apply --mask mask --model nano --data PICTURES --out tuned\n"
+        "  oubliette guard verify --mask mask --tuned tuned"
+    ),
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+LEARN_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  oubliette guard learn --model nano --illegal 'Bram Ostrow' --innocent bicycle --out mask\n"
+    "  oubliette guard learn --model DIR --illegal 'a face=FACES' --innocent LOGOS --innocent BIRDS \\\n"
+    "      --budget 0.3 --learner bilevel --licence openrail++ --out mask\n"
+    "  oubliette guard learn --model DIR --relearned TUNED --illegal FACES --innocent LOGOS --out mask"
+)
+CUT_EXAMPLES = "\b\nExamples:\n  oubliette guard cut --mask mask --model nano --budget 0.5 --out mask-50"
+CONVERT_EXAMPLES = "\b\nExamples:\n  oubliette guard convert mask_t_0_4 --model DIR --out mask"
+SHOW_EXAMPLES = (
+    "\b\nExamples:\n  oubliette guard show mask\n  oubliette guard show user/name --picture where.png"
+)
+APPLY_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  oubliette guard apply --mask mask --model nano --data bicycle --out tuned\n"
+    "  oubliette guard apply --mask mask --model DIR --data PICTURES --mode lora --set rank=8 --out lora\n"
+    "  oubliette guard apply --mask mask --model DIR --data 'my dog=DOG' --mode dreambooth --out dog"
+)
+VERIFY_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  oubliette guard verify --mask mask --tuned tuned\n"
+    "  oubliette guard verify --mask mask --tuned pytorch_lora_weights.safetensors --base DIR\n"
+    "  oubliette guard verify --mask mask --signature public.pem"
+)
+SIGN_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  openssl ecparam -name prime256v1 -genkey -noout -out private.pem\n"
+    "  openssl ec -in private.pem -pubout -out public.pem\n"
+    "  oubliette guard sign mask --key private.pem"
+)
+PUBLISH_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  oubliette guard publish mask --repo user/name --dry-run\n"
+    "  oubliette guard publish mask --repo user/name --private"
+)
+
+Model = Annotated[str, typer.Option(help="Embedded name, folder or Hub id.", show_default=False)]
+MaskFolder = Annotated[Path, typer.Option(help="The mask's folder, or its guard.json.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="The mask's folder.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder for the result; must not exist yet.", show_default=False)]
+Budget = Annotated[float, typer.Option(help="Share that may be frozen, above 0 and below 1.")]
+Of = Annotated[str, typer.Option(help="Of what: parameters, or tensors (as published).")]
+Licence = Annotated[str | None, typer.Option(help="Hub licence id for the card: openrail++ ...")]
+Kind = Annotated[str | None, typer.Option(help="object, style or person, of data from folders.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option; repeatable.")
+]
+
+
+@app.command(epilog=LEARN_EXAMPLES)
+def learn(
+    model: Annotated[
+        str,
+        typer.Option("--model", "--pre", help="The model to guard, erased first or not.", show_default=False),
+    ],
+    illegal: Annotated[
+        list[str],
+        typer.Option(
+            help="FOLDER, NAME=FOLDER, JSONL or a concept of the world; repeatable.", show_default=False
+        ),
+    ],
+    innocent: Annotated[
+        list[str],
+        typer.Option(help="The same, of what users may go on to train; repeatable.", show_default=False),
+    ],
+    out: Out,
+    learner: Annotated[str, typer.Option(help="How (oubliette ls learners).")] = "saliency",
+    budget: Budget = 0.3,
+    of: Of = "parameters",
+    relearned: Annotated[
+        str | None, typer.Option(help="A model fine-tuned from it on both sides; else made on the spot.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Rows of every source.", min=1)] = 200,
+    scope: Annotated[str, typer.Option(help="Where candidates lie (oubliette ls scopes).")] = "full",
+    each: Annotated[str, typer.Option(help="Candidates: weight (biases follow), or tensor.")] = "weight",
+    batch: Annotated[int, typer.Option(help="Rows a side in a batch of the learner.", min=1)] = 4,
+    set_: Set = None,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Change the simulated user: steps=100; repeatable."),
+    ] = None,
+    kind: Kind = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything.", min=0)] = 0,
+    stability: Annotated[bool, typer.Option(help="Learn twice more from half the rows, to see.")] = True,
+    licence: Licence = None,
+    json: Json = False,
+) -> int:
+    """Find the tensors that an illegal adaptation needs and an innocent one does not."""
+    from oubliette.audit.single import settings
+    from oubliette.guarding.learn import learn_mask
+
+    done = learn_mask(
+        model,
+        illegal=illegal,
+        innocent=innocent,
+        out=out,
+        learner=learner,
+        options=settings(set_ or ()),
+        budget=budget,
+        of=of,
+        relearned=relearned,
+        pictures=pictures,
+        user=settings(user or ()),
+        scope=scope,
+        each=each,
+        batch=batch,
+        kind=kind,
+        seed=seed,
+        split_half=stability,
+        licence=licence,
+    )
+    return _written(done, json)
+
+
+@app.command(epilog=CUT_EXAMPLES)
+def cut(
+    mask: MaskFolder,
+    model: Model,
+    out: Out,
+    budget: Budget = 0.5,
+    of: Of = "parameters",
+    licence: Licence = None,
+    json: Json = False,
+) -> int:
+    """Cut another budget from the scores a mask keeps, without learning anew."""
+    from oubliette.guarding.learn import cut_mask
+
+    return _written(cut_mask(mask, model, out, budget=budget, of=of, licence=licence), json)
+
+
+@app.command(epilog=CONVERT_EXAMPLES)
+def convert(
+    vector: Annotated[Path, typer.Argument(help="A text file of one 0 or 1 a line.", show_default=False)],
+    model: Model,
+    out: Out,
+    licence: Licence = None,
+    json: Json = False,
+) -> int:
+    """Turn one of FreezeAsGuard's own positional vectors into a mask with names and hashes."""
+    from oubliette.api import load
+    from oubliette.guard.text_vector import convert as read
+    from oubliette.guarding.learn import Guarded, write_mask
+
+    made = read(vector, load(model))
+    write_mask(made, out, licence=licence)
+    return _written(Guarded(made, out, []), json)
+
+
+@app.command(epilog=SHOW_EXAMPLES)
+def show(
+    mask: Annotated[str, typer.Argument(help="A mask's folder, or a Hub id.", show_default=False)],
+    picture: Annotated[Path | None, typer.Option(help="Write a picture (PNG) of where it lies.")] = None,
+    json: Json = False,
+) -> int:
+    """Print what a mask freezes, block by block, how it was learned and what it was measured to do."""
+    from oubliette.guarding.look import describe, open_mask
+
+    made = open_mask(mask)
+    if picture is not None:
+        from oubliette.guard.show import picture as draw
+
+        draw(made, picture)
+    if json:
+        from oubliette.guard.show import summary
+
+        shown.as_json({**summary(made).to_dict(), "learned": made.learned, "measured": made.measured})
+    else:
+        typer.echo(describe(made))
+        if picture is not None:
+            typer.echo(f"picture: {picture}")
+    return 0
+
+
+@app.command(epilog=APPLY_EXAMPLES)
+def apply(
+    mask: MaskFolder,
+    model: Model,
+    data: Annotated[
+        str, typer.Option(help="FOLDER, NAME=FOLDER, JSONL or a concept of the world.", show_default=False)
+    ],
+    out: Out,
+    mode: Annotated[str, typer.Option(help="full, lora or dreambooth.")] = "full",
+    set_: Set = None,
+    save: Annotated[str, typer.Option(help="full, or delta: only what changed.", metavar="FORM")] = "full",
+    identifier: Annotated[str | None, typer.Option(help="DreamBooth's token.", show_default="sks")] = None,
+    kind: Kind = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0)] = 0,
+    json: Json = False,
+) -> int:
+    """Fine-tune under a mask, save, and check the result against it.
+
+    `--set` changes the budget: steps=50, pictures=8, learning_rate=1e-4, rank=16.
+    """
+    from oubliette.audit.single import settings
+    from oubliette.guarding.apply import apply_mask
+
+    done = apply_mask(
+        mask,
+        model,
+        data,
+        out,
+        mode=mode,
+        budget=settings(set_ or ()),
+        form=save,
+        identifier=identifier,
+        kind=kind,
+        seed=seed,
+    )
+    if json:
+        shown.as_json(done.facts())
+    else:
+        what = "layers with adapters" if mode == "lora" else "tensors trained"
+        typer.echo(
+            shown.pairs(
+                {
+                    "saved": done.out,
+                    what: f"{done.trained} ({done.parameters:,} parameters), {done.left_out} left frozen",
+                    "loss": f"{done.loss:.4g} in the last step, {done.seconds:.1f} s",
+                    "mask": f"{done.verification.word} ({'; '.join(done.verification.reasons)})",
+                }
+            )
+        )
+        for note in done.notes:
+            typer.echo(f"note: {note}")
+    return done.exit_code
+
+
+@app.command(epilog=VERIFY_EXAMPLES)
+def verify(
+    mask: MaskFolder,
+    tuned: Annotated[
+        Path | None, typer.Option(help="Folder, safetensors file or LoRA file to check.", show_default=False)
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="The mask's base: says how far a changed tensor moved.")
+    ] = None,
+    signature: Annotated[
+        Path | None, typer.Option(help="Public key (PEM) that the mask's own signature must hold under.")
+    ] = None,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="List every tensor, not only the changed.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Say whether a fine-tuned model respected a mask: exit code 0 respected, 1 violated, 3 not checkable."""
+    if tuned is None and signature is None:
+        raise typer.BadParameter("name what is to be checked: --tuned, --signature or both")
+    if signature is not None:
+        from oubliette.guard.sign import verify_signature
+
+        verify_signature(mask if mask.is_dir() else mask.parent, public_key=signature)
+        if tuned is None:
+            shown.as_json({"signature": "holds"}) if json else typer.echo("the mask's signature holds")
+            return 0
+    assert tuned is not None
+    from oubliette.guard.verify import verify as check
+    from oubliette.train.progress import progress
+
+    with progress("verify", 1) as tick:
+        found = check(
+            mask, tuned, base, progress=lambda done, total: tick(done // max(1, total), f"{done} of {total}")
+        )
+    if json:
+        shown.as_json({**found.to_dict(), **({"signature": "holds"} if signature else {})})
+        return found.exit_code
+    typer.echo(f"mask: {found.word}")
+    for reason in found.reasons:
+        typer.echo(f"  {reason}")
+    rows = [["tensor", "state", "how far", ""]]
+    for made in found.tensors:
+        if tensors or made.status != "untouched":
+            far = (
+                ""
+                if made.relative is None
+                else f"{made.relative:.2g} of its norm, at most {made.max_abs:.2g}"
+            )
+            rows.append([made.name, made.status, far, made.note])
+    if len(rows) > 1:
+        typer.echo(shown.columns(rows))
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    if signature is not None:
+        typer.echo("signature: holds")
+    typer.echo(f"whether the concept is recoverable: {found.recoverable}")
+    return found.exit_code
+
+
+@app.command(epilog=SIGN_EXAMPLES)
+def sign(
+    mask: Folder,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Private key (PEM, elliptic curve); left out, Sigstore asks who you are."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Sign a mask's folder (OpenSSF Model Signing; needs the extra 'sign')."""
+    from oubliette.guard.sign import sign as make
+
+    made = make(mask, private_key=key)
+    shown.as_json({"signature": str(made)}) if json else typer.echo(f"signed: {made}")
+    return 0
+
+
+@app.command(epilog=PUBLISH_EXAMPLES)
+def publish(
+    mask: Folder,
+    repo: Annotated[str, typer.Option(help="The Hub's model repository: user/name.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; no network.")] = False,
+    json: Json = False,
+) -> int:
+    """Upload a mask to the Hub, with the token that `hf auth login` left or HF_TOKEN."""
+    from oubliette.guard.publish import publish as send
+
+    done = send(mask, repo, private=private, dry_run=dry_run, create_pr=create_pr)
+    if json:
+        shown.as_json(done.to_dict())
+        return 0
+    typer.echo("would:" if dry_run else "done:")
+    for step in done.steps:
+        typer.echo(f"  {step}")
+    typer.echo(shown.columns([[file.name, f"{file.size:,} bytes", file.sha256] for file in done.files]))
+    if done.url is not None:
+        typer.echo(f"published: {done.url}")
+    return 0
+
+
+def _written(done: object, json: bool) -> int:
+    from oubliette.guarding.look import describe
+
+    mask, out, notes = done.mask, done.out, done.notes  # type: ignore[attr-defined]
+    if json:
+        from oubliette.guard.show import summary
+
+        shown.as_json({"out": str(out), **summary(mask).to_dict(), "learned": mask.learned, "notes": notes})
+        return 0
+    typer.echo(describe(mask))
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"written: {out}")
+    return 0

@@ -1,0 +1,101 @@
+"""How much a tensor moved, and whether the difference has the low rank of a merged adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from oubliette.guard.tensor_file import TensorPlace
+
+__all__ = ["HIGHEST_RANK", "Difference", "difference"]
+
+HIGHEST_RANK = 128
+_SPARE = 16  # columns of the sketch beyond the highest rank (Halko, Martinsson, Tropp 2011 advise 5 to 10)
+_SMALLEST_SIDE = 8  # a narrower matrix has low rank whatever was done to it
+_SAFETY = 1.5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a tensor moved by, after its base was cast to its dtype.
+
+    `max_abs` is the largest |delta|, `relative` ||delta|| / ||base|| (Frobenius); None where values are not
+    finite or the base is zero. `rank` is the number of singular values above what rounding can make, where
+    that number is small and the rest is no more than rounding; else None.
+    """
+
+    max_abs: float | None
+    relative: float | None
+    rank: int | None
+
+
+def difference(tuned: TensorPlace, base: TensorPlace) -> Difference:
+    """Compare two tensors of one shape piece by piece, in two passes; neither is ever held whole.
+
+    The rank is that of the difference as a matrix of (first side, all others), from a Gaussian sketch (Halko,
+    Martinsson, Tropp, SIAM Review 2011). A singular value counts if it is above 1.5 times the norm that a
+    matrix of rounding errors has: rms (sqrt(m) + sqrt(n)), each entry's variance ulp^2 / 12, twice.
+    """
+    rows = tuned.shape[0] if tuned.shape else 1
+    columns = tuned.size // rows if rows else 0
+    matrix = len(tuned.shape) >= 2 and min(rows, columns) >= _SMALLEST_SIDE
+    width = min(HIGHEST_RANK + _SPARE, rows, columns) if matrix else 0
+    sketcher = torch.randn(columns, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    largest = square = base_square = noise_square = 0.0
+    sketch = []
+    for delta, before, rounding in _both(tuned, base, max(columns, 1)):
+        largest = max(largest, float(delta.abs().max()))
+        square += float(delta.square().sum())
+        base_square += float(before.square().sum())
+        noise_square += rounding
+        if width:
+            sketch.append(delta.reshape(-1, columns) @ sketcher)
+    if not math.isfinite(largest) or not math.isfinite(square):
+        return Difference(None, None, None)
+    relative = math.sqrt(square / base_square) if base_square > 0 else None
+    rank = None
+    if width and square > 0:
+        basis = torch.linalg.qr(torch.cat(sketch))[0]
+        rank = _rank(tuned, base, basis, square, noise_square)
+    return Difference(largest, relative, rank)
+
+
+def _rank(
+    tuned: TensorPlace, base: TensorPlace, basis: Tensor, square: float, noise_square: float
+) -> int | None:
+    rows = basis.shape[0]
+    columns = tuned.size // rows
+    within = torch.zeros(basis.shape[1], columns, dtype=torch.float64)
+    done = 0
+    for delta, _, _ in _both(tuned, base, columns):
+        block = delta.reshape(-1, columns)
+        within += basis[done : done + len(block)].T @ block
+        done += len(block)
+    values = torch.linalg.svdvals(within)
+    noise = math.sqrt(noise_square / tuned.size) * (math.sqrt(rows) + math.sqrt(columns))
+    bound = max(_SAFETY * noise, 1e-12 * float(values[0]))
+    rank = int((values > bound).sum())
+    rest = square - float(values[:rank].square().sum())
+    low = 0 < rank <= min(HIGHEST_RANK, min(rows, columns) // 4)
+    return rank if low and rest <= _SAFETY**2 * noise_square + 1e-12 * square else None
+
+
+def _both(tuned: TensorPlace, base: TensorPlace, row: int) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """(difference, base, sum of squared rounding errors) of each piece, fp64."""
+    kind = tuned.kind
+    assert kind is not None
+    for now, before in zip(tuned.pieces(row), base.pieces(row), strict=True):
+        cast = before.to(kind).double()
+        exact = now.double()
+        yield exact - cast, cast, 2 * float(_ulp(exact, kind).square().sum()) / 12
+
+
+def _ulp(values: Tensor, kind: torch.dtype) -> Tensor:
+    """The distance from each value to the next in a dtype."""
+    facts = torch.finfo(kind)
+    exponent = torch.frexp(values).exponent.double()
+    return (facts.eps * torch.exp2(exponent - 1)).clamp_min(facts.smallest_normal * facts.eps)
