@@ -1,0 +1,1 @@
+"""Every eraser at hand through the same attacks."""
