@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from oubliette.guard.canonical import json_object
 from oubliette.guard.tensor_file import TensorPlace, open_file
-from oubliette.manifest import read_object
 
 __all__ = ["CONFIG_NAME", "AdapterFile", "Layer", "is_adapter"]
 
@@ -134,7 +134,7 @@ class AdapterFile:
             else:
                 unknown.append(key)
         return cls(
-            path, list(layers.values()), copies, unknown, read_object(config) if config.is_file() else {}
+            path, list(layers.values()), copies, unknown, json_object(config) if config.is_file() else {}
         )
 
 

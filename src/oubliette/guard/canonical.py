@@ -1,10 +1,15 @@
-"""A tensor's own name, without what wrappers around a model add to it, and errors in one short line."""
+"""A tensor's own name, without what wrappers around a model add to it; strangers' words in one short line."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
-__all__ = ["one_line", "own_name"]
+from oubliette.errors import UserError
+from oubliette.manifest import read_object
+
+__all__ = ["json_object", "one_line", "own_name"]
 
 #: DDP, torch.compile and peft; each may stand anywhere in a name.
 _WRAPPERS = re.compile(
@@ -33,3 +38,13 @@ def one_line(message: object) -> str:
     text = "".join(c if c.isprintable() else " " for c in str(message))
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that a stranger may have written; UserError, in one line, for anything else."""
+    try:
+        return read_object(path)
+    except (OSError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({one_line(error)})") from error
+    except UserError as error:
+        raise UserError(one_line(error)) from error

@@ -11,9 +11,8 @@ from oubliette.backends.delta import DELTA_NAME, base_of
 from oubliette.backends.stored import PICKLES, refuse_pickle
 from oubliette.errors import UserError
 from oubliette.guard.adapter_file import CONFIG_NAME, AdapterFile, is_adapter
-from oubliette.guard.canonical import one_line, own_name
+from oubliette.guard.canonical import json_object, one_line, own_name
 from oubliette.guard.tensor_file import TensorPlace, open_file
-from oubliette.manifest import read_object
 
 __all__ = ["Checkpoint", "Weights", "open_checkpoint", "underlay"]
 
@@ -131,7 +130,7 @@ def _located(source: Path | str) -> Path:
 
 
 def _pipeline(path: Path) -> Checkpoint:
-    index = read_object(path / "model_index.json")
+    index = json_object(path / "model_index.json")
     found = Checkpoint(path, "pipeline")
     for component, kind in index.items():
         folder = path / component
@@ -187,7 +186,7 @@ def _label(component: str | None, stem: str) -> str:
 
 
 def _indexed(index: Path) -> list[Path]:
-    listed = read_object(index).get("weight_map")
+    listed = json_object(index).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise UserError(f"{index}: expected a 'weight_map' of tensor names to files")
     shards = []

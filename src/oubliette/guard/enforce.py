@@ -163,6 +163,17 @@ class Enforcement:
         """
         return self._watch.moved(model)
 
+    @torch.no_grad()
+    def mend(self, model: Any) -> None:
+        """Copy the frozen tensors into another model, such as a weight average, bit for bit.
+
+        An average of equal values need not be that value: 0.9 x + 0.1 x is not x, and torch's `AveragedModel`
+        makes 0.0 of -0.0. diffusers' `EMAModel` copies what needs no gradient, and needs no mending.
+        """
+        own = self._watch.parameters()
+        for name, parameter in self._watch.parameters(model).items():
+            _copy(whole(own[name]), parameter)
+
     def check(self, optimizer: Any = None) -> None:
         """Raise MaskViolated if a frozen tensor has moved or has an adapter, naming each.
 

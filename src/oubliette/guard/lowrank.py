@@ -17,6 +17,7 @@ HIGHEST_RANK = 128
 _SPARE = 16  # columns of the sketch beyond the highest rank (Halko, Martinsson, Tropp 2011 advise 5 to 10)
 _SMALLEST_SIDE = 8  # a narrower matrix has low rank whatever was done to it
 _SAFETY = 1.5
+_COARSEST_FIRST = (torch.bfloat16, torch.float16, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -38,29 +39,35 @@ def difference(tuned: TensorPlace, base: TensorPlace) -> Difference:
 
     The rank is that of the difference as a matrix of (first side, all others), from a Gaussian sketch (Halko,
     Martinsson, Tropp, SIAM Review 2011). A singular value counts if it is above 1.5 times the norm that a
-    matrix of rounding errors has: rms (sqrt(m) + sqrt(n)), each entry's variance ulp^2 / 12, twice.
+    matrix of rounding errors has: rms (sqrt(m) + sqrt(n)), each entry's variance ulp^2 / 12, twice, in the
+    coarsest dtype that holds the tuned values exactly: an adapter merged in float16 may be stored in float32.
     """
     rows = tuned.shape[0] if tuned.shape else 1
     columns = tuned.size // rows if rows else 0
     matrix = len(tuned.shape) >= 2 and min(rows, columns) >= _SMALLEST_SIDE
     width = min(HIGHEST_RANK + _SPARE, rows, columns) if matrix else 0
     sketcher = torch.randn(columns, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    largest = square = base_square = noise_square = 0.0
-    sketch = []
-    for delta, before, rounding in _both(tuned, base, max(columns, 1)):
+    largest = square = base_square = 0.0
+    rounding = _Rounding(tuned)
+    # Made once and filled: small pieces kept between large ones that go would leave holes all over the heap.
+    sketch = torch.zeros(rows, width, dtype=torch.float64)
+    done = 0
+    for delta, before, now in _both(tuned, base, max(columns, 1)):
         largest = max(largest, float(delta.abs().max()))
         square += float(delta.square().sum())
         base_square += float(before.square().sum())
-        noise_square += rounding
+        rounding.see(now)
         if width:
-            sketch.append(delta.reshape(-1, columns) @ sketcher)
+            block = delta.reshape(-1, columns)
+            torch.mm(block, sketcher, out=sketch[done : done + len(block)])
+            done += len(block)
     if not math.isfinite(largest) or not math.isfinite(square):
         return Difference(None, None, None)
     relative = math.sqrt(square / base_square) if base_square > 0 else None
     rank = None
     if width and square > 0:
-        basis = torch.linalg.qr(torch.cat(sketch))[0]
-        rank = _rank(tuned, base, basis, square, noise_square)
+        basis = torch.linalg.qr(sketch)[0]
+        rank = _rank(tuned, base, basis, square, rounding.square())
     return Difference(largest, relative, rank)
 
 
@@ -73,7 +80,7 @@ def _rank(
     done = 0
     for delta, _, _ in _both(tuned, base, columns):
         block = delta.reshape(-1, columns)
-        within += basis[done : done + len(block)].T @ block
+        within.addmm_(basis[done : done + len(block)].T, block)
         done += len(block)
     values = torch.linalg.svdvals(within)
     noise = math.sqrt(noise_square / tuned.size) * (math.sqrt(rows) + math.sqrt(columns))
@@ -84,14 +91,36 @@ def _rank(
     return rank if low and rest <= _SAFETY**2 * noise_square + 1e-12 * square else None
 
 
-def _both(tuned: TensorPlace, base: TensorPlace, row: int) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """(difference, base, sum of squared rounding errors) of each piece, fp64."""
+class _Rounding:
+    """The expected sum of squared rounding errors of a difference, seen piece by piece."""
+
+    def __init__(self, tuned: TensorPlace) -> None:
+        own = tuned.kind
+        assert own is not None
+        finer = (kind for kind in _COARSEST_FIRST if kind.itemsize < own.itemsize)
+        self._squares = dict.fromkeys((*finer, own), 0.0)
+
+    def see(self, piece: Tensor) -> None:
+        """Count a piece of the tuned values, fp64; dtypes that do not hold it exactly drop out."""
+        for kind in list(self._squares):
+            if not torch.equal(piece.to(kind).double(), piece):
+                del self._squares[kind]
+            else:
+                self._squares[kind] += 2 * float(_ulp(piece, kind).square().sum()) / 12
+
+    def square(self) -> float:
+        """The sum in the coarsest dtype that is left."""
+        return next(iter(self._squares.values()))
+
+
+def _both(tuned: TensorPlace, base: TensorPlace, row: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(difference, base, tuned) of each piece, fp64."""
     kind = tuned.kind
     assert kind is not None
     for now, before in zip(tuned.pieces(row), base.pieces(row), strict=True):
         cast = before.to(kind).double()
         exact = now.double()
-        yield exact - cast, cast, 2 * float(_ulp(exact, kind).square().sum()) / 12
+        yield exact - cast, cast, exact
 
 
 def _ulp(values: Tensor, kind: torch.dtype) -> Tensor:

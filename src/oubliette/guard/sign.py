@@ -42,7 +42,7 @@ def sign(
     draft = target.with_name(f".{SIGNATURE_NAME}.tmp")
     try:
         if private_key is not None:
-            config.use_elliptic_key_signer(private_key=Path(private_key), password=password)
+            config.use_elliptic_key_signer(private_key=Path(private_key), password=_bytes(password))
         else:
             config.use_sigstore_signer(identity_token=identity_token)
         config.sign(folder, draft)
@@ -107,6 +107,11 @@ def _signing() -> Any:
             f"signing needs {one_line(error.name or error)}; install it with: pip install 'oubliette[sign]'"
         ) from error
     return _Modules(signing, verifying, hashing)
+
+
+def _bytes(password: str | None) -> Any:
+    # The library asks for a string and hands it to one that takes bytes alone.
+    return None if password is None else password.encode()
 
 
 class _Modules:

@@ -93,7 +93,7 @@ class Bilevel:
         self.options: BilevelOptions = options
 
     def learn(self, problem: Problem, budget: Budget) -> Found:
-        """An order by x: whatever was in the budget last is in front."""
+        """An order by x, as it stands after the last step."""
         options = self.options
         costs = torch.tensor(budget.costs(problem.candidates), dtype=torch.float64)
         start, facts = self._start(problem, costs)
