@@ -81,7 +81,9 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that is there; UserError where it holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: found a {type(content).__name__}, expected a JSON object")

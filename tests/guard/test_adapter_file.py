@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
-from guard.toy_model import CONV, FROZEN, TO_K, TO_OUT, mask, one_line, values, write
 from torch import Tensor
 
+import tiny
+from guard.toy_model import CONV, FROZEN, TO_K, TO_OUT, mask, one_line, values, write
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.errors import UserError
 from oubliette.guard.adapter_file import AdapterFile, is_adapter
@@ -25,7 +25,9 @@ FREE = "unet.up_blocks.0.attentions.0.transformer_blocks.0.ff.net.2"
 KOHYA = "lora_unet_" + BARE.replace(".", "_")
 
 
-def pair(layer: str, up: str = "lora_B.weight", down: str = "lora_A.weight", rank: int = 2) -> dict[str, Tensor]:
+def pair(
+    layer: str, up: str = "lora_B.weight", down: str = "lora_A.weight", rank: int = 2
+) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(1)
     return {
         f"{layer}.{up}": torch.randn(32, rank, generator=rng),
@@ -56,7 +58,9 @@ def check(tmp_path: Path, tensors: dict[str, Tensor], **options: Any) -> Verific
     ],
     ids=["peft", "peft pipeline", "peft named", "diffusers", "old diffusers", "bare", "kohya", "processor"],
 )
-def test_a_lora_on_a_frozen_tensor_is_found_whoever_wrote_it(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+def test_a_lora_on_a_frozen_tensor_is_found_whoever_wrote_it(
+    tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
     found = check(tmp_path, tensors)
     assert found.word == "violated"
     (hit,) = found.of("changed")
@@ -92,7 +96,12 @@ def test_its_kin_are_found_too(tmp_path: Path, parts: dict[str, tuple[int, ...]]
 
 
 def test_adapters_elsewhere_respect_the_mask(tmp_path: Path) -> None:
-    for layer in (FREE, f"base_model.model.{FREE.removeprefix('unet.')}", "unet.conv_in", "text_encoder.layers.0.fc"):
+    for layer in (
+        FREE,
+        f"base_model.model.{FREE.removeprefix('unet.')}",
+        "unet.conv_in",
+        "text_encoder.layers.0.fc",
+    ):
         found = check(tmp_path, pair(layer))
         assert (found.word, found.exit_code) == ("respected", 0), layer
     assert found.notes == ["adapter.safetensors adapts components that the mask does not cover"]
@@ -100,7 +109,11 @@ def test_adapters_elsewhere_respect_the_mask(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["unet.nowhere.lora_A.weight", "lora_unet_input_blocks_1_1_proj_in.lora_up.weight", "blocks.0.lora_A.weight"],
+    [
+        "unet.nowhere.lora_A.weight",
+        "lora_unet_input_blocks_1_1_proj_in.lora_up.weight",
+        "blocks.0.lora_A.weight",
+    ],
 )
 def test_unknown_keys_cannot_be_checked(tmp_path: Path, key: str) -> None:
     found = check(tmp_path, {**pair(FREE), key: torch.ones(2, 2)})
@@ -127,13 +140,18 @@ def test_a_zero_adapter_adds_nothing(tmp_path: Path) -> None:
 def test_full_copies_are_compared(tmp_path: Path) -> None:
     copied = values()[CONV]
     bare = CONV.removeprefix("unet.")
-    for key in (f"base_model.model.{bare}", f"base_model.model.{bare.replace('.weight', '.modules_to_save.x.weight')}"):
+    for key in (
+        f"base_model.model.{bare}",
+        f"base_model.model.{bare.replace('.weight', '.modules_to_save.x.weight')}",
+    ):
         assert check(tmp_path, {**pair(FREE), key: copied}).word == "respected"
         found = check(tmp_path, {**pair(FREE), key: copied + 1})
         assert [hit.name for hit in found.of("changed")] == [CONV]
 
 
-@pytest.mark.parametrize(("config", "scale"), [({"lora_alpha": 8}, 4.0), ({"lora_alpha": 8, "use_rslora": True}, 8 / 2**0.5)])
+@pytest.mark.parametrize(
+    ("config", "scale"), [({"lora_alpha": 8}, 4.0), ({"lora_alpha": 8, "use_rslora": True}, 8 / 2**0.5)]
+)
 def test_amount_is_scaled_as_peft_does_and_relative_to_the_base(
     tmp_path: Path, config: dict[str, Any], scale: float
 ) -> None:
@@ -193,10 +211,11 @@ def test_plain_weights_are_no_adapter() -> None:
 
 def trained(module: Any) -> Any:
     """An adapter as after some training: no factor is zero any more."""
+    rng = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if "lora_" in name or "hada_" in name or "lokr_" in name or "ia3_" in name:
-                parameter.add_(0.1)
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
     return module
 
 
@@ -269,7 +288,9 @@ def test_a_wrapped_model_saved_without_merging(keys_frozen: Mask, tmp_path: Path
 
     unet = inject_adapter_in_model(LoraConfig(r=2, target_modules=["to_k"]), tiny.pipeline().unet)
     write(tmp_path / "model.safetensors", unet.state_dict())
-    assert verify(keys_frozen, tmp_path / "model.safetensors").word == "respected"  # its adapters are still zero
+    assert (
+        verify(keys_frozen, tmp_path / "model.safetensors").word == "respected"
+    )  # its adapters are still zero
     write(tmp_path / "model.safetensors", trained(unet).state_dict())
     found = verify(keys_frozen, tmp_path / "model.safetensors")
     assert found.word == "violated"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from attack.attacked import diffusion
 from oubliette.errors import UserError
-from oubliette.guard.budget import Budget, cut, knapsack, soft_mask, soft_mask_slope
+from oubliette.guard.budget import Budget, cut, excess, knapsack, soft_mask, soft_mask_slope
 from oubliette.guard.candidates import Candidates
 
 items = st.lists(st.tuples(st.floats(-10, 10, allow_nan=False), st.integers(1, 60)), min_size=1, max_size=9)
@@ -90,6 +90,8 @@ def test_the_slope_follows_the_budget():
         nudge[place] = step
         expected = (loss(x + nudge) - loss(x - nudge)) / (2 * step)
         assert float(found[place]) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+    # The excess is the same without the factors that only say how fast: of the same sign everywhere.
+    assert torch.equal(found.sign(), excess(gradient, soft_mask(x, costs, 0.35, 0.4), costs).sign())
     # Moving all of x together changes nothing, and a gradient in proportion to the costs is worth nothing.
     assert float(found.sum()) == pytest.approx(0, abs=1e-12)
     assert soft_mask_slope(costs, soft_mask(x, costs, 0.35, 0.4), costs, 0.4).abs().max() < 1e-9

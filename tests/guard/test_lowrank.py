@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from guard.toy_model import write
 from torch import Tensor
 
+from guard.toy_model import write
 from oubliette.guard.lowrank import Difference, difference
 from oubliette.guard.tensor_file import open_file
 
@@ -29,7 +29,9 @@ def adapter(rows: int, columns: int, rank: int) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("rank", [1, 4, 16])
-def test_a_merged_adapters_rank_is_found_in_every_dtype(tmp_path: Path, dtype: torch.dtype, rank: int) -> None:
+def test_a_merged_adapters_rank_is_found_in_every_dtype(
+    tmp_path: Path, dtype: torch.dtype, rank: int
+) -> None:
     base = weights(96, 200).double()
     # Large enough that a 16-bit format keeps every direction above its rounding.
     delta = 4 * weights(96, rank, seed=1).double() @ weights(rank, 200, seed=2).double() / rank**0.5

@@ -11,22 +11,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_language
 import torch
 
+import tiny_language
+from guard.toy_model import CONV, FROZEN, SHAPES, TO_K, TO_OUT, Toy, mask, one_line
+from oubliette import guard
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.language import LanguageBackend
 from oubliette.errors import UserError
 from oubliette.guard.canonical import own_name
 from oubliette.guard.mask import Mask, read_mask
-from guard.toy_model import CONV, FROZEN, SHAPES, TO_K, TO_OUT, Toy, mask, one_line
 
 
 def test_digests_are_of_the_bytes_in_every_form() -> None:
     model = Toy()
     for frozen in mask(model).frozen:
         tensor = model.held[frozen.name].detach()
-        # numpy knows float16 of itself; bfloat16 is rounded here by hand: to nearest, ties to even, upper 16 bits.
+        # numpy knows float16 of itself; bfloat16 is rounded here by hand: to nearest, ties to even, upper 16
+        # bits.
         exact = tensor.numpy()
         bits = exact.view("<u4").astype("u8")
         upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
@@ -258,3 +260,14 @@ def test_reading_a_mask_loads_neither_torch_nor_diffusers(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "3"
+
+
+@pytest.mark.parametrize("name", guard.__all__)
+def test_every_name_of_the_rooms_face_is_there(name: str) -> None:
+    assert callable(getattr(guard, name))
+    assert name in dir(guard)
+
+
+def test_no_other_name_is() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'learnt'"):
+        guard.learnt  # noqa: B018 - asking is the test

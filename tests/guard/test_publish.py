@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from guard.toy_model import mask, one_line
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+from guard.toy_model import mask, one_line
 from oubliette import guard
 from oubliette.errors import UserError
 from oubliette.guard.publish import publish

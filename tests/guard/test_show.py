@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 import pytest
-import tiny_language
-from guard.toy_model import CONV, FROZEN, SHAPES, TO_K, TO_OUT, Toy, mask
 from huggingface_hub import ModelCard
 
 import oubliette
+import tiny_language
+from guard.toy_model import CONV, FROZEN, SHAPES, TO_K, TO_OUT, Toy, mask
 from oubliette import guard
 from oubliette.backends.language import LanguageBackend
 from oubliette.errors import UserError

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guard.toy_model import mask, one_line
 
+from guard.toy_model import mask, one_line
 from oubliette import guard
 from oubliette.errors import UserError
 from oubliette.guard.mask import read_mask
@@ -22,7 +22,9 @@ def key_pair(folder: Path, name: str = "key", password: bytes | None = None) -> 
     from cryptography.hazmat.primitives.asymmetric import ec
 
     private = ec.generate_private_key(ec.SECP256R1())
-    hidden: Any = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    hidden: Any = (
+        serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    )
     paths = folder / f"{name}.pem", folder / f"{name}.pub"
     pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     paths[0].write_bytes(private.private_bytes(pem, form, hidden))
@@ -70,7 +72,9 @@ def _other_mask(folder: Path) -> None:
 
 def _damaged(folder: Path) -> None:
     text = (folder / SIGNATURE_NAME).read_text()
-    (folder / SIGNATURE_NAME).write_text(text.replace('"payload": "', '"payload": "A').replace('"payload":"', '"payload":"A'))
+    (folder / SIGNATURE_NAME).write_text(
+        text.replace('"payload": "', '"payload": "A').replace('"payload":"', '"payload":"A')
+    )
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -106,7 +110,7 @@ def test_another_key_and_no_key(signed: tuple[Path, Path, Path], tmp_path: Path)
     _, other = key_pair(tmp_path, "other")
     (tmp_path / "no.pem").write_text("no key")
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"public_key": other}, "another key"),
+        ({"public_key": other}, "does not match the provided public key"),
         ({"public_key": private}, "does not hold"),
         ({"public_key": tmp_path / "no.pem"}, "does not hold"),
         ({"public_key": tmp_path / "nowhere"}, "no such file"),
@@ -135,7 +139,9 @@ def test_what_cannot_be_signed(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=said) as raised:
             sign(folder, private_key=key)
         one_line(raised.value)
-    assert sorted(entry.name for entry in (tmp_path / "mask").iterdir()) == ["guard.json"]  # nothing half-written
+    assert sorted(entry.name for entry in (tmp_path / "mask").iterdir()) == [
+        "guard.json"
+    ]  # nothing half-written
     with pytest.raises(UserError) as raised:
         sign(tmp_path / "mask", private_key=locked, password="wrong word")
     assert "wrong word" not in one_line(raised.value)

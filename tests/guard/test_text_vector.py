@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from guard.toy_model import Toy, one_line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from guard.toy_model import Toy, one_line
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.errors import UserError
 from oubliette.guard import text_vector

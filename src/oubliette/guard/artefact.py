@@ -148,7 +148,7 @@ def _bytes(path: Path, otherwise: str) -> bytes:
 
 
 def _checked(raw: bytes, where: str, version: str) -> tuple[Mask, str | None]:
-    """The mask, without scores, in a guard.json that is right in form, digest and types; the scores' digest."""
+    """The mask of a guard.json right in form, digest and types, without its scores; the digest of those."""
     content = _json(raw, where)
     if content.get("format") != version:
         raise UserError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from oubliette.errors import UserError, suggest
 from oubliette.guard.candidates import Candidates
 
-__all__ = ["Budget", "Of", "cut", "knapsack", "soft_mask", "soft_mask_slope"]
+__all__ = ["Budget", "Of", "cut", "excess", "knapsack", "soft_mask", "soft_mask_slope"]
 
 Of = Literal["parameters", "tensors"]
 _KINDS = ("parameters", "tensors")
@@ -132,12 +132,20 @@ def soft_mask_slope(gradient: Tensor, mask: Tensor, costs: Tensor, temperature: 
     """dL/dx from dL/dm at a `soft_mask`, with b a function of x; (N,), float64.
 
     With s_i = m_i (1 - m_i) / T, the budget makes db/dx_j = n_j s_j / sum(n_i s_i), so that
-    dL/dx_j = s_j (dL/dm_j - p n_j), p = sum(s_i dL/dm_i) / sum(n_i s_i): what freezing j is worth, less what
-    its share of the budget is worth elsewhere.
+    dL/dx_j = s_j n_j h_j with the `excess` h_j.
     """
     steep = mask.double() * (1 - mask.double()) / temperature
+    return steep * costs.double() * excess(gradient, mask, costs)
+
+
+def excess(gradient: Tensor, mask: Tensor, costs: Tensor) -> Tensor:
+    """h_j = dL/dm_j / n_j - p at a `soft_mask`, p = sum(s_i dL/dm_i) / sum(n_i s_i); (N,), float64.
+
+    What the loss rises by when j is frozen further, per cost, less what that cost would do elsewhere.
+    """
+    steep = mask.double() * (1 - mask.double())
     weights, slope = costs.double(), gradient.double()
-    total = (weights * steep).sum()
-    if float(total) == 0:
-        return torch.zeros_like(slope)  # every m is 0 or 1 to the last bit: nothing moves
-    return steep * (slope - weights * ((steep * slope).sum() / total))
+    total = float((weights * steep).sum())
+    if total == 0:
+        return torch.zeros_like(slope)  # every m is 0 or 1 to the last bit: nothing can be exchanged
+    return slope / weights - float((steep * slope).sum()) / total

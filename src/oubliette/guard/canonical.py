@@ -41,7 +41,7 @@ def one_line(message: object) -> str:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that a stranger may have written; UserError, in one line, for anything else."""
+    """The JSON object in a file that a stranger may have written; UserError, in one line, for any other."""
     try:
         return read_object(path)
     except (OSError, RecursionError) as error:

@@ -17,6 +17,7 @@ HIGHEST_RANK = 128
 _SPARE = 16  # columns of the sketch beyond the highest rank (Halko, Martinsson, Tropp 2011 advise 5 to 10)
 _SMALLEST_SIDE = 8  # a narrower matrix has low rank whatever was done to it
 _SAFETY = 1.5
+_EXPONENT = 0x7FF0000000000000
 _COARSEST_FIRST = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -106,7 +107,7 @@ class _Rounding:
             if not torch.equal(piece.to(kind).double(), piece):
                 del self._squares[kind]
             else:
-                self._squares[kind] += 2 * float(_ulp(piece, kind).square().sum()) / 12
+                self._squares[kind] += 2 * _ulp_square(piece, kind) / 12
 
     def square(self) -> float:
         """The sum in the coarsest dtype that is left."""
@@ -123,8 +124,9 @@ def _both(tuned: TensorPlace, base: TensorPlace, row: int) -> Iterator[tuple[Ten
         yield exact - cast, cast, exact
 
 
-def _ulp(values: Tensor, kind: torch.dtype) -> Tensor:
-    """The distance from each value to the next in a dtype."""
+def _ulp_square(values: Tensor, kind: torch.dtype) -> float:
+    """The sum over fp64 values of the squared distance to the next value in a dtype."""
     facts = torch.finfo(kind)
-    exponent = torch.frexp(values).exponent.double()
-    return (facts.eps * torch.exp2(exponent - 1)).clamp_min(facts.smallest_normal * facts.eps)
+    # With the sign and the fraction's bits gone, a double is the power of two below its magnitude.
+    power = (values.view(torch.int64) & _EXPONENT).view(torch.float64)
+    return float(power.clamp_min_(facts.smallest_normal).square_().sum()) * facts.eps**2

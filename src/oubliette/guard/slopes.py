@@ -4,7 +4,7 @@ The mixed model is linear in the mask, so that dL/dm_i = <theta_pre,i - theta_ft
 number a tensor is all that need be kept (FreezeAsGuard, 2405.17472). For an SD 1.5 UNet in fp32 (859.5 M
 parameters) the released way holds weights 3.44 GB, gradients 3.44 GB, the bf16 difference 1.72 GB and 0.4 GB
 of VAE and text encoder, 9.0 GB; here the gradients are the largest tensor's 0.12 GB (1280 x 2560 x 3 x 3):
-5.7 GB, plus the activations of one side instead of both.
+5.7 GB by arithmetic, plus working copies of a tensor and the activations of one side instead of both.
 """
 
 from __future__ import annotations

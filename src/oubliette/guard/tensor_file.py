@@ -20,7 +20,7 @@ __all__ = ["FLOATS", "TensorPlace", "open_file"]
 
 #: safetensors' words for the dtypes that values can be compared in; all others are quantised or no weights.
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_PIECE = 1 << 18  # elements: two megabytes where they are widened to float64
+_PIECE = 1 << 17  # elements: a megabyte where they are widened to float64
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TensorPlace:
         return math.prod(self.shape)
 
     def pieces(self, row: int = 1) -> Iterator[Tensor]:
-        """Its values from the first to the last, flat, in pieces of about 260 000 that are whole rows of
+        """Its values from the first to the last, flat, in pieces of about 130 000 that are whole rows of
         `row`.
 
         Only for tensors that have a `kind`. A piece is read from the file when it is asked for, not mapped,

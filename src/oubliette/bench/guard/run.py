@@ -101,7 +101,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     changes: dict[str, Any] = {**plan.budget, "steps": plan.at[-1], "seed": cell.seed}
     if cell.guard == LESS:
         changes["learning_rate"] = _gentler(plan, cell, out)
-    user = _User(plan, model, cell, frozen, changes)
+    user = _User(plan, model, cell, frozen, changes, out)
     made = user.train(arm.illegal, plan.at)
     ends = {name: user.train(name, [0, plan.at[-1]]) for name in plan.innocent}
     used = Used(
@@ -142,11 +142,18 @@ class _User:
     """Fine-tunes the same start on one concept after the other; the model comes back each time."""
 
     def __init__(
-        self, plan: Plan, model: Any, cell: Cell, frozen: Sequence[str], changes: Mapping[str, Any]
+        self,
+        plan: Plan,
+        model: Any,
+        cell: Cell,
+        frozen: Sequence[str],
+        changes: Mapping[str, Any],
+        out: Path,
     ) -> None:
         from oubliette.eval.judge import default_judges
 
         self.plan, self.model, self.cell, self.frozen = plan, model, cell, list(frozen)
+        self.start = out / "starts" / model.fingerprint()
         self.mode = cell.mode
         self.budget = budget_for(model, "lora" if cell.mode == "lora" else "full", changes)
         if cell.mode == "textual-inversion":
@@ -171,7 +178,12 @@ class _User:
         change = rewording(self.mode, options)
         hits: list[list[int]] = []
 
+        start = self.start / f"{'-'.join(name.lower().split())}-{self.cell.seed}.json"
+
         def look(step: int, model: Any) -> None:
+            if step == 0 and start.is_file():  # what the start draws is the same for every user
+                hits.append(read_object(start)["hits"])
+                return
             prompts = (
                 list(asked.prompts) if change is None or step == 0 else [change(p) for p in asked.prompts]
             )
@@ -183,6 +195,9 @@ class _User:
                 batch=32,
             )
             hits.append([int(hit) for hit in self.judge.hits(pictures, concept)])
+            if step == 0:
+                start.parent.mkdir(parents=True, exist_ok=True)
+                write_json(start, {"hits": hits[-1]})
 
         done = tune(
             self.model,

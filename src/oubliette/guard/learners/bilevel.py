@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from oubliette.guard.budget import Budget, cut, soft_mask, soft_mask_slope
+from oubliette.guard.budget import Budget, cut, excess, soft_mask, soft_mask_slope
 from oubliette.guard.draws import Picked, paired, rng_for, seed_for
 from oubliette.guard.learners.saliency import saliency_scores
 from oubliette.guard.problem import Found, Problem, curve
@@ -26,7 +26,8 @@ Domain = Literal["both", "illegal", "innocent"]
 
 
 class BilevelOptions(StrictModel):
-    """`steps` updates of the mask at `learning_rate` (Adam on x), each on `batches` of the `pool`.
+    """`steps` updates of the mask at `learning_rate`, each on `batches` of the `pool`, `normalise`d by "rms"
+    (what freezing is worth per cost, over its running root mean square) or "adam" (Adam on x).
 
     The temperature falls geometrically from the first to the second of `temperature` over the soft steps; the
     last `hard_share` of the steps hold the hard mask, with the soft one's slope. x starts from `start`:
@@ -39,7 +40,8 @@ class BilevelOptions(StrictModel):
     """
 
     steps: int = Field(default=100, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.1, gt=0)
+    normalise: Literal["rms", "adam"] = "rms"
     batches: int = Field(default=2, ge=1)
     pool: int = Field(default=16, ge=1)
     temperature: tuple[float, float] = (1.0, 0.05)
@@ -75,10 +77,14 @@ class Bilevel:
 
     Against the released rule: theta(m) is mixed anew each time; m = sigmoid((x - b) / T) keeps the budget
     exactly, b by bisection and differentiated as a function of x; x starts from the ranks of one-shot
-    saliency per cost, not at random; Adam on x makes steps independent of T, N and the losses' scale; the
-    user is an AdamW one on the shared loop, under the hard mask of the time, and starts over now and then;
-    the illegal loss counts up to its value at theta_pre, since ascent beyond protects nothing. The pool's
-    pairs of batches come round again and again, so that their noise does not add up to a random walk.
+    saliency per cost, not at random; steps do not depend on T, N and the losses' scale; the user is an AdamW
+    one on the shared loop, under the hard mask of the time, and starts over now and then; the illegal loss
+    counts up to its value at theta_pre, since ascent beyond protects nothing. The pool's pairs of batches
+    come round again and again, so that their noise does not add up to a random walk.
+
+    Adam moves every x by about as much, which is mostly noise where a tensor hardly matters; "rms" moves x_j
+    by -lr h_j / rms(h), h_j the slope per cost without the factors m_j (1 - m_j) n_j / T that only say how
+    fast: still a descent direction, and noise stays as small as it is.
 
     Memory: with a user, what fine-tuning the unfrozen tensors costs and the difference; with `user_steps` 0,
     one copy of the weights and the difference.
@@ -99,7 +105,9 @@ class Bilevel:
         start, facts = self._start(problem, costs)
         x = start.clone()
         pool = self._pool(problem)
-        optimizer = torch.optim.Adam([x], lr=options.learning_rate)
+        move = (
+            _Adam(x, options.learning_rate) if options.normalise == "adam" else _Rms(x, options.learning_rate)
+        )
         losses: dict[str, list[float]] = {"illegal": [], "innocent": [], "user": []}
         soft_steps = options.steps - round(options.hard_share * options.steps)
         with (
@@ -113,8 +121,7 @@ class Bilevel:
                 soft = soft_mask(x, costs, budget.share, heat)
                 mixed.hold(_hard(x, problem, budget) if step >= soft_steps else soft)
                 gradient, means = self._upper(problem, pool, step)
-                x.grad = soft_mask_slope(gradient, soft, costs, heat)
-                optimizer.step()
+                move(gradient, soft, costs, heat)
                 for side, loss in means.items():
                     losses[side].append(loss)
                 if options.user_steps and step < options.steps - 1:
@@ -197,6 +204,33 @@ class Bilevel:
         }
         config = problem.user.model_copy(update={"learning_rate": rate})
         return User(problem, config, sides, frozen, seed_for(problem.seed, "bilevel", "user", step))
+
+
+class _Adam:
+    """Adam on x."""
+
+    def __init__(self, x: Tensor, rate: float) -> None:
+        self._x = x
+        self._optimizer = torch.optim.Adam([x], lr=rate)
+
+    def __call__(self, gradient: Tensor, mask: Tensor, costs: Tensor, heat: float) -> None:
+        self._x.grad = soft_mask_slope(gradient, mask, costs, heat)
+        self._optimizer.step()
+
+
+class _Rms:
+    """x <- x - lr h / sqrt(v), v the running mean (decay 0.9) of the mean h^2 over candidates."""
+
+    def __init__(self, x: Tensor, rate: float) -> None:
+        self._x, self._rate = x, rate
+        self._square: float | None = None
+
+    def __call__(self, gradient: Tensor, mask: Tensor, costs: Tensor, heat: float) -> None:
+        step = excess(gradient, mask, costs)
+        now = float(step.square().mean())
+        self._square = now if self._square is None else 0.9 * self._square + 0.1 * now
+        if self._square:
+            self._x -= self._rate * step / math.sqrt(self._square)
 
 
 def temperature_at(step: int, soft_steps: int, ends: tuple[float, float]) -> float:
