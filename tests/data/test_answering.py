@@ -39,3 +39,17 @@ def test_rows_are_drawn_by_the_generator_none_twice_while_there_are_others():
 def test_no_rows_are_refused():
     with pytest.raises(UserError, match="at least one"):
         Answering(language(), [])
+
+
+def test_halves_are_disjoint_and_hold_every_row():
+    task = Answering(language(), ROWS)
+    one, other = task.halves(1)
+    rows = [
+        tuple(row[row != 0].tolist())
+        for half in (one, other)
+        for row in half.draw(torch.Generator().manual_seed(0), len(half)).input_ids
+    ]
+    assert (len(one), len(other)) == (2, 1)
+    assert len(set(rows)) == 3
+    with pytest.raises(UserError, match="at least two"):
+        other.halves(0)

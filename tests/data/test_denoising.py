@@ -123,3 +123,33 @@ def test_what_does_not_fit_is_refused():
             Denoising(model, given, captions)
     with pytest.raises(UserError, match="at least 0, found -1"):
         Denoising(model, pictures(), CAPTIONS, prior_weight=-1)
+
+
+def test_halves_are_disjoint_and_hold_every_row_with_its_caption():
+    model = diffusion()
+    task = Denoising(model, pictures(), CAPTIONS)
+    whole = task.draw(rng(), 4)
+    by_caption = dict(zip(whole.captions, whole.clean, strict=True))
+    one, other = task.halves(3)
+    assert sorted((*one.captions, *other.captions)) == sorted(CAPTIONS)
+    assert (len(one), len(other)) == (2, 2)
+    for half in (one, other):
+        drawn = half.draw(rng(), len(half))
+        for caption, clean in zip(drawn.captions, drawn.clean, strict=True):
+            assert torch.equal(clean, by_caption[caption])
+    assert task.halves(3)[0].captions == one.captions
+    with pytest.raises(UserError, match="at least two"):
+        one.halves(0)[0].halves(0)
+
+
+def test_a_batch_is_drawn_under_anothers_noise():
+    model = diffusion()
+    task = Denoising(model, pictures(), CAPTIONS)
+    batch = task.draw(rng(1), 3)
+    like = task.draw_like(rng(2), batch)
+    assert torch.equal(like.noise, batch.noise)
+    assert torch.equal(like.t, batch.t)
+    assert not torch.equal(like.clean, batch.clean)
+    assert torch.equal(like.clean, task.draw(rng(2), 3).clean)
+    halved = Denoising(model, pictures()[:1], CAPTIONS[:1])
+    assert len(halved.draw_like(rng(2), batch).captions) == 3

@@ -38,6 +38,18 @@ class Answering:
         order = torch.cat([torch.randperm(len(self), generator=rng) for _ in range(rounds)])
         return self._rows.index(order[:count])
 
+    def halves(self, seed: int) -> tuple[Answering, Answering]:
+        """The rows dealt at random to two halves; UserError for a single row."""
+        if len(self) < 2:
+            raise UserError("one question cannot be dealt to two halves; give at least two")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        made = []
+        for half in order.tensor_split(2):
+            other = object.__new__(Answering)
+            other._rows = self._rows.index(half)
+            made.append(other)
+        return made[0], made[1]
+
     def loss(self, model: LanguageBackend, batch: TokenBatch) -> Tensor:
         """The batch's loss, a scalar in fp32."""
         likelihood = model.log_likelihood(model.predict(batch), batch)

@@ -79,10 +79,29 @@ class Denoising:
                 f"no caption holds the words to be replaced; the first is {captions[0]!r}: captions of the "
                 "attack's pictures must name the concept"
             )
+        return self._with(replace(self._rows, captions=captions))
+
+    def _with(self, rows: _Rows) -> Denoising:
+        """This task on other rows."""
         other = object.__new__(Denoising)
         vars(other).update(vars(self))
-        other._rows = replace(self._rows, captions=captions)
+        other._rows = rows
         return other
+
+    def halves(self, seed: int) -> tuple[Denoising, Denoising]:
+        """The rows dealt at random to two halves, the prior set to both; UserError for a single row."""
+        if len(self) < 2:
+            raise UserError("one picture cannot be dealt to two halves; give at least two")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        one, other = (self._with(self._rows.some(half)) for half in order.tensor_split(2))
+        return one, other
+
+    def draw_like(self, rng: torch.Generator, batch: Noised) -> Noised:
+        """As many rows as `batch` has, under its noise and at its timesteps."""
+        own = self.draw(rng, len(batch.captions) - batch.prior)
+        if own.noise.shape != batch.noise.shape:
+            raise ValueError(f"noise of {tuple(batch.noise.shape)} for rows of {tuple(own.noise.shape)}")
+        return replace(own, noise=batch.noise, t=batch.t)
 
     def draw(self, rng: torch.Generator, count: int) -> Noised:
         """`count` rows, none twice while there are others, and as many of the prior set, with noise each."""
@@ -132,6 +151,9 @@ class _Rows:
                 f"the model's latents are {tuple(model.latent_shape)}, found {tuple(latents.shape[1:])}"
             )
         return cls(latents.detach().float().cpu(), tuple(captions))
+
+    def some(self, places: Tensor) -> _Rows:
+        return _Rows(self.latents[places], tuple(self.captions[place] for place in places.tolist()))
 
     def draw(self, rng: torch.Generator, count: int, timesteps: int) -> Noised:
         rounds = -(-count // len(self.captions))
