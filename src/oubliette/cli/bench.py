@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oubliette.cli import show
 from oubliette.cli.erase import Json
+
+if TYPE_CHECKING:
+    from oubliette.bench.audit.bench import Benched as AuditBenched
+    from oubliette.bench.guard.bench import Benched as GuardBenched
 
 app = typer.Typer(
     name="bench",
@@ -44,86 +50,67 @@ def bench() -> None:
     """Put every method at hand through the same thing, and make the table."""
 
 
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for cells and tables; what it holds already is not run again.")
+]
+Jobs = Annotated[int, typer.Option(help="Processes that share the cells.", min=1)]
+TableOnly = Annotated[
+    bool, typer.Option("--table-only", help="Run nothing: make the tables of what is there.")
+]
+Dry = Annotated[bool, typer.Option("--dry-run", help="List what would be run, and run nothing.")]
+PrintPlan = Annotated[bool, typer.Option("--print-plan", help="Print the shipped plan, to copy and edit.")]
+
+
 @app.command("audit", epilog=AUDIT_EXAMPLES)
 def audit(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for cells and tables; what it holds already is not run again.")
-    ] = None,
+    out: Out = None,
     plan: Annotated[str, typer.Option(help="The shipped plan 'audit', or a YAML file.")] = "audit",
     subject: Annotated[
         list[str] | None, typer.Option(help="Run this subject's cells alone; repeatable.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes that share the cells.", min=1)] = 1,
-    table_only: Annotated[
-        bool, typer.Option("--table-only", help="Run nothing: make the tables of what is there.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and which are done.")] = False,
-    print_plan: Annotated[
-        bool, typer.Option("--print-plan", help="Print the shipped plan, to copy and edit.")
-    ] = False,
+    jobs: Jobs = 1,
+    table_only: TableOnly = False,
+    dry_run: Dry = False,
+    print_plan: PrintPlan = False,
     json: Json = False,
 ) -> int:
     """Erase with every eraser, audit each, and set them side by side; about 4 hours on 2 cores as shipped."""
-    from oubliette.bench.audit.plan import read_plan
-    from oubliette.bench.shipped import plan_text
-
     if print_plan:
-        typer.echo(plan_text("audit").rstrip())
-        return 0
-    if out is None:
-        raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
+        return _print_plan("audit")
+    folder = _folder(out)
+    from oubliette.bench.audit.plan import read_plan
+
     made = read_plan(plan)
     if dry_run:
         from oubliette.bench.audit.run import states
 
         rows = [["cell", "subject", "concept", "seed", "state"]]
-        rows += [[c.key, c.subject.name, c.target.name, str(c.seed), state] for c, state in states(made, out)]
+        rows += [
+            [c.key, c.subject.name, c.target.name, str(c.seed), state] for c, state in states(made, folder)
+        ]
         typer.echo(show.columns(rows))
         return 0
     from oubliette.bench.audit.bench import bench_audit
-    from oubliette.train.progress import progress
 
-    with progress("bench audit", len(made.cells())) as tick:
-        done = bench_audit(
-            out,
-            made,
-            jobs=jobs,
-            subjects=subject or (),
-            run=not table_only,
-            progress=lambda count, total, note: tick(count, note),
-        )
-    if json:
-        show.as_json(done.to_dict())
-    else:
-        typer.echo(done.markdown().rstrip())
-        typer.echo(f"written: {done.out}")
-    return 0
+    with _progress("bench audit", len(made.cells())) as tell:
+        done = bench_audit(folder, made, jobs=jobs, subjects=subject or (), run=not table_only, progress=tell)
+    return _done(done, json)
 
 
 @app.command("guard", epilog=GUARD_EXAMPLES)
 def guard(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for masks, users and tables; what it holds is not run again.")
-    ] = None,
+    out: Out = None,
     plan: Annotated[str, typer.Option(help="The shipped plan 'guard', or a YAML file.")] = "guard",
-    jobs: Annotated[int, typer.Option(help="Processes that share the work.", min=1)] = 1,
-    table_only: Annotated[
-        bool, typer.Option("--table-only", help="Run nothing: make the tables of what is there.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be run.")] = False,
-    print_plan: Annotated[
-        bool, typer.Option("--print-plan", help="Print the shipped plan, to copy and edit.")
-    ] = False,
+    jobs: Jobs = 1,
+    table_only: TableOnly = False,
+    dry_run: Dry = False,
+    print_plan: PrintPlan = False,
     json: Json = False,
 ) -> int:
     """Learn masks with every learner, fine-tune under each; about 4 hours on 2 cores as shipped."""
-    from oubliette.bench.shipped import plan_text
-
     if print_plan:
-        typer.echo(plan_text("guard").rstrip())
-        return 0
-    if out is None:
-        raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
+        return _print_plan("guard")
+    folder = _folder(out)
     from oubliette.bench.guard.plan import read_plan
 
     made = read_plan(plan)
@@ -132,16 +119,34 @@ def guard(
         typer.echo(show.columns(rows))
         return 0
     from oubliette.bench.guard.bench import bench_guard
+
+    with _progress("bench guard", len(made.learning()) + len(made.cells())) as tell:
+        done = bench_guard(folder, made, jobs=jobs, run=not table_only, progress=tell)
+    return _done(done, json)
+
+
+def _folder(out: Path | None) -> Path:
+    if out is None:
+        raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
+    return out
+
+
+def _print_plan(name: str) -> int:
+    from oubliette.bench.shipped import plan_text
+
+    typer.echo(plan_text(name).rstrip())
+    return 0
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int, int, str], None]]:
     from oubliette.train.progress import progress
 
-    with progress("bench guard", len(made.learning()) + len(made.cells())) as tick:
-        done = bench_guard(
-            out,
-            made,
-            jobs=jobs,
-            run=not table_only,
-            progress=lambda count, total, note: tick(count, note),
-        )
+    with progress(title, total) as tick:
+        yield lambda count, of, note: tick(count, note)
+
+
+def _done(done: AuditBenched | GuardBenched, json: bool) -> int:
     if json:
         show.as_json(done.to_dict())
     else:

@@ -5,10 +5,7 @@ Imports train, backends and data. Each name below is imported when it is first u
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import Any
+from oubliette.face import give_face
 
 _FACE = {
     "FrozenTensor": "oubliette.guard.mask:FrozenTensor",
@@ -48,36 +45,4 @@ __all__ = [
     "verify_signature",
 ]
 
-
-class _Tool(ModuleType):
-    """A module with the name of its one function: calling it calls the function."""
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return _load(self.__name__.rpartition(".")[2])(*args, **options)
-
-
-class _Room(ModuleType):
-    """Python binds a module here when it is first imported: `guard.verify` is both from then on."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FACE and type(value) is ModuleType:
-            value.__class__ = _Tool
-        super().__setattr__(name, value)
-
-
-def _load(name: str) -> Any:
-    module, attribute = _FACE[name].split(":")
-    return getattr(import_module(module), attribute)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _FACE:
-        raise AttributeError(f"module 'oubliette.guard' has no attribute '{name}'")
-    return _load(name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-sys.modules[__name__].__class__ = _Room
+give_face(__name__, _FACE)

@@ -44,7 +44,5 @@ def json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that a stranger may have written; UserError, in one line, for any other."""
     try:
         return read_object(path)
-    except (OSError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({one_line(error)})") from error
     except UserError as error:
         raise UserError(one_line(error)) from error

@@ -10,13 +10,11 @@ from typing import Any
 from oubliette.audit.result import JSON_NAME, Audit
 from oubliette.audit.suite import Suite, read_suite
 from oubliette.bench.audit.plan import Cell, Plan
+from oubliette.bench.folder import claim
 from oubliette.bench.pool import in_processes
 from oubliette.errors import UserError, suggest
-from oubliette.manifest import read_object, write_json
 
 __all__ = ["finished", "run_cell", "run_cells", "states"]
-
-_FACTS = "plan.json"
 
 
 def run_cells(
@@ -37,7 +35,7 @@ def run_cells(
     for name in subjects:
         if name not in known:
             raise UserError(f"the plan has no subject '{name}'; {suggest(name, known)}")
-    _claim(plan, out)
+    claim(out, _facts(plan), lambda before: _differs(plan, before))
     wanted = [cell for cell in plan.cells() if not subjects or cell.subject.name in subjects]
     cells = [cell for cell in wanted if not _done(out, cell)]
     total = len(wanted)
@@ -95,27 +93,21 @@ def _suite(plan: Plan, cell: Cell) -> Suite:
     return suite.model_copy(update={"rows": [row for row in suite.rows if row.kind == "evaluation"]})
 
 
-def _claim(plan: Plan, out: Path) -> None:
-    """Write the plan into `out`, or check that it is the plan of the cells that lie there."""
-    facts: dict[str, Any] = plan.model_dump(mode="json")
-    suite = read_suite(plan.suite).model_dump(mode="json")
-    path = out / _FACTS
-    if path.is_file():
-        before = read_object(path)
-        for part, now in (("base", facts["base"]), ("suite", suite)):
-            if before.get(part) != now:
-                raise UserError(f"{out}: was begun with another {part}; name another folder")
-        known = {subject["name"]: subject for subject in before.get("subjects", [])}
-        for subject in facts["subjects"]:
-            if known.get(subject["name"], subject) != subject:
-                raise UserError(f"{out}: was begun with another '{subject['name']}'; name another folder")
-    elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: exists already and holds no benchmark; name another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror or error})") from error
-    write_json(path, {**facts, "suite": suite})
+def _facts(plan: Plan) -> dict[str, Any]:
+    return {**plan.model_dump(mode="json"), "suite": read_suite(plan.suite).model_dump(mode="json")}
+
+
+def _differs(plan: Plan, before: dict[str, Any]) -> str | None:
+    """What of the plan is not as it was when the folder's cells were run; subjects may be added."""
+    facts = _facts(plan)
+    for part in ("base", "suite"):
+        if before.get(part) != facts[part]:
+            return part
+    known = {subject["name"]: subject for subject in before.get("subjects", [])}
+    for subject in facts["subjects"]:
+        if known.get(subject["name"], subject) != subject:
+            return f"'{subject['name']}'"
+    return None
 
 
 def _folder(out: Path, cell: Cell) -> Path:

@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.bench.folder import claim
 from oubliette.bench.guard.masks import concept_of, learn_masks, mask_folder, open_base, painted
 from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Learning, Plan
 from oubliette.bench.pool import in_processes
-from oubliette.errors import UserError
 from oubliette.guarding.apply import budget_for
 from oubliette.manifest import read_object, write_json
 
 __all__ = ["Used", "finished", "run_all", "run_cell"]
 
-_FACTS = "plan.json"
 #: fp32 gradients and AdamW's two moments.
 _BYTES_A_PARAMETER = 12
 
@@ -68,7 +67,7 @@ def run_all(
 
     UserError where `out` holds another plan's.
     """
-    _claim(plan, out)
+    claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before))
     learning = [one for one in plan.learning() if not (out / "masks" / one.key / "learned.json").is_file()]
     cells = [cell for cell in plan.cells() if not _path(out, cell).is_file()]
     total = len(plan.learning()) + len(plan.cells())
@@ -235,22 +234,10 @@ def _gentler(plan: Plan, cell: Cell, out: Path) -> float:
     return float(free["learning_rate"]) * float(masked["drift"]) / float(free["drift"])
 
 
-def _claim(plan: Plan, out: Path) -> None:
-    """Write the plan into `out`, or check that it is the plan of what lies there."""
+def _differs(plan: Plan, before: dict[str, Any]) -> str | None:
+    """What of the plan is not as it was when the folder's cells were run; runs may be added."""
     facts = plan.model_dump(mode="json")
-    path = out / _FACTS
-    if path.is_file():
-        before = read_object(path)
-        for key in facts:
-            if key not in ("runs", "about") and before.get(key) != facts[key]:
-                raise UserError(f"{out}: was begun with another '{key}'; name another folder")
-    elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: exists already and holds no benchmark; name another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror or error})") from error
-    write_json(path, facts)
+    return next((f"'{k}'" for k in facts if k not in ("runs", "about") and before.get(k) != facts[k]), None)
 
 
 def _path(out: Path, cell: Cell) -> Path:
