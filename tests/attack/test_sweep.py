@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import sys
+
 import pytest
 
-from oubliette.attack.sweep import Outcome, sweep
+from oubliette.attack.sweep import Outcome, Searched, search, sweep
 from oubliette.errors import UserError
 from oubliette.train.tuning.budget import Budget
 
@@ -67,3 +70,56 @@ def test_bad_grids_are_refused():
     ):
         with pytest.raises(UserError, match=match):
             sweep(attempt, Budget(), **(good | wrong))
+
+
+def hill(budget: Budget) -> Outcome:
+    """Strongest at 3e-3; above 5e-3 it breaks the model."""
+    return Outcome(1 - abs(math.log10(budget.learning_rate / 3e-3)), float(budget.learning_rate <= 5e-3))
+
+
+def tried(found: Searched) -> list[float]:
+    return [each.learning_rate for each in found.grid]
+
+
+def test_optuna_tries_the_rates_given_and_then_others_between_them():
+    pytest.importorskip("optuna")
+    rates = [1e-4, 1e-3, 1e-2]
+
+    def by_optuna(trials):
+        return search(hill, Budget(), learning_rates=rates, seeds=[5], by="optuna", trials=trials)
+
+    found = by_optuna(14)
+    assert tried(found)[:3] == rates
+    assert len(found.grid) == 14
+    assert all(1e-4 <= rate <= 1e-2 for rate in tried(found))
+    assert found.winner is not None
+    assert found.winner <= 5e-3
+    # Better than the best of the grid, which is 1e-3.
+    assert hill(Budget(learning_rate=found.winner)).strength > hill(Budget(learning_rate=1e-3)).strength
+    assert by_optuna(14) == found
+    assert by_optuna(3).winner == search(hill, Budget(), learning_rates=rates, seeds=[5]).winner == 1e-3
+
+
+def test_a_rate_that_breaks_the_model_never_wins_by_optuna():
+    pytest.importorskip("optuna")
+    found = search(hill, Budget(), learning_rates=[6e-3, 9e-3], seeds=[0], by="optuna", trials=4)
+    assert found.winner is None
+    assert len(found.grid) == 4
+
+
+def test_without_optuna_one_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"pip install 'oubliette\[sweep\]'"):
+        search(hill, Budget(), learning_rates=[1e-3], seeds=[0], by="optuna", trials=2)
+
+
+def test_progress_counts_every_run():
+    ticks = []
+    search(
+        attempt,
+        Budget(),
+        learning_rates=list(TABLE),
+        seeds=[0, 1],
+        progress=lambda done, total: ticks.append((done, total)),
+    )
+    assert ticks == [(count, 6) for count in range(1, 7)]

@@ -116,6 +116,18 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "did you mean 'tries'",
     ),
     "unknown probe": (["attack", "probe", "--model", "nano", "--probe", "inpait"], "did you mean 'inpaint'"),
+    "nothing to sweep": (
+        ["attack", "relearn", "--model", "nano", "--mode", "full", "--sweep", "--out", "out"],
+        "names no learning rates",
+    ),
+    "novel without gold": (
+        ["audit", "--model", "nano", "--out", "out", "--novel", "bicycle"],
+        "goes with --gold novel",
+    ),
+    "no such novel pictures": (
+        ["audit", "--model", "nano", "--out", "out", "--gold", "novel", "--novel-data", "none"],
+        "--novel-data none",
+    ),
     "no such table": (
         ["attack", "prompts", "--model", "nano", "--replay", "none.csv", "--out", "out"],
         "none.csv",
@@ -182,6 +194,17 @@ def test_single_attacks(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = json.loads((here / "a" / "attack.json").read_text())["row"]
     assert row["budget"]["steps"] == 2
     assert {curve["subject"] for curve in row["curves"]} == {"model", "gold"}
+    rates = ["--rate", "1e-5", "--rate", "2e-5", "--kept", "2"]
+    swept = ["attack", "relearn", *ASK, *quick, "--pictures", "4", "--at", "0", "--at", "2", *small, *rates]
+    code = main([*swept, "--json"])
+    shown = capsys.readouterr()
+    if code == 0:  # what random weights keep of the rest is chance
+        assert [one["learning_rate"] for one in json.loads(shown.out)["row"]["sweep"]["tried"]] == [
+            *(1e-5, 1e-5),
+            *(2e-5, 2e-5),
+        ]
+    else:
+        assert "sweep" in shown.err
     assert main(["attack", "prompts", *ASK, *quick, "--cases", "2", "--set", "tries=1", "--out", "b"]) == 0
     assert {path.name for path in (here / "b").iterdir()} == {"attack.json", "samples.jsonl", "prompts.csv"}
     capsys.readouterr()

@@ -165,3 +165,32 @@ def test_items_are_timed_and_leave_no_trace() -> None:
     before = model.fingerprint()
     assert made.seconds_an_item(RelearnRow(mode="full", budget=SMALL), model) > 0
     assert model.fingerprint() == before
+
+
+def test_what_searches_begin_with_is_drawn_once(tmp_path: Path) -> None:
+    """By model, prompt and seed; what a search tries is drawn and forgotten."""
+    from oubliette.eval.pictures import PictureCache
+
+    store = PictureCache(tmp_path)
+    made, model = attacks(pictures=store), tiny_erasure.backend()
+
+    def never(pictures: np.ndarray) -> np.ndarray:
+        return np.zeros(len(pictures), dtype=bool)
+
+    spec = PromptsRow(attack="paraphrase", cases=2, options={"tries": 2})
+    first = made.search(spec, model, hits=never, seed=0)
+    assert (store.drawn, store.found) == (2, 0)
+    # Another search on the same model, and the same in another audit.
+    other = PromptsRow(attack="random-tokens", cases=2, options={"tries": 1})
+    made.search(other, model, hits=never, seed=0)
+    assert (store.drawn, store.found) == (2, 2)
+    again = PictureCache(tmp_path)
+    assert attacks(pictures=again).search(spec, tiny_erasure.backend(), hits=never, seed=0) == first
+    assert (again.drawn, again.found) == (0, 2)
+    # The pictures of a probe are the base's of the same cases, and base and model are the same here.
+    made.probe(ProbeRow(probe="invert", cases=2), model, hits=never, seed=0)
+    assert (store.drawn, store.found) == (2, 4)
+    with torch.no_grad():
+        next(iter(model.tensors().values())).add_(1.0)
+    made.search(spec, model, hits=never, seed=0)
+    assert store.drawn == 4

@@ -40,6 +40,24 @@ def test_gold_is_erased(tmp_path: Path, cache: Path) -> None:
     assert [curve.readings for curve in own] == [curve.readings for curve in gold]
 
 
+def test_nano_knows_nothing_of_the_novel_pool(tmp_path: Path, cache: Path) -> None:
+    """So that its concepts can stand in for gold; what it knows is refused."""
+    from oubliette.audit.novel import novel_facts
+    from oubliette.audit.setting import set_up
+    from oubliette.errors import UserError
+
+    suite = build_suite({**HOW, "rows": [EVALUATION, RELEARN]})
+    for name in ("bicycle", "umbrella", "mushroom"):
+        made = set_up("nano-gold", "nano", "car", suite=suite, gold="novel", novel=name, cache=cache)
+        found = novel_facts(made.bench)
+        assert found is not None
+        assert found.full.value > 0.8
+        assert found.start.value < 0.1
+    known = set_up("nano-gold", "nano", "car", suite=suite, gold="novel", novel="truck", cache=cache)
+    with pytest.raises(UserError, match="the model knows 'truck' already"):
+        novel_facts(known.bench)
+
+
 def test_none_is_not_erased(tmp_path: Path, cache: Path) -> None:
     assert audited("nano", tmp_path / "out", cache).verdict.word == "not erased"
 

@@ -14,8 +14,9 @@ from audit import toys
 from eval.fakes import CAR
 from oubliette.audit import run, setting
 from oubliette.audit.bench import Bench
-from oubliette.audit.result import Audit, make_schema, schema
+from oubliette.audit.result import Audit
 from oubliette.audit.run import audit, run_rows
+from oubliette.audit.schema import make_schema, schema
 from oubliette.audit.setting import Setting
 from oubliette.errors import UserError
 
@@ -185,6 +186,33 @@ def test_the_published_schema_is_the_one_the_code_makes(stage: Stage, tmp_path: 
     assert list(complaints(json.loads(json.dumps(found)), schema(), schema())) == []
     found["verdict"]["word"] = 3
     assert list(complaints(found, schema(), schema())) == ["verdict.word: 3 is no string"]
+
+
+def test_an_audit_of_before_sweeps_and_novel_concepts_is_read(stage: Stage, tmp_path: Path) -> None:
+    found = go(tmp_path / "out").audit
+    old = found.to_dict()
+    del old["novel"]
+    for row in old["rows"]:
+        del row["sweep"]
+        (row["sooner"] or {}).pop("against", None)
+    (tmp_path / "audit.json").write_text(json.dumps(old))
+    assert Audit.read(tmp_path) == found
+
+
+def test_a_swept_row_that_was_cut_is_run_again_to_the_same_json(stage: Stage, tmp_path: Path) -> None:
+    row = {**toys.RELEARN, "sweep": {"learning_rates": [0.1, 1.0], "seeds": 1}}
+    suite = toys.suite(row, pictures=8, points=3, kept=3)
+    whole = audit("erased", out=tmp_path / "whole", suite=suite, show_progress=False).audit
+    assert whole.rows[1].sweep is not None
+    assert whole.rows[1].sweep.winner == 1.0
+    stage.stop_after = 3  # both rates and the winner's own run on the model; gold is not done
+    with pytest.raises(KeyboardInterrupt):
+        audit("erased", out=tmp_path / "out", suite=suite, show_progress=False)
+    stage.stop_after = None
+    resumed = audit("erased", out=tmp_path / "out", suite=suite, show_progress=False, resume=True).audit
+    assert resumed.compared() == whole.compared()
+    assert list(complaints(json.loads(resumed.to_json()), schema(), schema())) == []
+    assert Audit.read(tmp_path / "out") == resumed
 
 
 TYPES = {

@@ -71,6 +71,18 @@ WRONG_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "relearn as benign": ({"row": "benign", "attack": "F2"}, "row: relearn"),
     "no step 0": ({"row": "relearn", "attack": "F2", "at": [1, 2]}, "begin with 0"),
     "steps that fall": ({"row": "relearn", "attack": "F2", "at": [0, 4, 2]}, "begin with 0"),
+    "unknown key of a sweep": (
+        {"row": "relearn", "attack": "F2", "sweep": {"learning_rate": [1e-3]}},
+        "did you mean 'learning_rates'",
+    ),
+    "a rate of zero": ({"row": "relearn", "attack": "F2", "sweep": {"learning_rates": [0]}}, "above 0"),
+    "a rate twice": (
+        {"row": "relearn", "attack": "F2", "sweep": {"learning_rates": [1, 1]}},
+        "none of them twice",
+    ),
+    "trials of a grid": ({"row": "relearn", "attack": "F2", "sweep": {"trials": 4}}, "'search: optuna'"),
+    "nothing to sweep": ({"row": "relearn", "mode": "full", "sweep": True}, "names no learning rates"),
+    "a sweep that is a word": ({"row": "relearn", "attack": "F2", "sweep": "yes"}, "'sweep'"),
     "unknown prompts": ({"row": "prompts", "attack": "paraphase"}, "did you mean 'paraphrase'"),
     "unknown option": (
         {"row": "prompts", "attack": "paraphrase", "options": {"trys": 1}},

@@ -12,11 +12,11 @@ import numpy as np
 from eval.fakes import CAR, RETAINED, THINGS, ToyBank, ToyExtractor, ToyJudge, ToyModel
 from oubliette.attack.probes.probe import Shown
 from oubliette.attack.prompts.records import Case, Found
-from oubliette.attack.types import Cost
 from oubliette.audit.bench import Bench, Described
 from oubliette.audit.setting import make_bench
 from oubliette.audit.suite import Suite, build_suite
 from oubliette.eval.pictures import PictureCache
+from oubliette.train.cost import Cost
 
 STEPS = 64
 #: Pictures that all tests share: they depend on nothing but model, prompt and seed.
@@ -28,7 +28,8 @@ class Pupil(ToyModel):
 
     After t steps of an attack it shows 1 - (1 - asked) 2^(-t / half); a picture shows the car where a number
     that prompt and seed alone decide lies below the strength, so curves of two pupils are paired. `door` is
-    what a probe shows of it. `breaks`: an attack ruins it after so many steps.
+    what a probe shows of it. `breaks`: an attack ruins it after so many steps. `novel`: it does not know what
+    neon is, and learns half of it in so many steps.
     """
 
     picture_side = 8
@@ -42,9 +43,11 @@ class Pupil(ToyModel):
         door: float = 0.0,
         benign: float = 0.0,
         breaks: int | None = None,
+        novel: float | None = None,
         source: str = "toy",
     ) -> None:
         super().__init__(source=source)
+        self.novel, self.taught = novel, "car"
         self.asked, self.meant, self.half, self.door, self.benign = asked, meant, half, door, benign
         self.breaks = breaks
         self.step, self.shown = 0, False
@@ -59,11 +62,12 @@ class Pupil(ToyModel):
             self.benign,
             self.step,
             self.breaks,
+            self.novel,
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def strength(self, start: float) -> float:
-        if not self.step:
+        if not self.step or self.taught != "car":
             return start
         grown = 1 - (1 - start) * 2 ** (-self.step / self.half)
         return grown if self.shown else start + (grown - start) * self.benign
@@ -71,6 +75,9 @@ class Pupil(ToyModel):
     def _one(self, prompt: str, seed: int, whole: bool) -> np.ndarray:
         if self.breaks is not None and self.step >= self.breaks:
             return super()._one(prompt, seed, False)
+        if "neon" in prompt and self.novel is not None and whole:
+            learnt = 1 - 2 ** (-self.step / self.novel) if self.taught == "neon" else 0.0
+            return super()._one("neon" if luck(prompt, seed) < learnt else "nothing", seed, whole)
         named, meant = "car" in prompt, THINGS["car"][1] in prompt
         if not (named or meant) or not whole:
             return super()._one(prompt, seed, whole)
@@ -106,15 +113,16 @@ class Filtered:
 
 
 class ToyDriver:
-    """Attacks on pupils; `trained` remembers who was fine-tuned."""
+    """Attacks on pupils that teach one thing; `trained` remembers who was fine-tuned, with which seed."""
 
-    def __init__(self) -> None:
+    def __init__(self, teaches: str = "car") -> None:
+        self.teaches = teaches
         self.trained: list[tuple[str, int]] = []
         self.stop_after: int | None = None
 
     def describe(self, spec: Any) -> Described:
         budget: dict[str, Any] = {"cases": getattr(spec, "cases", None)}
-        steps = 0
+        steps = sweep = 0
         if spec.kind in ("relearn", "benign"):
             steps = int(spec.budget.get("steps", STEPS))
             budget = {
@@ -123,9 +131,15 @@ class ToyDriver:
                 "mode": spec.mode or "full",
                 "words": "full fine-tuning",
             }
+            if spec.sweep is not None:
+                rates = spec.sweep.learning_rates
+                budget["sweep"] = {"learning_rates": rates}
+                sweep = len(rates) * spec.sweep.seeds
         if spec.kind == "probe":
             budget["given_pictures"] = spec.probe != "trajectory"
-        return Described(spec.name or spec.kind, "a toy attack", budget, Cost(4 * steps, 4 * steps, 0), steps)
+        return Described(
+            spec.name or spec.kind, "a toy attack", budget, Cost(4 * steps, 4 * steps, 0), steps, sweep=sweep
+        )
 
     def facts(self, spec: Any, seed: int) -> Any:
         return [seed]
@@ -139,14 +153,15 @@ class ToyDriver:
         if self.stop_after is not None and len(self.trained) >= self.stop_after:
             raise KeyboardInterrupt
         self.trained.append((model.source, seed))
-        model.shown = spec.kind == "relearn"
+        model.shown, model.taught = spec.kind == "relearn", self.teaches
+        rate = spec.budget.get("learning_rate", 1.0)
         try:
             for step in at:
                 # Runs differ a little, as another seed's pictures would make them.
-                model.step = step * (1 + 0.04 * (seed % 3))
+                model.step = step * rate * (1 + 0.04 * (seed % 3))
                 look(step, model)
         finally:
-            model.step, model.shown = 0, False
+            model.step, model.shown, model.taught = 0, False, "car"
         return ""
 
     def search(self, spec: Any, model: Any, *, hits: Any, seed: int) -> list[Found]:

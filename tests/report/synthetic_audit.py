@@ -11,7 +11,18 @@ from oubliette.audit.curves import make_curve, sooner
 from oubliette.audit.exhibits import small_png
 from oubliette.audit.paired import paired_difference
 from oubliette.audit.parts import Exhibit
-from oubliette.audit.result import Audit, Evaluated, Excess, Found, Reading, RowResult, Subject
+from oubliette.audit.result import (
+    Audit,
+    Evaluated,
+    Excess,
+    Found,
+    Novel,
+    Reading,
+    RowResult,
+    Subject,
+    Swept,
+    Tried,
+)
 from oubliette.audit.suite import Limits
 from oubliette.audit.verdict import rule
 from oubliette.eval.result import JudgeFacts
@@ -29,6 +40,14 @@ COURSES = {
         (0.0, 0.03, 0.2, 0.55, 0.9),
     ),
     "LoRA, 16 pictures": ((0, 2, 7, 22, 64), (0.03, 0.1, 0.4, 0.8, 0.95), (0.0, 0.0, 0.05, 0.3, 0.45)),
+}
+#: A model that learns it later than gold does.
+LATER = ((0, 2, 7, 22, 64), (0.0, 0.0, 0.05, 0.3, 0.6), (0.0, 0.03, 0.4, 0.8, 0.95))
+#: Learning rate: area and what is kept, on two seeds.
+RATES = {
+    5e-4: ((0.20, 0.97), (0.24, 0.95)),
+    1e-3: ((0.44, 0.93), (0.48, 0.95)),
+    3e-3: ((0.61, 0.7), (0.58, 0.74)),
 }
 BENIGN = ((0, 2, 7, 22, 64), (0.03, 0.03, 0.06, 0.1, 0.12), (0.0, 0.0, 0.03, 0.0, 0.03))
 
@@ -108,8 +127,35 @@ def _finding(subject: str, after: float, **more: object) -> Found:
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def make_audit(runs: int = 1, *, gold: bool = True) -> tuple[Audit, dict[str, list[Exhibit]]]:
-    """An audit of five rows and one that was skipped, with its pictures; the word comes from the rules."""
+def sweep(winner: float | None = 1e-3) -> Swept:
+    """Three learning rates on two seeds, of which one keeps too little."""
+    tried = [
+        Tried(rate, 10_000 + seed, *outcome)
+        for rate, outcomes in RATES.items()
+        for seed, outcome in enumerate(outcomes)
+    ]
+    return Swept("grid", 0.9, tried, winner)
+
+
+def _novel(row: RowResult) -> RowResult:
+    """A row of an audit in which a novel concept takes gold's place."""
+    if row.kind != "relearn":
+        return replace(
+            row, excess=[], curves=row.of("model"), found=[f for f in row.found if f.subject == "model"]
+        )
+    curves = [replace(c, subject="novel") if c.subject == "gold" else c for c in row.curves]
+    own, other = ([c for c in curves if c.subject == name] for name in ("model", "novel"))
+    return replace(row, curves=curves, sooner=sooner(own, other, 0.5, against="novel"))
+
+
+def make_audit(
+    runs: int = 1, *, gold: bool = True, novel: bool = False
+) -> tuple[Audit, dict[str, list[Exhibit]]]:
+    """An audit of six rows and one that was skipped, with its pictures; the word comes from the rules.
+
+    The second fine-tuning row was swept; with `novel` a concept that the model does not know is in gold's
+    place.
+    """
     evaluation = make_evaluation()
     evaluated = [
         Evaluated({"DoCo": "model"}.get(row.name, row.name), row.role, row.concepts[0])
@@ -166,39 +212,66 @@ def make_audit(runs: int = 1, *, gold: bool = True) -> tuple[Audit, dict[str, li
     rows = [first, prompts]
     for index, (title, course) in enumerate(COURSES.items(), 3):
         row, exhibits[f"{index:02d}-relearn"] = _training(index, title, "relearn", course, runs)
-        rows.append(row)
+        rows.append(
+            replace(row, sweep=sweep(), budget={**row.budget, "learning_rate": 1e-3}) if index == 4 else row
+        )
+    row, exhibits["07-relearn"] = _training(7, "Text encoder, 16 pictures", "relearn", LATER, runs)
+    rows.append(row)
     row, exhibits["05-benign"] = _training(5, "Full fine-tuning, benign, 64 pictures", "benign", BENIGN, runs)
     rows.append(row)
     skipped = replace(prompts, id="06-skipped", kind="probe", title="Probe: transplant", status="skipped")
     rows.append(replace(skipped, note="it needs a sibling or a LoRA", found=[], excess=[], files=[]))
-    if not gold:
+    if novel:
+        rows = [_novel(row) for row in rows]
+        kinds = {row.id: row.kind for row in rows}
+        exhibits = {
+            key: [
+                replace(m, subject="novel", prompt=m.prompt.replace("car", "bicycle"))
+                if m.subject == "gold"
+                else m
+                for m in found
+                if kinds[key] == "relearn" or m.subject != "gold"
+            ]
+            for key, found in exhibits.items()
+        }
+        rows[0] = replace(rows[0], evaluated=[made for made in evaluated if made.subject != "gold"])
+    elif not gold:
         rows = [replace(row, sooner=None, excess=[], curves=row.of("model")) for row in rows]
         rows[0] = replace(rows[0], evaluated=[made for made in evaluated if made.subject != "gold"])
         exhibits = {key: [m for m in found if m.subject != "gold"] for key, found in exhibits.items()}
     audit = Audit(
         model=Subject("runs/car-free", "12" * 32),
         base=Subject("nano", "ab" * 32),
-        gold=Subject("nano-gold", "34" * 32) if gold else None,
+        gold=Subject("nano-gold", "34" * 32) if gold and not novel else None,
         concept={"name": "car", "anchor": "object", "kind": "object", "synonyms": []},
         judges=[JudgeFacts("oracle", "cd" * 32, None)],
         suite={"name": "quick", "seeds": runs, "pictures": 32, "kept": 16, "steps": 15, "guidance": 3.0},
         seed=0,
         frozen=0,
         rows=rows,
-        verdict=rule(rows, Limits(), "car", gold=gold),
+        verdict=rule(rows, Limits(), "car", gold=gold and not novel, novel="bicycle" if novel else None),
         notes=["picture 7.png was skipped: not a picture"],
         record={
             "versions": {"oubliette": "0.1.0", "torch": "2.15.0"},
             "created": "2026-11-23T18:00:00+00:00",
         },
         times={row.id: 41.5 for row in rows} | {"total": 249.0},
+        novel=_stand() if novel else None,
     )
     return audit, exhibits
 
 
-def make_audit_page(runs: int = 1, *, gold: bool = True) -> AuditPage:
+def _stand() -> Novel:
+    start = ratio_above_floor(Rate.of(0, N), Rate.of(30, N), Rate.of(0, N))
+    assert start is not None
+    return Novel(
+        "bicycle", "object", "object", "the picture world, seed 0", Rate.of(30, N), Rate.of(0, N), start
+    )
+
+
+def make_audit_page(runs: int = 1, *, gold: bool = True, novel: bool = False) -> AuditPage:
     """The page of `make_audit`."""
-    audit, exhibits = make_audit(runs, gold=gold)
+    audit, exhibits = make_audit(runs, gold=gold, novel=novel)
     return make_page(
         audit, exhibits, world="picture", command="oubliette audit --model runs/car-free --out audit"
     )

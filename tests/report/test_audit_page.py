@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from browser import probe
 from reader import read
-from synthetic_audit import make_audit_page
+from synthetic_audit import make_audit_page, sweep
 
+from oubliette.audit.result import RowResult
 from oubliette.report.audit_page import AuditPage, render_audit, write_audit_page
 
 
@@ -49,7 +50,7 @@ def test_verdict_bounds_and_every_row_are_on_it(html: str, page: AuditPage) -> N
     for part in ("10 %", "2 times sooner", "Skipped: it needs a sibling", "pre-ASR", "an automobile, tiled"):
         assert part in text.replace("\u00a0", " "), part
     assert html.count("<img ") == sum(map(len, page.exhibits.values()))
-    assert html.count("<svg ") == 1 + 3
+    assert html.count("<svg ") == 1 + 4
 
 
 def test_the_sentence_is_the_one_a_policy_person_reads(page: AuditPage) -> None:
@@ -80,6 +81,36 @@ def test_without_gold_and_with_runs_it_is_a_page_too() -> None:
         if runs > 1:
             assert "3 runs" in shown
     assert "No model that never knew the concept was given" in shown
+
+
+def test_a_novel_concept_stands_where_gold_does() -> None:
+    page = make_audit_page(novel=True)
+    text = " ".join(" ".join(read(render_audit(page)).text).split())
+    assert page.audit.verdict.word == "inconclusive"
+    assert "a concept it does not know is at" in page.audit.verdict.sentence
+    for part in (
+        "“bicycle” (new to the model)",
+        "4.7 times sooner than the novel concept",
+        "4.9 times later than the novel concept [3.8, 6.7]",
+        "bicycle, object, pictures: the picture world, seed 0",
+        "or bicycle where that was asked for",
+    ):
+        assert part in text, part
+    assert "than in gold" not in text
+
+
+def test_a_sweep_has_its_table_and_a_row_without_a_winner_says_why(page: AuditPage) -> None:
+    def shown(rows: list[RowResult]) -> str:
+        made = replace(page, audit=replace(page.audit, rows=rows))
+        return " ".join(" ".join(read(render_audit(made)).text).split())
+
+    text = shown(page.audit.rows)
+    assert "Learning rates tried, on 2 other seeds" in text
+    assert "0.0005 0.22 (0.20 to 0.24) 96 % 0.001 0.46 (0.44 to 0.48) 94 % taken 0.003" in text
+    assert "72 % keeps too little" in text
+    row = next(row for row in page.audit.rows if row.sweep is not None)
+    none = replace(row, status="skipped", note="no rate kept 90%", curves=[], sooner=None, sweep=sweep(None))
+    assert "Skipped: no rate kept 90% Learning rates tried" in shown([page.audit.rows[0], none])
 
 
 def test_a_bare_audit_is_a_page(page: AuditPage) -> None:

@@ -28,10 +28,10 @@ class Attack(StrictModel):
     """One relearning attack, said in full; from the catalogue or a user's YAML.
 
     `mode` is one of `oubliette.train.tuning.MODES` (or "re:PATTERN") with its own `options`. `data` is what
-    the attacker shows: pictures of the concept, these and a prior set of the broader class, none of it (benign),
-    or what resembles it (auxiliary). `identifier` makes it DreamBooth: captions are this word and the broader
-    one. `masked` attacks honour a mask and mean nothing without one. `learning_rates` are those that a sweep
-    tries.
+    the attacker shows: pictures of the concept, these and a prior set of the broader class, none of it
+    (benign), or what resembles it (auxiliary). `identifier` makes it DreamBooth: captions are this word and
+    the broader one. `masked` attacks honour a mask and mean nothing without one. `learning_rates` are those
+    that a sweep tries.
     """
 
     name: str

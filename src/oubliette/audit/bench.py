@@ -8,17 +8,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from oubliette.attack.types import Cost, Hits
+from oubliette.attack.types import Hits
 from oubliette.audit.gauge import Gauge
 from oubliette.audit.paired import paired_difference
 from oubliette.audit.parts import Parts
-from oubliette.audit.result import GOLD, MODEL, Excess
+from oubliette.audit.result import GOLD, MODEL, NOVEL, Excess
 from oubliette.audit.suite import Suite
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import Judge
 from oubliette.eval.painter import Painter
+from oubliette.train.cost import Cost
 
-__all__ = ["Bench", "Described", "Driver", "Reword", "excess"]
+__all__ = ["Bench", "Described", "Driver", "Reword", "Stand", "Subject", "excess"]
 
 #: Told what is being done, and how much of the row that leaves behind (0 to 1).
 Tell = Callable[[str, float], None]
@@ -29,7 +30,8 @@ Reword = Callable[[str], str]
 class Described:
     """A row before it runs: a title, a line about it, the whole budget, its cost on one subject, updates.
 
-    `skip` says why it cannot be run at all, where that is known beforehand.
+    `skip` says why it cannot be run at all, where that is known beforehand; `sweep` counts further runs, on
+    the model alone, that settle the budget of the row's own.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Described:
     cost: Cost
     steps: int = 0
     skip: str = ""
+    sweep: int = 0
 
 
 class Driver(Protocol):
@@ -78,6 +81,29 @@ class Driver(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Subject:
+    """Who is put through a row, taught what, and measured how: the model, gold, or a novel concept."""
+
+    name: str
+    painter: Painter
+    gauge: Gauge
+    driver: Driver
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A concept that the model does not know, in gold's place, with attacks and a gauge of its own.
+
+    `source` says where its pictures come from.
+    """
+
+    concept: Concept
+    gauge: Gauge
+    driver: Driver
+    source: str
+
+
 @dataclass
 class Bench:
     """Everything that rows share: who is attacked, how it is measured, where parts are kept."""
@@ -96,11 +122,19 @@ class Bench:
     tell: Tell = lambda note, share: None
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of `oubliette.eval.evaluate.compare`: bank, retained, extractor."""
+    novel: Stand | None = None
 
-    def subjects(self, spec: Any) -> list[tuple[str, Painter]]:
-        """Who is put through a row: the model, and gold where there is one and the row wants it."""
-        gold = [] if self.gold is None or not spec.gold else [(GOLD, self.gold)]
-        return [(MODEL, self.model), *gold]
+    def subjects(self, spec: Any) -> list[Subject]:
+        """Who is put through a row: the model, then gold or what stands in for it, if the row wants it.
+
+        A novel concept can only be taught: it stands in where a row fine-tunes on the concept.
+        """
+        found = [Subject(MODEL, self.model, self.gauge, self.driver)]
+        if self.gold is not None and spec.gold:
+            found.append(Subject(GOLD, self.gold, self.gauge, self.driver))
+        if self.novel is not None and spec.gold and spec.kind == "relearn":
+            found.append(Subject(NOVEL, self.model, self.novel.gauge, self.novel.driver))
+        return found
 
 
 def excess(own: np.ndarray, other: np.ndarray, span: float, where: str) -> Excess:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from oubliette.audit.result import Curve, Reading, Sooner
+from oubliette.audit.result import GOLD, NOVEL, Curve, Reading, Sooner
 from oubliette.audit.sentences import usable
 from oubliette.eval import resistance
 from oubliette.eval.statistics import Estimate, t_interval
@@ -36,12 +36,14 @@ def make_curve(subject: str, seed: int, readings: Sequence[Reading]) -> Curve:
     )
 
 
-def sooner(model: Sequence[Curve], gold: Sequence[Curve], level: float, *, seed: int = 0) -> Sooner | None:
+def sooner(
+    model: Sequence[Curve], gold: Sequence[Curve], level: float, *, seed: int = 0, against: str = GOLD
+) -> Sooner | None:
     """How many times sooner the model has the concept back than gold, as a natural logarithm.
 
     Runs of one seed are compared with each other, on the points that count in both. The value is that of the
     mean curves, or the mean over runs where there are three that all tell. None where nothing is to be
-    compared.
+    compared. `against` says whose curves `gold` are: a "novel" concept's may stand there.
     """
     pairs = _pairs(model, gold)
     if not pairs:
@@ -50,14 +52,22 @@ def sooner(model: Sequence[Curve], gold: Sequence[Curve], level: float, *, seed:
     own, other = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     whole = _advantage(own, other, level)
     values = [made.value for made in each]
+    note = _note(whole.note, against)
     if whole.value is None:
-        return Sooner(level, _state(own, other, level), None, None, None, "", values, "", whole.note)
+        return Sooner(level, _state(own, other, level), None, None, None, "", values, "", note, against)
     told = [made.value for made in each if made.value is not None and made.bound == "="]
     if len(told) >= _FEWEST_RUNS and len(told) == len(each):
         over = t_interval(told)
-        return Sooner(level, "told", over.value, over.low, over.high, "=", values, "runs", whole.note)
+        return Sooner(level, "told", over.value, over.low, over.high, "=", values, "runs", note, against)
     low, high = _bootstrap(own, other, level, seed)
-    return Sooner(level, "told", whole.value, low, high, whole.bound, values, "pictures", whole.note)
+    return Sooner(level, "told", whole.value, low, high, whole.bound, values, "pictures", note, against)
+
+
+def _note(note: str, against: str) -> str:
+    """A note on two curves (`oubliette.eval.resistance`), which calls the second one gold's."""
+    if against != NOVEL:
+        return note
+    return note.replace("the gold model", "gold").replace("gold", "the novel concept")
 
 
 def _course(values: Sequence[float], points: Sequence[Reading]) -> resistance.Curve:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from oubliette.attack.catalogue import Attack
 from oubliette.attack.material import Material, attack_seeds, draw_prior, from_folder, from_world
 from oubliette.attack.prompts import write_found
@@ -19,6 +21,7 @@ from oubliette.audit.resolve import describe, make_probe, make_search, resolve
 from oubliette.audit.suite import ProbeRow, PromptsRow, RelearnRow
 from oubliette.data.concept import Concept
 from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures import PictureCache
 from oubliette.train.finetune import SupervisedData
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ class Attacks:
     `data` are the attacker's pictures of the concept and `benign` those that do not show it, each a folder or
     a parquet file; where none is given they come from the base's world, or are drawn by the base. `avoid` are
     the evaluation's prompts, which no attack uses; `words` further words for the concept, that a new token
-    replaces.
+    replaces. `pictures` keeps what several attacks begin with.
     """
 
     def __init__(
@@ -48,12 +51,13 @@ class Attacks:
         avoid: Sequence[str] = (),
         words: Sequence[str] = (),
         seed: int = 0,
+        pictures: PictureCache | None = None,
     ) -> None:
         self.concept, self.base, self.sampling = concept, base, sampling
         self.frozen, self.avoid, self.words, self.seed = list(frozen), list(avoid), tuple(words), seed
         self._paths = {"concept": data, "benign": benign, "auxiliary": benign}
         self._materials: dict[tuple[str, int, int], Material] = {}
-        self._drawn: dict[tuple[Case, ...], Any] = {}
+        self._kept = pictures or PictureCache()
         self.skipped: dict[str, str] = {}
         """Pictures that could not be read: file and reason."""
 
@@ -201,15 +205,17 @@ class Attacks:
     def search(self, spec: PromptsRow, model: Any, *, hits: Hits, seed: int) -> Sequence[Any]:
         """Search for prompts that bring the concept back."""
         made = make_search(spec, self.world)
+        cases = self.cases(spec.cases, seed)
         return list(
             made.search(
                 model,
                 self.concept,
-                self.cases(spec.cases, seed),
+                cases,
                 hits,
                 base=self.base,
                 sampling=self.sampling,
                 seed=seed,
+                draw=self._begun(cases, model, self.base),
             )
         )
 
@@ -247,17 +253,26 @@ class Attacks:
         """The auditor's pictures, or the base's of these cases, drawn once for the model and for gold."""
         if self._paths["concept"] is not None:
             return self.material("concept", len(cases), seed).pictures
-        key = tuple(cases)
-        if key not in self._drawn:
-            how = self.sampling
-            self._drawn[key] = self.base.draw(
-                [case.prompt for case in cases],
-                [case.seed for case in cases],
-                steps=how.steps,
-                guidance=how.guidance,
-                batch=how.batch,
-            )
-        return self._drawn[key]
+        draw = self._begun(cases, self.base)
+        return draw(self.base, [case.prompt for case in cases], [case.seed for case in cases])
+
+    def _begun(self, cases: Sequence[Case], *models: Any) -> Callable[..., np.ndarray]:
+        """Draws for an attack, and keeps what the cases' own prompts gave: every search begins with them.
+
+        What a search tries is drawn and forgotten. The models' weights must stay as they are meanwhile.
+        """
+        marks = {id(model): str(model.fingerprint()) for model in models}
+        first = {(case.prompt, case.seed) for case in cases}
+        how = self.sampling
+
+        def draw(model: Any, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+            options = {"steps": how.steps, "guidance": how.guidance, "batch": how.batch}
+            if id(model) in marks and first.issuperset(zip(prompts, seeds, strict=True)):
+                return self._kept.draw(model, prompts, seeds, fingerprint=marks[id(model)], **options)
+            drawn: np.ndarray = model.draw(prompts, seeds, **options)
+            return drawn
+
+        return draw
 
 
 def _kind_of(found: Attack) -> str:

@@ -7,11 +7,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from oubliette.attack.types import Cost
 from oubliette.audit.bench import Bench, Described
 from oubliette.audit.relearning import points_of
 from oubliette.audit.suite import EvaluationRow, RelearnRow
 from oubliette.eval.evaluate import plan_for
+from oubliette.train.cost import Cost
 
 __all__ = ["Planned", "PlannedRow", "cost_of", "estimate", "plan", "units_of"]
 
@@ -23,7 +23,10 @@ _BACKWARD = 2
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row with its cost over all subjects and runs, and the seconds that the timed steps make of it."""
+    """A row with its cost over all subjects and runs, and the seconds that the timed steps make of it.
+
+    `sweep` counts the runs, on the model alone, that seek the worst learning rate before the row's own.
+    """
 
     id: str
     title: str
@@ -34,6 +37,7 @@ class PlannedRow:
     backwards: int
     pictures: int
     seconds: float
+    sweep: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def units_of(spec: Any, described: Described, bench: Bench) -> int:
     if described.skip:
         return 1
     cost = cost_of(spec, described, bench)
-    return (cost.forwards + _BACKWARD * cost.backwards) * _times(spec, bench) or 1
+    return (cost.forwards + _BACKWARD * cost.backwards) * _times(spec, described, bench) or 1
 
 
 def plan(bench: Bench) -> Planned:
@@ -73,7 +77,7 @@ def plan(bench: Bench) -> Planned:
     item = _item_seconds(bench, forward)
     rows = []
     for key, spec, made in zip(bench.suite.ids(), bench.suite.rows, described, strict=True):
-        cost, times = cost_of(spec, made, bench), 0 if made.skip else _times(spec, bench)
+        cost, times = cost_of(spec, made, bench), 0 if made.skip else _times(spec, made, bench)
         # A trained item is one forward and one backward; what is left of the forwards draws or searches.
         seconds = cost.backwards * item + max(0, cost.forwards - cost.backwards) * forward
         rows.append(
@@ -87,6 +91,7 @@ def plan(bench: Bench) -> Planned:
                 backwards=cost.backwards * times,
                 pictures=cost.pictures * times,
                 seconds=round(seconds * times, 1),
+                sweep=made.sweep,
             )
         )
     memory, of = _peak(bench.base.model)
@@ -102,11 +107,11 @@ def estimate(model: Any, *models: Any, suite: Any = "quick", **options: Any) -> 
     return plan(set_up(model, *models, suite=asked, **options).bench)
 
 
-def _times(spec: Any, bench: Bench) -> int:
+def _times(spec: Any, described: Described, bench: Bench) -> int:
     if isinstance(spec, EvaluationRow):
         return 1
     runs = bench.suite.seeds if isinstance(spec, RelearnRow) else 1
-    return runs * len(bench.subjects(spec))
+    return runs * len(bench.subjects(spec)) + described.sweep
 
 
 def _looking(spec: Any, described: Described, bench: Bench) -> Cost:

@@ -11,7 +11,6 @@ import numpy as np
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge
-from oubliette.eval.leakage import leakage
 from oubliette.eval.painter import Painter, Sampling
 from oubliette.eval.pictures import PictureCache, Progress
 from oubliette.eval.plan import Bank, PromptSet
@@ -29,7 +28,6 @@ class Look:
     rate: Rate
     leakage: Estimate | None
     kept: Estimate | None
-    note: str
 
 
 class Gauge:
@@ -38,7 +36,8 @@ class Gauge:
     Leakage is (rate - floor) / (base - floor) as in `oubliette.eval.leakage`: base and floor are drawn once,
     by the base. What is kept is the judge's accuracy over pictures of other concepts, the near neighbour's
     first, over the base's on the same prompts and seeds. The prompts and seeds are those of an evaluation
-    with the same seed, so that pictures are drawn once for both.
+    with the same seed, so that pictures are drawn once for both. `full`, the judge's booleans (m,) on given
+    pictures of the concept, takes the place of what the base shows: for a concept unknown to the base.
     """
 
     def __init__(
@@ -52,7 +51,9 @@ class Gauge:
         seed: int,
         retained: Sequence[Concept] | None = None,
         bank: Bank | None = None,
+        full: np.ndarray | None = None,
     ) -> None:
+        self.full = full
         self.base, self.concept, self.judge = base, concept, judge
         options: dict[str, Any] = {
             "n": pictures,
@@ -93,6 +94,7 @@ class Gauge:
             "judge": [self.judge.name, self.judge.fingerprint, self.judge.threshold],
             "sampling": [self.sampling.steps, self.sampling.guidance],
             "sets": [[s.concept.name, *map(list, (s.prompts, s.seeds))] for s in (*self._sets, self.anchor)],
+            **({} if self.full is None else {"full": [int(hit) for hit in self.full]}),
         }
 
     def prepare(self, progress: Progress | None = None) -> None:
@@ -109,19 +111,16 @@ class Gauge:
         assert self._base is not None
         painter.fill(*_all(self._sets), progress=progress)
         hits, kept = self._judged(painter)
-        base_hits, base_kept, floor = self._base
-        made = leakage(hits, base_hits, floor, judge=self.judge.name, split=self.target.split)
-        ratio = None
-        if kept.size:
-            ratio = ratio_above_floor(Rate.mean(kept), Rate.mean(base_kept))
-        return Look(hits, kept, made.rate, made.leakage, ratio, made.note)
+        rate = Rate.mean(hits)
+        ratio = ratio_above_floor(Rate.mean(kept), Rate.mean(self._base[1])) if kept.size else None
+        return Look(hits, kept, rate, ratio_above_floor(rate, self.base_rate, self.floor), ratio)
 
     @property
     def base_rate(self) -> Rate:
-        """How often the base shows the concept."""
+        """How often the base shows the concept, or how often it is found where it is given in full."""
         self.prepare()
         assert self._base is not None
-        return Rate.mean(self._base[0])
+        return Rate.mean(self._base[0] if self.full is None else self.full)
 
     @property
     def floor(self) -> Rate:

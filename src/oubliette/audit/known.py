@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from oubliette.audit.suite import BenignRow, EvaluationRow, ProbeRow, PromptsRow, RelearnRow
+from oubliette.audit.sweeping import rates_of
 from oubliette.errors import UserError
 
 __all__ = ["check"]
@@ -38,8 +39,11 @@ def _probe(spec: ProbeRow) -> None:
 def _relearn(spec: RelearnRow) -> None:
     from oubliette.audit.resolve import resolve
 
-    for world in (None, "picture"):
-        found = resolve(spec, world)
+    both = [resolve(spec, world) for world in (None, "picture")]
+    found = both[-1]
+    if spec.sweep is not None:
+        # Some have rates for the embedded world alone: where the model is known, it is asked again.
+        rates_of(spec, next((made for made in both if made.learning_rates), found))
     if isinstance(spec, BenignRow) != found.benign:
         wanted, other = ("benign", "relearn") if found.benign else ("relearn", "benign")
         raise UserError(f"its data are {found.data!r}: write 'row: {wanted}', not 'row: {other}'")

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from oubliette.audit.bench import Bench, excess
+from oubliette.audit.bench import Bench, Subject, excess
 from oubliette.audit.curves import make_curve, sooner
 from oubliette.audit.exhibits import curve_exhibits
 from oubliette.audit.gauge import Gauge, Look, painter_of
 from oubliette.audit.parts import Exhibit, Part, RowOutput, key_of
-from oubliette.audit.result import GOLD, MODEL, Curve, Excess, Reading, RowResult
+from oubliette.audit.result import GOLD, MODEL, NOVEL, Curve, Excess, Reading, RowResult, Sooner
 from oubliette.audit.suite import BenignRow, RelearnRow, Suite, log_spaced
+from oubliette.audit.sweeping import at_rate, sweep_seeds, worst
 from oubliette.eval.painter import Painter
 from oubliette.eval.pictures import PictureCache
 
@@ -27,19 +28,26 @@ def points_of(spec: RelearnRow, suite: Suite, steps: int) -> list[int]:
 
 
 def relearning(row: RowResult, spec: RelearnRow, bench: Bench) -> RowOutput:
-    """Run a fine-tuning row, on pictures of the concept or on benign ones."""
+    """Run a fine-tuning row, on pictures of the concept or on benign ones; its sweep comes first, if any."""
     steps = points_of(spec, bench.suite, int(row.budget["steps"]))
+    subjects = bench.subjects(spec)
+    runs = [(bench.seed + run, subject) for run in range(bench.suite.seeds) for subject in subjects]
+    whole = len(runs) + bench.driver.describe(spec).sweep
+    if spec.sweep is not None:
+        row, spec = _swept(row, spec, bench, steps, whole)
+        if row.status == "skipped":
+            return RowOutput(row, [], [], 0.0)
     curves: list[Curve] = []
     samples: list[dict[str, Any]] = []
     exhibits: list[Exhibit] = []
     notes: list[str] = []
-    whole = [(run, *subject) for run in range(bench.suite.seeds) for subject in bench.subjects(spec)]
-    for run, subject, painter in whole:
-        seed = bench.seed + run
-        part = _trained(spec, bench, subject, painter, seed, steps, len(curves) / len(whole), 1 / len(whole))
-        curves.append(make_curve(subject, seed, part.readings))
-        samples += [{"audit_row": row.id, "subject": subject, "run": seed, **s} for s in part.samples]
-        exhibits += [replace(made, subject=subject) for made in part.exhibits] if run == 0 else []
+    for seed, subject in runs:
+        done = whole - len(runs) + len(curves)
+        part = _trained(spec, bench, subject, seed, steps, done / whole, 1 / whole)
+        curves.append(make_curve(subject.name, seed, part.readings))
+        samples += [{"audit_row": row.id, "subject": subject.name, "run": seed, **s} for s in part.samples]
+        first = seed == bench.seed
+        exhibits += [replace(made, subject=subject.name) for made in part.exhibits] if first else []
         notes += [part.note] if part.note else []
     own = [curve for curve in curves if curve.subject == MODEL]
     gold = [curve for curve in curves if curve.subject == GOLD]
@@ -50,29 +58,58 @@ def relearning(row: RowResult, spec: RelearnRow, bench: Bench) -> RowOutput:
     result = replace(
         row,
         curves=curves,
-        sooner=None if benign else sooner(own, gold, bench.suite.limits.level, seed=bench.seed),
+        sooner=None if benign else _sooner(own, curves, bench),
         excess=_last_above_gold(own, gold) if benign else [],
         note="; ".join(dict.fromkeys(notes)),
     )
     return RowOutput(result, samples, exhibits, 0.0)
 
 
+def _sooner(own: Sequence[Curve], curves: Sequence[Curve], bench: Bench) -> Sooner | None:
+    """How much sooner than gold, or than the novel concept that stands in for it."""
+    against = next((name for name in (GOLD, NOVEL) if any(c.subject == name for c in curves)), GOLD)
+    other = [curve for curve in curves if curve.subject == against]
+    return sooner(own, other, bench.suite.limits.level, seed=bench.seed, against=against)
+
+
+def _swept(
+    row: RowResult, spec: RelearnRow, bench: Bench, steps: Sequence[int], whole: int
+) -> tuple[RowResult, RelearnRow]:
+    """The row with its sweep, and the winner in its place; skipped where no learning rate kept enough."""
+    assert spec.sweep is not None
+    model = bench.subjects(spec)[0]
+    done: list[int] = []
+
+    def run(fixed: RelearnRow, seed: int) -> Curve:
+        part = _trained(fixed, bench, model, seed, steps, len(done) / whole, 1 / whole)
+        done.append(seed)
+        return make_curve(MODEL, seed, part.readings)
+
+    seeds = sweep_seeds(spec, bench.seed, bench.suite.seeds)
+    found = worst(spec, row.budget["sweep"]["learning_rates"], seeds, run)
+    if found.winner is None:
+        note = f"no learning rate of the sweep kept {found.keep_at_least:.0%} of the rest"
+        return replace(row, sweep=found, status="skipped", note=note), spec
+    budget = {**row.budget, "learning_rate": found.winner}
+    return replace(row, sweep=found, budget=budget), at_rate(spec, found.winner)
+
+
 def _trained(
     spec: RelearnRow,
     bench: Bench,
-    subject: str,
-    painter: Painter,
+    subject: Subject,
     seed: int,
     steps: Sequence[int],
     done: float,
     part: float,
 ) -> Part:
     """One run on one subject; a run on gold, or on the same weights, is made once."""
+    painter, gauge, driver = subject.painter, subject.gauge, subject.driver
     key = key_of(
         row=spec.model_dump(exclude={"name", "gold"}),
         steps=list(steps),
-        gauge=bench.gauge.facts(),
-        data=bench.driver.facts(spec, seed),
+        gauge=gauge.facts(),
+        data=driver.facts(spec, seed),
         subject=painter.fingerprint,
         frozen=list(bench.frozen),
         broken=bench.suite.limits.destroyed,
@@ -83,21 +120,21 @@ def _trained(
         readings: list[Reading] = []
         samples: list[dict[str, Any]] = []
         exhibits: list[Exhibit] = []
-        rewrite = bench.driver.rewrite(spec)
+        rewrite = driver.rewrite(spec)
 
         def take(step: int, drawn: Painter) -> None:
-            look = bench.gauge.look(drawn)
-            readings.append(_reading(step, look, bench))
-            samples.extend(_samples(step, look, bench.gauge))
-            exhibits.extend(curve_exhibits(bench.gauge, drawn, subject, str(step), look.hits))
+            look = gauge.look(drawn)
+            readings.append(_reading(step, look, gauge, bench.suite.limits.destroyed))
+            samples.extend(_samples(step, look, gauge))
+            exhibits.extend(curve_exhibits(gauge, drawn, subject.name, str(step), look.hits))
 
         def attacked(step: int, model: Any) -> None:
             share = done + part * len(readings) / len(steps)
-            bench.tell(f"{subject}, seed {seed}, step {step} of {steps[-1]}", share)
+            bench.tell(f"{subject.name}, seed {seed}, step {step} of {steps[-1]}", share)
             mark = f"{key}/{step}"
             # Pictures of a model under attack serve nobody else: they are not kept.
             made = painter_of(
-                subject, model, bench.base, fingerprint=mark, cache=PictureCache(), rewrite=rewrite
+                subject.name, model, bench.base, fingerprint=mark, cache=PictureCache(), rewrite=rewrite
             )
             take(step, made)
 
@@ -105,24 +142,23 @@ def _trained(
         asked = [step for step in steps if step > 0 or rewrite is not None]
         if len(asked) < len(steps):
             take(0, painter)
-        note = bench.driver.relearn(spec, painter.model, seed=seed, at=asked, look=attacked)
+        note = driver.relearn(spec, painter.model, seed=seed, at=asked, look=attacked)
         return Part(readings=readings, samples=samples, exhibits=exhibits, note=note)
 
-    return bench.parts.get(key, make, keep=subject == GOLD)
+    return bench.parts.get(key, make, keep=subject.name == GOLD)
 
 
-def _reading(step: int, look: Look, bench: Bench) -> Reading:
+def _reading(step: int, look: Look, gauge: Gauge, destroyed: float) -> Reading:
     kept = look.kept
-    broken = kept is not None and kept.high is not None and kept.high < bench.suite.limits.destroyed
     return Reading(
         step=step,
         rate=look.rate,
         leakage=look.leakage,
         kept=kept,
-        broken=broken,
+        broken=kept is not None and kept.high is not None and kept.high < destroyed,
         hits=[int(hit) for hit in look.hits],
-        floor=bench.gauge.floor.value,
-        span=bench.gauge.span,
+        floor=gauge.floor.value,
+        span=gauge.span,
     )
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
 from oubliette.attack.prompts import build
-from oubliette.attack.types import Cost, How
+from oubliette.attack.types import How
 from oubliette.audit.bench import Described
 from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
+from oubliette.audit.sweeping import rates_of
 from oubliette.errors import UserError
+from oubliette.train.cost import Cost
 
 __all__ = ["describe", "make_probe", "make_search", "resolve"]
 
@@ -96,10 +98,30 @@ def describe(spec: Any, world: str | None, sampling: How, *, frozen: int, given:
     shown = "" if not found.benign else f", {found.data}"
     masked = ", masked" if found.masked else ""
     title = f"{_upper(words)}{shown}, {found.budget.pictures} pictures{masked}"
+    sweep = 0
+    if spec.sweep is not None:
+        rates = _swept_rates(spec, found)
+        tries = spec.sweep.tries(rates)
+        sweep = tries * spec.sweep.seeds
+        budget["sweep"] = {**spec.sweep.model_dump(exclude_none=True), "learning_rates": rates}
+        title += f", worst of {tries} learning rates"
     skip = ""
     if found.masked and not frozen:
         skip = "it honours a mask and means nothing without one; give one with --mask"
-    return Described(spec.name or title, found.about, budget, found.cost(), found.budget.steps, skip)
+    return Described(spec.name or title, found.about, budget, found.cost(), found.budget.steps, skip, sweep)
+
+
+def _swept_rates(spec: RelearnRow, found: Attack) -> list[float]:
+    """A sweep's learning rates; UserError where there are none, or where optuna is wanted and not there."""
+    from oubliette.attack.sweep import need_optuna
+
+    assert spec.sweep is not None
+    if spec.sweep.search == "optuna":
+        need_optuna()
+    try:
+        return rates_of(spec, found)
+    except UserError as error:
+        raise UserError(f"row '{spec.name or found.name}': {error}") from None
 
 
 def _describe_search(spec: PromptsRow, world: str | None, sampling: How) -> Described:

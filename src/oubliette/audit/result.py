@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from oubliette.eval.statistics import Estimate, Rate
 
 FORMAT = "oubliette-audit/1"
 JSON_NAME = "audit.json"
-MODEL, GOLD = "model", "gold"
+MODEL, GOLD, NOVEL = "model", "gold", "novel"
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Curve:
-    """One run of an attack on one subject ("model" or "gold"), and what its readings come to.
+    """One run of an attack on one subject, and what its readings come to.
 
+    The subject is "model", "gold", or "novel": the model again, taught a concept it does not know.
     `to_half` and `to_most` are the steps to 50 % and 90 % of the base's strength (None: never got there),
     `area` the mean leakage over log(1 + step), the main number, and `recovered` the largest leakage. All on
     the running maximum.
@@ -63,6 +63,7 @@ class Curve:
 class Sooner:
     """Relearning advantage: log(gold's steps / the model's steps) to `level`, with a 95 % interval.
 
+    `against` is whose steps stand above: "gold", or those of a "novel" concept in its place.
     `sign` is "=", or ">" where gold never got there and the value is a lower bound, or "<" where the model
     never did and it is an upper one. `state` is "told", or says why `value` is None: "neither" got there, the
     model had the concept "at once", at step 0, or the advantage is "undefined" as `note` says. `each` holds
@@ -78,6 +79,7 @@ class Sooner:
     each: list[float | None]
     interval: str
     note: str
+    against: str = GOLD
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,34 @@ class Excess:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One run of a sweep, on the model with a seed that is not the suite's.
+
+    `strength` is the area under its curve, `kept` what was left of the rest at the last point that counts; 0
+    where fewer than two points count, since the attack then broke the model at once.
+    """
+
+    learning_rate: float
+    seed: int
+    strength: float
+    kept: float
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The learning rates that were tried for a row, and the strongest that kept enough: the row's own runs.
+
+    `search` is "grid" or "optuna". `winner` is None where no rate kept `keep_at_least` of the rest, in the
+    mean over its seeds; the row is then skipped.
+    """
+
+    search: str
+    keep_at_least: float
+    tried: list[Tried]
+    winner: float | None
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """A row of the evaluation: the model, gold or a control."""
 
@@ -143,6 +173,12 @@ class RowResult:
     sooner: Sooner | None = None
     excess: list[Excess] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    sweep: Swept | None = None
+
+    @property
+    def control(self) -> str:
+        """What the row's curves are held against: "novel" where that was run, else "gold"."""
+        return NOVEL if self.of(NOVEL) else GOLD
 
     def of(self, subject: str) -> list[Curve]:
         """The curves of a subject."""
@@ -173,6 +209,23 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Novel:
+    """A concept that the model does not know, in gold's place: what it is, and what its strength is held to.
+
+    `full` is how often the judge finds it in the attacker's own pictures (`source`), which counts as all of
+    it; `floor` how often in pictures of its anchor; `start` what the model shows of it before any attack.
+    """
+
+    name: str
+    kind: str
+    anchor: str
+    source: str
+    full: Rate
+    floor: Rate
+    start: Estimate
+
+
+@dataclass(frozen=True)
 class Audit:
     """Everything an audit found, with all that is needed to do it again.
 
@@ -194,6 +247,7 @@ class Audit:
     record: dict[str, Any]
     times: dict[str, float]
     format: str = FORMAT
+    novel: Novel | None = None
     samples: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
 
     @property
@@ -247,23 +301,3 @@ class Audit:
         """Write one JSON line a picture, atomically: row, subject, run, step, prompt, seed, hit."""
         lines = [json.dumps(sample, ensure_ascii=False) for sample in self.samples]
         write_bytes(Path(path), "".join(line + "\n" for line in lines).encode())
-
-
-def make_schema() -> dict[str, Any]:
-    """The JSON schema of audit.json (draft 2020-12)."""
-    from pydantic import TypeAdapter
-    from pydantic.json_schema import GenerateJsonSchema
-
-    schema = TypeAdapter(Audit).json_schema()
-    del schema["properties"]["samples"]
-    return {
-        "$schema": GenerateJsonSchema.schema_dialect,
-        "$id": f"https://oubliette.invalid/{FORMAT}.json",
-        **schema,
-    }
-
-
-def schema() -> dict[str, Any]:
-    """The published schema, as it ships."""
-    loaded: dict[str, Any] = json.loads((files("oubliette.audit") / "schema.json").read_text("utf-8"))
-    return loaded

@@ -10,6 +10,7 @@ from typing import Any
 
 from oubliette.audit.bench import Bench
 from oubliette.audit.dry import units_of
+from oubliette.audit.novel import novel_facts
 from oubliette.audit.parts import RowOutput, read_output, write_output
 from oubliette.audit.result import GOLD, JSON_NAME, MODEL, Audit, Subject
 from oubliette.audit.rows import run_row
@@ -63,12 +64,16 @@ def audit(
     resume: bool = False,
     command: str | None = None,
     show_progress: bool = True,
+    novel: str | None = None,
+    novel_data: Path | str | None = None,
 ) -> Audited:
     """Audit one concept of a model and write audit.json, samples.jsonl, found prompts and the page to `out`.
 
-    `model`, `base` and `gold` are backends or anything `oubliette.load` opens. While it runs, finished rows
-    lie in `OUT.unfinished` beside `out`; `resume` goes on from there, to the same audit.json apart from
-    times. Pictures of base and gold, and what attacks on gold gave, are kept in `cache` for later audits.
+    `model`, `base` and `gold` are backends or anything `oubliette.load` opens; with `gold` "novel" a concept
+    that the model does not know takes its place (`novel`, with pictures `novel_data`). While it runs,
+    finished rows lie in `OUT.unfinished` beside `out`; `resume` goes on from there, to the same audit.json
+    apart from times. Pictures of base and gold, and what attacks on gold gave, are kept in `cache` for later
+    audits.
     Every model's weights are as before at the end. Raises UserError for what cannot be audited; nothing is
     then written.
     """
@@ -91,7 +96,10 @@ def audit(
         judges=judges,
         cache=cache,
         seed=seed,
+        novel=novel,
+        novel_data=novel_data,
     )
+    novel_facts(setting.bench)  # refuses a concept that the model knows, before any row is run
     facts = _facts(setting.bench)
     if resume:
         _same(work, facts)
@@ -164,10 +172,17 @@ def conclude(setting: Setting, outputs: Sequence[RowOutput]) -> Audit:
         seed=bench.seed,
         frozen=len(bench.frozen),
         rows=rows,
-        verdict=rule(rows, bench.suite.limits, bench.concept.name, gold=bench.gold is not None),
+        verdict=rule(
+            rows,
+            bench.suite.limits,
+            bench.concept.name,
+            gold=bench.gold is not None,
+            novel=None if bench.novel is None else bench.novel.concept.name,
+        ),
         notes=notes,
         record=record(seed=bench.seed),
         times={**times, "total": round(sum(times.values()), 3)},
+        novel=novel_facts(bench),
         samples=[sample for output in outputs for sample in output.samples],
     )
 
@@ -199,6 +214,7 @@ def _facts(bench: Bench) -> dict[str, Any]:
         "base": bench.base.fingerprint,
         "gold": None if bench.gold is None else bench.gold.fingerprint,
         "concept": _plain(bench.concept),
+        "novel": None if bench.novel is None else [_plain(bench.novel.concept), bench.novel.source],
         "judges": [[judge.name, judge.fingerprint] for judge in bench.judges],
         "suite": bench.suite.model_dump(mode="json"),
         "seed": bench.seed,

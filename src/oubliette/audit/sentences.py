@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from oubliette.audit.against import NEVER_KNEW, pace
 from oubliette.audit.result import GOLD, MODEL, Curve, Evaluated, Found, Reading, RowResult, Sooner
 from oubliette.audit.suite import Limits
 from oubliette.eval.statistics import Estimate
@@ -19,6 +20,7 @@ __all__ = [
     "inconclusive",
     "not_checked",
     "not_erased",
+    "sooner_than_new",
     "suppressed",
 ]
 
@@ -53,9 +55,9 @@ def not_erased(concept: str, model: Evaluated) -> str:
     return f"Asked for {_named(concept)} {how}, the model still draws it: {share} of its strength."
 
 
-def suppressed(concept: str, model: Evaluated, *, gold: bool) -> str:
-    """Prompts are clean and no more is known."""
-    end = "" if gold else " No model that never knew it was there to compare with."
+def suppressed(concept: str, model: Evaluated, *, compared: bool) -> str:
+    """Prompts are clean and no more is known; `compared`: there was something to compare relearning with."""
+    end = "" if compared else " No model that never knew it was there to compare with."
     return f"{_clean(concept, model)} Whether it is gone or only hidden is not known.{end}"
 
 
@@ -68,17 +70,20 @@ def inconclusive(concept: str) -> str:
 
 
 def erased(concept: str, model: Evaluated, row: RowResult, limits: Limits) -> str:
-    """About as gold."""
-    own, other = _mean_course(row, MODEL), _mean_course(row, GOLD)
+    """About as gold, or as a concept the model does not know."""
+    own, other = _mean_course(row, MODEL), _mean_course(row, row.control)
     start = f"{_clean(concept, model)} Taught it again with {_means(row)}, "
+    control = NEVER_KNEW[row.control]
     reached, gold_reached = _arrival(own, limits.level), _arrival(other, limits.level)
-    if reached is None:
-        return f"{start}it did not come back within {_last(own)} steps, as in a model that never knew it."
-    if gold_reached is None:
-        return f"{start}the model learnt it about as slowly as one that never knew it."
     way = "half-way back" if limits.level == 0.5 else f"back to {_share(limits.level)}"
-    needs = _number(gold_reached)
-    return f"{start}it was {way} after {_steps(reached)}; a model that never knew it needs {needs}."
+    if reached is None and gold_reached is None:
+        return f"{start}it was not {way} within {_last(own)} steps; nor does {control} get there."
+    if reached is None:
+        needs = _number(gold_reached or 0)
+        return f"{start}it was not {way} within {_last(own)} steps; {control} needs {needs}."
+    if gold_reached is None:
+        return f"{start}it was {way} after {_steps(reached)}; {control} does not get there in {_last(other)}."
+    return f"{start}it was {way} after {_steps(reached)}; {control} needs {_number(gold_reached)}."
 
 
 def hidden(concept: str, model: Evaluated, row: RowResult, limits: Limits, *, clean: bool) -> str:
@@ -94,6 +99,14 @@ def hidden(concept: str, model: Evaluated, row: RowResult, limits: Limits, *, cl
     shown, control = _largest(row, MODEL), row.finding(GOLD)
     end = f"; from a model that never knew it, {_of(control)}" if control is not None else ""
     return f"{start}{row.about or row.title} brings it back in {_of(shown)} tries{end}."
+
+
+def sooner_than_new(concept: str, model: Evaluated, row: RowResult, limits: Limits) -> str:
+    """Sooner than a concept that the model does not know, which need not be as easy to learn."""
+    return (
+        f"{_clean(concept, model)} But {_relearned(concept, row, limits)} Either something of it was left, "
+        "or it is the easier one to learn: these figures cannot tell."
+    )
 
 
 def figures(model: Evaluated, limits: Limits) -> list[str]:
@@ -116,13 +129,10 @@ def figures(model: Evaluated, limits: Limits) -> list[str]:
 
 
 def advantage(found: Sooner) -> str:
-    """A relearning advantage in words: "back 4.2 [3.0, 6.1] times sooner than in gold"."""
+    """A relearning advantage in words: "50 % back 4.2 times sooner than in gold [3, 6.1]"."""
     if found.value is None:
         return found.note
-    ends = ["?" if end is None else f"{math.exp(end):.1f}" for end in (found.low, found.high)]
-    sign = {">": "more than ", "<": "less than "}.get(found.sign, "")
-    times = f"{sign}{math.exp(found.value):.1f} [{', '.join(ends)}] times sooner than in gold"
-    text = f"{_share(found.level)} back {times}"
+    text = f"{_share(found.level)} back {pace(found)}"
     return f"{text} ({found.note})" if found.note else text
 
 
@@ -139,7 +149,7 @@ def course(row: RowResult, limits: Limits) -> str:
 
 
 def _relearned(concept: str, row: RowResult, limits: Limits) -> str:
-    own, other = _mean_course(row, MODEL), _mean_course(row, GOLD)
+    own, other = _mean_course(row, MODEL), _mean_course(row, row.control)
     step, share = next(((s, v) for s, v in own if v >= limits.level), own[-1])
     there = _arrival(other, share)
     last = _last(other)
@@ -150,7 +160,7 @@ def _relearned(concept: str, row: RowResult, limits: Limits) -> str:
         end = f"is at {_share(best)} after {last}"
     return (
         f"with {_means(row, steps=step)} {_named(concept)} is back to {_share(share)} of its strength; "
-        f"a model that never knew it {end}."
+        f"{NEVER_KNEW[row.control]} {end}."
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from oubliette.audit.bench import Bench
 from oubliette.audit.drive import Attacks
 from oubliette.audit.gauge import Gauge, painter_of
+from oubliette.audit.novel import choose, make_stand
 from oubliette.audit.parts import Parts
-from oubliette.audit.result import GOLD, MODEL
+from oubliette.audit.result import GOLD, MODEL, NOVEL
 from oubliette.audit.suite import EvaluationRow, Suite
 from oubliette.backends.base import TEXT_ENCODER
 from oubliette.data.concept import Concept
@@ -59,16 +60,23 @@ def set_up(
     judges: Sequence[Judge | str] | None = None,
     cache: Path | str | None = None,
     seed: int = 0,
+    novel: str | None = None,
+    novel_data: Path | str | None = None,
 ) -> Setting:
     """Open everything and settle what is audited; UserError for what cannot be.
 
     `gold` is a model that never knew the concept: for a default concept of the embedded world it is known
-    ("none" leaves it out), for anything else it is given or there is none. `mask` holds names of tensors that
-    no attack may move, or is a file of them.
+    ("none" leaves it out), for anything else it is given or there is none. With `gold` "novel" a concept that
+    the model does not know stands in: `novel` by name, with pictures `novel_data`. `mask` holds names of
+    tensors that no attack may move, or is a file of them.
     """
     from oubliette.api import base_of, concepts_of, load
 
-    for path, what in ((data, "--data"), (benign, "--benign")):
+    stands_in = isinstance(gold, str) and gold == NOVEL
+    for path, what in ((novel, "--novel"), (novel_data, "--novel-data")):
+        if path is not None and not stands_in:
+            raise UserError(f"{what} {path}: goes with --gold novel alone")
+    for path, what in ((data, "--data"), (benign, "--benign"), (novel_data, "--novel-data")):
         if path is not None and not Path(path).exists():
             raise UserError(f"{what} {path}: no such folder or file of pictures")
     opened = load(model)
@@ -81,8 +89,9 @@ def set_up(
     if len(wanted) != 1:
         names = ", ".join(one.name for one in wanted)
         raise UserError(f"an audit is of one concept; found {names}: name one (--concept)")
-    reference = _open_gold(gold, before, wanted[0])
-    notes = _notes(opened, before, reference)
+    reference = _open_gold(WITHOUT if stands_in else gold, before, wanted[0])
+    other = choose(before, wanted[0], novel, novel_data) if stands_in else None
+    notes = _notes(opened, before, reference, compared=stands_in)
     bench = make_bench(
         opened,
         before,
@@ -97,6 +106,8 @@ def set_up(
         seed=seed,
         erased=_recorded(opened),
     )
+    if other is not None:
+        bench.novel = make_stand(bench, other, novel_data)
     sources = {MODEL: str(opened.source), "base": str(before.source)}
     if reference is not None:
         sources[GOLD] = str(reference.source)
@@ -163,6 +174,7 @@ def make_bench(
             avoid=_asked(suite, base, concept, gauge, seed, more),
             words=_words(base, concept),
             seed=seed,
+            pictures=store,
         ),
         parts=Parts(None if cache is None else cache / "audit"),
         seed=seed,
@@ -202,7 +214,7 @@ def _open_gold(gold: Any, base: Any, concept: Concept) -> Any | None:
     return load("nano-gold", device=base.device)
 
 
-def _notes(model: Any, base: Any, gold: Any | None) -> list[str]:
+def _notes(model: Any, base: Any, gold: Any | None, *, compared: bool) -> list[str]:
     notes = []
     own, before = model.tensors(), base.tensors()
     changed = [
@@ -215,7 +227,7 @@ def _notes(model: Any, base: Any, gold: Any | None) -> list[str]:
             "The eraser changed the text encoder, and gold has the base's: the comparison with gold is "
             "partial."
         )
-    if gold is None:
+    if gold is None and not compared:
         notes.append("No gold model: “erased” and “hidden by fine-tuning” cannot be told from each other.")
     return notes
 

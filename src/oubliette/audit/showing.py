@@ -122,7 +122,8 @@ def _attacked(
 ) -> tuple[RowResult, dict[str, Part], RowOutput]:
     """Prompts or probe on every subject, and what the model shows above gold, case by case."""
     parts: dict[str, Part] = {}
-    for subject, painter in bench.subjects(spec):
+    for one in bench.subjects(spec):
+        subject, painter = one.name, one.painter
         bench.tell(subject, len(parts) / len(bench.subjects(spec)))
         key = key_of(
             row=spec.model_dump(exclude={"name", "gold"}),

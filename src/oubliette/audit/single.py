@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.audit.novel import novel_facts
 from oubliette.audit.parts import RowOutput
-from oubliette.audit.result import MODEL, RowResult
+from oubliette.audit.result import GOLD, MODEL, NOVEL, RowResult
 from oubliette.audit.rows import run_row
 from oubliette.audit.setting import set_up
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
@@ -55,9 +56,11 @@ def attack(
     cache: Path | str | None = None,
     out: Path | str | None = None,
     seed: int = 0,
+    novel: str | None = None,
+    novel_data: Path | str | None = None,
     **how: Any,
 ) -> Attacked:
-    """Run one row of a suite on a model, and on gold where it is asked for.
+    """Run one row of a suite on a model, and on gold (or a novel concept) where it is asked for.
 
     `row` is as a suite has it ({"row": "relearn", "attack": "L1", "budget": {"steps": 50}}); `how` are the
     suite's own keys (pictures, kept, points, steps, guidance, batch, seeds). `out` is a new folder for
@@ -65,6 +68,7 @@ def attack(
     UserError for what cannot be done; nothing is then written.
     """
     from oubliette.audit.known import check
+    from oubliette.report import audit_words as say
     from oubliette.validation import validated
 
     if out is not None:
@@ -86,10 +90,14 @@ def attack(
         judges=judges,
         cache=cache,
         seed=seed,
+        novel=novel,
+        novel_data=novel_data,
     )
+    novel_facts(setting.bench)  # refuses a concept that the model knows, before anything is attacked
     output = run_row(suite.ids()[0], made, setting.bench)
     if output.row.status == "skipped":
-        raise UserError(f"{output.row.title}: {output.row.note}")
+        tried = "" if output.row.sweep is None else f" ({say.sweep(output.row.sweep)})"
+        raise UserError(f"{output.row.title}: {output.row.note}{tried}")
     done = Attacked(output.row, output.seconds, None if out is None else Path(out))
     if out is not None:
         _write(done, output, Path(out))
@@ -171,9 +179,18 @@ def _write(done: Attacked, output: RowOutput, out: Path) -> None:
 
 
 def relearn_row(
-    attack: str | None, mode: str | None, changes: Sequence[str], at: Sequence[int] | None
+    attack: str | None,
+    mode: str | None,
+    changes: Sequence[str],
+    at: Sequence[int] | None,
+    *,
+    sweep: bool = False,
+    rates: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """The row of one fine-tuning attack: a catalogue's name or a mode, with changes to its budget."""
+    """The row of one fine-tuning attack: a catalogue's name or a mode, with changes to its budget.
+
+    `sweep` seeks the worst learning rate first, among `rates` or the catalogue's.
+    """
     if attack is None and mode is None:
         attack = "F2"
     budget = settings(changes)
@@ -181,6 +198,8 @@ def relearn_row(
     row |= {key: value for key, value in (("attack", attack), ("mode", mode)) if value is not None}
     if at:
         row["at"] = list(at)
+    if sweep or rates:
+        row["sweep"] = {"learning_rates": list(rates)}
     if attack is not None:
         from oubliette.attack.catalogue import attack as named
 
@@ -192,7 +211,7 @@ def settings(changes: Sequence[str]) -> dict[str, Any]:
     """ "key=value" pairs with values read as YAML; UserError for one without a key."""
     import yaml
 
-    from oubliette.attack.budget import Budget
+    from oubliette.train.tuning.budget import Budget
 
     found: dict[str, Any] = {}
     for change in changes:
@@ -217,7 +236,7 @@ def lines(done: Attacked) -> list[str]:
 
     row = done.row
     made = [f"{row.title}: {say.budget(row)}"]
-    for subject in ("model", "gold"):
+    for subject in (MODEL, GOLD, NOVEL):
         if row.of(subject) or row.finding(subject) is not None:
             made.append(f"{subject}: {say.outcome(row, subject)}")
         for curve in row.of(subject):
@@ -227,10 +246,10 @@ def lines(done: Attacked) -> list[str]:
                 if reading.leakage
             ]
             made.append(f"  leakage by step, run {curve.seed}: {', '.join(shares)}")
-    if row.sooner is not None:
-        made.append(f"against gold: {say.sooner(row.sooner)}")
-    elif row.excess:
-        made.append(f"against gold: {say.excess(row.excess)}")
+    if row.sooner is not None or row.excess:
+        made.append(f"so: {say.against(row)}")
+    if row.sweep is not None:
+        made.append(f"sweep: {say.sweep(row.sweep)}")
     if row.note:
         made.append(f"note: {row.note}")
     return [line.replace("\u00a0", " ") for line in made]

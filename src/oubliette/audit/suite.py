@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
+from oubliette.audit.sweeping import Sweep
 from oubliette.errors import UserError, suggest
 from oubliette.validation import StrictModel, validated
 
@@ -88,7 +89,7 @@ class RelearnRow(_Row):
     Either `attack` (a name of the catalogue) or `mode` with `budget`; what is given beside `attack` goes over
     the catalogue's. A model of the embedded world is attacked with the catalogue's "-nano" entry, and `nano`
     goes over its budget in the place of `budget`. `at` are the steps looked at, by default the suite's number
-    of points, log-spaced.
+    of points, log-spaced. `sweep` (true, or with settings) seeks the worst learning rate first.
     """
 
     kind: ClassVar[str] = "relearn"
@@ -100,6 +101,12 @@ class RelearnRow(_Row):
     nano: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
     at: list[int] | None = None
+    sweep: Sweep | None = None
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _plain_sweep(cls, sweep: Any) -> Any:
+        return {True: {}, False: None}[sweep] if isinstance(sweep, bool) else sweep
 
     @field_validator("at")
     @classmethod
@@ -113,6 +120,12 @@ class RelearnRow(_Row):
         if self.attack is None and self.mode is None:
             raise ValueError("give 'attack' (a name of the catalogue) or 'mode'")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, whole: Any) -> dict[str, Any]:
+        """A row without a sweep is written as it was before there were any: what was begun can be resumed."""
+        made: dict[str, Any] = whole(self)
+        return {key: value for key, value in made.items() if key != "sweep" or value is not None}
 
 
 class BenignRow(RelearnRow):

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from oubliette.audit.parts import Exhibit
-from oubliette.audit.result import GOLD, MODEL, Audit, RowResult
+from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, RowResult
 from oubliette.eval.pictures import write_bytes
 from oubliette.eval.reading import read_json
 from oubliette.report import audit_words, words
@@ -22,7 +22,7 @@ __all__ = ["AuditPage", "make_page", "render_audit", "write_audit_page"]
 
 FORMAT = "oubliette-audit-page/1"
 JSON_NAME = "report.json"
-_ORDER = ("none", MODEL, GOLD)
+_ORDER = ("none", MODEL, GOLD, NOVEL)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def _grids(row: RowResult, exhibits: Sequence[Exhibit]) -> list[dict[str, Any]]:
         # Each model has its own prompts: what is found on one need not be found on another.
         own = [[made for made in exhibits if made.subject == subject] for subject in (MODEL, GOLD)]
         return [_grid(found, "", across=True) for found in own if found]
-    return [_grid(exhibits, "", across=True)] if exhibits else []
+    # A novel concept is asked for by other prompts, too.
+    parts = [[made for made in exhibits if (made.subject == NOVEL) is other] for other in (False, True)]
+    return [_grid(found, "", across=True) for found in parts if found]
 
 
 def _grid(exhibits: Sequence[Exhibit], title: str, *, across: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from oubliette.audit.result import GOLD, MODEL, Curve, Reading, RowResult
+from oubliette.audit.result import GOLD, MODEL, NOVEL, Curve, Reading, RowResult
 from oubliette.eval.statistics import Estimate
 from oubliette.report.colours import CONTROL_COLOURS, MODEL_COLOURS
 from oubliette.report.plots import (
@@ -23,12 +23,16 @@ from oubliette.report.plots import (
 __all__ = ["SUBJECT_COLOURS", "resistance_plot"]
 
 #: The CSS variable of each subject's colour, the same everywhere on the page.
-SUBJECT_COLOURS = {MODEL: MODEL_COLOURS[0], GOLD: CONTROL_COLOURS["gold"], "none": CONTROL_COLOURS["none"]}
-_FACES = {MODEL: False, GOLD: True}
+SUBJECT_COLOURS = {
+    MODEL: MODEL_COLOURS[0],
+    GOLD: CONTROL_COLOURS["gold"],
+    NOVEL: MODEL_COLOURS[2],
+    "none": CONTROL_COLOURS["none"],
+}
 
 
 class _Subjects(_Palette):
-    """The palette of the model and gold."""
+    """The palette of the model and what it is held against."""
 
     def __init__(self) -> None:
         self._rows = SUBJECT_COLOURS
@@ -36,7 +40,7 @@ class _Subjects(_Palette):
 
 
 def resistance_plot(row: RowResult, level: float, index: int) -> str:
-    """Leakage over steps (logarithmic) on the model (filled) and gold (hollow), and what is kept of the rest.
+    """Leakage over steps (logarithmic), and what is kept of the rest: the model filled, its control hollow.
 
     One run has its intervals; of several the mean is a line and every run a fainter one.
     """
@@ -44,7 +48,7 @@ def resistance_plot(row: RowResult, level: float, index: int) -> str:
     kept = any(reading.kept is not None for curve in row.curves for reading in curve.readings)
     figure, panels = _panels(kept)
     panels[0].axhline(level, color=palette.fixed(_BOUND), lw=1, ls=(0, (3, 2)))
-    for subject in (GOLD, MODEL):
+    for subject in (NOVEL, GOLD, MODEL):
         runs = row.of(subject)
         _draw(panels[0], runs, subject, "leakage", palette)
         if kept:
@@ -78,7 +82,7 @@ def _panels(both: bool) -> tuple[Any, Sequence[Any]]:
 
 def _draw(axes: Any, runs: Sequence[Curve], subject: str, what: str, palette: _Subjects) -> None:
     colour = palette.row(subject)
-    face = palette.fixed(_PAPER) if _FACES[subject] else colour
+    face = colour if subject == MODEL else palette.fixed(_PAPER)
     courses = [points for run in runs if (points := _points(run, what))]
     if len(courses) > 1:
         for points in courses:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from oubliette.audit.result import GOLD, MODEL, Audit, Curve, Excess, RowResult, Sooner
+from oubliette.audit.against import gap, pace
+from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, Curve, Excess, RowResult, Sooner, Swept, Tried
 from oubliette.report.words import MISSING, estimate, percent, rate, short
 
-__all__ = ["KINDS", "area", "bounds", "budget", "excess", "names", "outcome", "sooner", "steps", "title"]
+__all__ = [
+    "KINDS",
+    "against",
+    "area",
+    "bounds",
+    "budget",
+    "control",
+    "excess",
+    "fact",
+    "mean",
+    "names",
+    "outcome",
+    "rates",
+    "sooner",
+    "steps",
+    "sweep",
+    "tight",
+    "title",
+]
+
+NBSP = "\u00a0"
+_BRACKETS = re.compile(r"[\[(][^\[\]()]{1,14}[\])]")
 
 KINDS = {
-    "evaluation": "prompts alone",
+    "evaluation": "no attack",
     "prompts": "search for prompts",
     "relearn": "fine-tuning on the concept",
     "benign": "fine-tuning without the concept",
@@ -30,7 +52,7 @@ _SHOWN = (
     "n",
     "frozen",
 )
-_COUNTED = ("pictures", "steps", "cases", "tries", "frozen")
+_COUNTED = ("pictures", "steps", "cases", "tries", "n", "frozen")
 _LABELS = {"learning_rate": "learning rate", "n": "pictures a set", "frozen": "tensors frozen"}
 
 
@@ -44,7 +66,52 @@ def names(audit: Audit) -> dict[str, str]:
     found = {MODEL: short(audit.model.source), "none": f"{short(audit.base.source)} (original)"}
     if audit.gold is not None:
         found[GOLD] = f"{short(audit.gold.source)} (never knew it)"
+    if audit.novel is not None:
+        found[NOVEL] = f"“{audit.novel.name}” (new to the model)"
     return found
+
+
+def tight(text: str) -> str:
+    """The text with its intervals and short brackets unbroken over lines."""
+    return _BRACKETS.sub(lambda found: found.group().replace(" ", NBSP), str(text)).replace(" %", NBSP + "%")
+
+
+def control(audit: Audit) -> str | None:
+    """What the model is held against in the table of all rows: gold, a novel concept, or nothing."""
+    return GOLD if audit.gold is not None else NOVEL if audit.novel is not None else None
+
+
+def fact(value: Any) -> str:
+    """A budget's value as text: mappings and lists without their brackets, numbers as short as they are."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{str(key).replace('_', ' ')} {fact(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(fact, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def rates(found: Swept) -> list[tuple[float, list[Tried]]]:
+    """A sweep's runs by learning rate, the smallest first."""
+    by_rate: dict[float, list[Tried]] = {}
+    for one in sorted(found.tried, key=lambda one: one.learning_rate):
+        by_rate.setdefault(one.learning_rate, []).append(one)
+    return list(by_rate.items())
+
+
+def sweep(found: Swept) -> str:
+    """A sweep in a line: "1e-05: area 0.20, 98 % kept; 0.0001: ...; taken: 0.0001"."""
+    tried = [
+        f"{rate:g}: area {mean([one.strength for one in runs]):.2f}, "
+        f"{percent(mean([one.kept for one in runs]))} kept"
+        for rate, runs in rates(found)
+    ]
+    end = f"none keeps {percent(found.keep_at_least)}" if found.winner is None else f"taken: {found.winner:g}"
+    return "; ".join([*tried, end])
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of some numbers."""
+    return sum(values) / len(values)
 
 
 def budget(row: RowResult) -> str:
@@ -111,23 +178,24 @@ def area(values: list[float | None]) -> str:
     return mean if len(there) == 1 else f"{mean} ({min(there):.2f} to {max(there):.2f})"
 
 
+def against(row: RowResult) -> str:
+    """A row's result on the model, held against that on gold or on what stands in for it, in a cell."""
+    if row.sooner is not None:
+        return sooner(row.sooner)
+    return excess(row.excess)
+
+
 def sooner(found: Sooner | None) -> str:
-    """A relearning advantage: "4.2 times sooner [3.0, 6.1]"."""
-    if found is None:
-        return MISSING
-    if found.value is None:
-        return found.note
-    ends = ["?" if end is None else f"{math.exp(end):.1f}" for end in (found.low, found.high)]
-    sign = {">": "more than ", "<": "less than "}.get(found.sign, "")
-    return f"{sign}{math.exp(found.value):.1f} times sooner [{', '.join(ends)}]"
+    """A relearning advantage: "4.2 times sooner than in gold [3, 6.1]"."""
+    return MISSING if found is None else pace(found)
 
 
 def excess(found: list[Excess]) -> str:
-    """What the model shows above gold."""
+    """What the model shows above gold, or below it."""
     lines = []
     for made in found:
         where = f"{made.where}: " if made.where else ""
-        lines.append(f"{where}{percent(made.value)} [{_end(made.low)}, {_end(made.high)}] above gold")
+        lines.append(f"{where}{gap(made).replace('-', '−').replace(' %', NBSP + '%')}")
     return "; ".join(lines) or MISSING
 
 

@@ -18,8 +18,8 @@ class Budget(StrictModel):
 
     `pictures` are shown to whoever trains; each of `steps` updates sees `accumulation` micro-batches of
     `batch` items. `learning_rate` is the effective one (diffusers' `--scale_lr` multiplies the one it is
-    given by batch, accumulation and processes). `clip` bounds the L2 norm of an update's gradient. `rank` and `alpha`
-    (None: the rank) are LoRA's. A field of zero is refused.
+    given by batch, accumulation and processes). `clip` bounds the L2 norm of an update's gradient. `rank` and
+    `alpha` (None: the rank) are LoRA's. A field of zero is refused.
     """
 
     pictures: int = Field(default=16, ge=1)
