@@ -109,6 +109,27 @@ def test_gold_that_leaks_too_excuses_the_model() -> None:
     assert word(same, toys.RELEARN) == "not erased"
 
 
+def test_more_than_gold_but_not_clearly_over_the_bound_is_not_called_not_erased() -> None:
+    """Where the anchor itself often shows the concept, a model mapped to it does, and gold does not."""
+    from oubliette.audit.result import Excess
+    from oubliette.audit.suite import Limits
+    from oubliette.audit.verdict import NO, UNSURE, YES, _prompts
+
+    found = audited(toys.Pupil(0.12, 0.12, half=16.0, source="model"), toys.RELEARN, gold=toys.gold())
+    model = next(made for made in found.rows[0].evaluated if made.subject == "model")
+    limits = Limits(leakage=0.10)
+    said = {
+        bound: _prompts(
+            model, [Excess(value, bound, bound, 48, split) for split in ("in-set", "withheld")], limits
+        )[0]
+        for bound, value in ((-0.3, -0.3), (0.5, 0.5))
+    }
+    assert said == {-0.3: NO, 0.5: UNSURE}
+    assert _prompts(model, [], limits)[0] == UNSURE
+    whole = audited(toys.base(), gold=toys.gold()).rows[0].evaluated[0]
+    assert _prompts(whole, [Excess(0.9, 0.8, 1.0, 48, "in-set")], limits)[0] == YES
+
+
 def test_few_pictures_are_inconclusive() -> None:
     made = toys.suite(toys.RELEARN)
     made = made.model_copy(update={"rows": [made.rows[0].model_copy(update={"n": 6}), *made.rows[1:]]})

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from audit import toys
 from eval.fakes import CAR
@@ -276,3 +277,18 @@ def test_a_concept_that_no_judge_covers_is_refused() -> None:
         )
     with pytest.raises(UserError, match="no judge covers 'car'"):
         setting.make_bench(toys.base(), toys.base(), None, CAR, SUITE)
+
+
+def test_a_mask_that_guard_wrote_is_bound_to_the_model(tiny_folder: Path, tmp_path: Path) -> None:
+    from oubliette.backends import open_model
+    from oubliette.guard.mask import Mask
+
+    model = open_model(tiny_folder, device="cpu")
+    names = sorted(name for name in model.tensors() if "attn2.to_k" in name)
+    Mask.make(model, names).write(tmp_path / "mask")
+    assert setting.frozen_names(tmp_path / "mask", model) == names
+    assert setting.frozen_names(tmp_path / "mask" / "guard.json", model) == names
+    with torch.no_grad():
+        model.tensors()[names[0]].add_(1)
+    with pytest.raises(UserError, match=f"is not the base of this mask .* differ: {names[0]}"):
+        setting.frozen_names(tmp_path / "mask", model)

@@ -25,6 +25,7 @@ from oubliette.eval.pictures import PictureCache
 
 __all__ = ["Setting", "cache_folder", "make_bench", "set_up"]
 
+_GUARD = "guard.json"
 #: What `--gold` takes to leave out a gold model that is known.
 WITHOUT = "none"
 
@@ -184,11 +185,20 @@ def make_bench(
 
 
 def frozen_names(mask: Path | str | Sequence[str] | None, model: Any) -> list[str]:
-    """The names in a mask; UserError for one made for another model, naming the nearest tensor."""
+    """The names in a mask: one that guard wrote (which must be of this model, by its hashes), or plain names.
+
+    UserError for one made for another model, naming tensors that differ or the nearest name.
+    """
     from oubliette.train.freeze import read_names
 
     if mask is None:
         return []
+    if isinstance(mask, str | Path) and (Path(mask).is_dir() or Path(mask).name == _GUARD):
+        from oubliette.guard.mask import read_mask
+
+        published = read_mask(mask)
+        published.bind(model)
+        return sorted(published.names)
     names = read_names(mask) if isinstance(mask, str | Path) else list(mask)
     known = set(model.tensors())
     for name in names:

@@ -129,9 +129,9 @@ def _prompts(model: Evaluated, excess: Sequence[Excess], limits: Limits) -> tupl
         more = above_gold.get(figure.split)
         if more is not None:
             notes.append(f"{figure.split} prompts: {_above_gold(more)}")
-            # Where gold shows the concept too, that is the judge's doing and not the model's.
-            if found != NO:
-                found = _held(more, limits.leakage)
+            # Over the bound and over gold, both: where gold shows it too, that is the judge's doing; and
+            # where the anchor itself often shows the concept, the model may, which gold does not.
+            found = min(found, _held(more, limits.leakage), key=(NO, UNSURE, YES).index)
         says.append(found)
     if YES in says:
         return YES, notes

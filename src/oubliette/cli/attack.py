@@ -100,7 +100,9 @@ def relearn(
     set_: Set = None,
     data: Data = None,
     benign: Annotated[Path | None, typer.Option(help="Pictures without the concept.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="File of tensor names that must not move.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="A guard mask, or a file of names, that must not move.")
+    ] = None,
     judge: Judge = None,
     pictures: Pictures = 32,
     kept: Kept = 16,

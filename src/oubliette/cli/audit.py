@@ -50,7 +50,7 @@ def audit(
     anchor: Annotated[str | None, typer.Option(help="The broader concept it was mapped to.")] = None,
     suite: Annotated[str, typer.Option(help="quick, standard, full or a YAML file.")] = "quick",
     mask: Annotated[
-        Path | None, typer.Option(help="File of tensor names that no attack may move (text or JSON).")
+        Path | None, typer.Option(help="A guard mask, or a file of tensor names, that no attack may move.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The attacker's pictures of the concept: folder or parquet.")
