@@ -37,6 +37,7 @@ def test_sooner_later_and_bounds() -> None:
     log = math.log
     assert against(relearned(0.5, advantage=log(4))) == "4.0× sooner"
     assert against(relearned(0.5, advantage=-log(5))) == "5.0× later"
+    assert against(relearned(0.5, advantage=0.01)) == "as soon"
     assert against(relearned(0.5, advantage=log(4), sign=">")) == "≥ 4.0× sooner"
     assert against(relearned(0.5, advantage=-log(4), sign=">")) == "≤ 4.0× later"
     assert against(relearned(0.5, advantage=-log(4), sign="<")) == "≥ 4.0× later"

@@ -43,6 +43,8 @@ def draw_curves(found: Sequence[tuple[Cell, Audit]], path: Path | str) -> Path |
                 if (title, kind, name) in courses:
                     _line(axes, courses[title, kind, name], name, looks.get(name))
             _finish(axes, title if j == 0 else "", kind if i == 0 else "", courses, (title, kind))
+            if i == len(titles) - 1:
+                axes.set_xlabel("steps of the attack")
     handles, labels = [], []
     for row in panels:
         for axes in row:
@@ -116,6 +118,6 @@ def _save(figure: Any, path: Path) -> Path:
     import io
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
     return path

@@ -120,6 +120,8 @@ def _against(found: Sequence[Relearned]) -> str:
     mean = sum(f.advantage for f in told if f.advantage is not None) / len(told)
     signs = {f.sign for f in told}
     times = math.exp(abs(mean))
+    if round(times, 1) == 1.0 and {f.sign for f in told} == {"="}:
+        return "as soon"
     word = "sooner" if mean >= 0 else "later"
     bound = ""
     if signs - {"="}:
