@@ -24,7 +24,10 @@ SHORT = [
     *("--set", "train.batch=2"),
 ]
 DOCO = ["--method", "doco", "--steps", "3", "--set", "method.warm_up=1", *SHORT]
-COMMANDS = ["erase", "eval", "audit", "attack", "sample", "run", "validate", "ls", "demo", "world"]
+COMMANDS = [
+    *("erase", "eval", "audit", "attack", "guard", "bench"),
+    *("sample", "run", "validate", "ls", "demo", "world"),
+]
 
 
 @pytest.fixture

@@ -45,3 +45,22 @@ def test_call_checked_converts_and_refuses():
         call_checked(part, {}, "part")
     with pytest.raises(UserError, match="part: 'mode': Input should be 'a' or 'b', found 'c'"):
         call_checked(part, {"count": 1, "mode": "c"}, "part")
+
+
+def test_pairs_of_a_command_line_are_read_as_yaml_and_scientific_numbers_as_numbers() -> None:
+    from oubliette.validation import settings
+
+    found = settings(["steps=50", "learning_rate=1e-4", "clip=null", "words=[a, b]", "token=1e4x", "x = y"])
+    assert found == {
+        "steps": 50,
+        "learning_rate": 1e-4,
+        "clip": None,
+        "words": ["a", "b"],
+        "token": "1e4x",
+        "x": "y",
+    }
+    for wrong in ("steps", "=3", "steps=[1"):
+        with pytest.raises(UserError) as caught:
+            settings([wrong])
+        assert str(caught.value).startswith(wrong)
+        assert "\n" not in str(caught.value)

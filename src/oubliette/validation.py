@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from oubliette.errors import UserError, suggest
 
-__all__ = ["StrictModel", "call_checked", "validated"]
+__all__ = ["StrictModel", "call_checked", "settings", "validated"]
+
+_SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -28,6 +31,24 @@ def validated(model: type[M], data: Mapping[str, Any], where: str) -> M:
         return model.model_validate(dict(data))
     except ValidationError as error:
         raise UserError(f"{where}: {_first_line(model, error)}") from None
+
+
+def settings(changes: Iterable[str]) -> dict[str, Any]:
+    """What "key=value" pairs of a command line say, values read as YAML; UserError for one without a key."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for change in changes:
+        key, sign, value = change.partition("=")
+        if not key.strip() or not sign:
+            raise UserError(f"{change}: expected key=value, as in steps=50")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{change}: the value cannot be read ({' '.join(str(error).split())})") from None
+        # YAML takes 1e-4 for a word.
+        found[key.strip()] = float(read) if isinstance(read, str) and _SCIENTIFIC.fullmatch(read) else read
+    return found
 
 
 def call_checked(target: Callable[..., T], options: Mapping[str, Any], where: str) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,36 +41,29 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 
 
-class Rows(Denoising):
-    """Pictures whose rows can be halved, and drawn under another batch's noise."""
+class Plain:
+    """The same data for whoever knows no more of it than how to draw and its loss."""
 
-    def __init__(self, model: Any, shown: Any, captions: Sequence[str]) -> None:
-        super().__init__(model, shown, captions)
-        self.model, self.latents, self.texts = model, self._rows.latents, list(captions)
+    def __init__(self, data: Denoising) -> None:
+        self._data = data
 
-    def halves(self, seed: int) -> tuple[Rows, Rows]:
-        order = torch.randperm(len(self.texts), generator=torch.Generator().manual_seed(seed))
-        first, second = order.tensor_split(2)
-        return self._part(first), self._part(second)
+    def draw(self, rng: torch.Generator, count: int) -> Noised:
+        return self._data.draw(rng, count)
 
-    def draw_like(self, rng: torch.Generator, batch: Noised) -> Noised:
-        own = self.draw(rng, len(batch.captions))
-        return Noised(own.clean, batch.noise, batch.t, own.captions)
-
-    def _part(self, places: torch.Tensor) -> Rows:
-        return Rows(self.model, self.latents[places], [self.texts[place] for place in places.tolist()])
+    def loss(self, model: Any, batch: Noised) -> torch.Tensor:
+        return self._data.loss(model, batch)
 
 
-def cars(model: Any, count: int = 4, kind: type[Denoising] = Denoising) -> Denoising:
+def cars(model: Any, count: int = 4) -> Denoising:
     """The illegal side."""
     captions = ["a photo of a car", "a red car", "car in the street", "a small car"]
-    return kind(model, pictures(count, 0), [captions[place % 4] for place in range(count)])
+    return Denoising(model, pictures(count, 0), [captions[place % 4] for place in range(count)])
 
 
-def dogs(model: Any, count: int = 6, kind: type[Denoising] = Denoising) -> Denoising:
+def dogs(model: Any, count: int = 6) -> Denoising:
     """The innocent side: another number of rows, other pictures."""
     captions = ["a photo of a dog", "a blue dog", "dog near the house"]
-    return kind(model, pictures(count, 1), captions * (count // 3))
+    return Denoising(model, pictures(count, 1), captions * (count // 3))
 
 
 def shaken(model: Any, scale: float = 2e-2, seed: int = 5) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attack.attacked import assert_untouched, diffusion, snapshot
-from guard.learning import SHORT, USER, Rows, answers, cars, dogs, shaken, talk
+from guard.learning import SHORT, USER, answers, cars, dogs, shaken, talk
 from oubliette.errors import UserError
 from oubliette.guard.budget import Budget
 from oubliette.guard.learn import learn
@@ -81,7 +81,7 @@ def test_theta_ft_on_the_spot_is_what_the_loop_makes(model):
 
 def test_stability_is_over_disjoint_rows_where_they_can_be_dealt(model):
     fixed = {"learner": QUICK, "relearned": shaken(model), "batch": 2}
-    rows = learn(model, illegal=cars(model, 4, Rows), innocent=dogs(model, 6, Rows), **fixed)
+    rows = learn(model, illegal=cars(model), innocent=dogs(model), **fixed)
     assert rows.stability.over == "rows"
     assert 0 <= rows.stability.parameters <= 1
     assert 0.1 < rows.stability.chance < 0.18  # 0.3 / 1.7

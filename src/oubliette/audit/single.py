@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from oubliette.eval.judge import Judge
 from oubliette.eval.pictures import write_bytes
 from oubliette.manifest import atomic_folder, refuse_existing
 
-__all__ = ["Attacked", "attack", "lines", "relearn_row", "replay", "settings"]
+__all__ = ["Attacked", "attack", "lines", "relearn_row", "replay"]
 
 _ROWS: dict[str, Any] = {"relearn": RelearnRow, "benign": BenignRow, "prompts": PromptsRow, "probe": ProbeRow}
 
@@ -191,9 +190,11 @@ def relearn_row(
 
     `sweep` seeks the worst learning rate first, among `rates` or the catalogue's.
     """
+    from oubliette.validation import settings
+
     if attack is None and mode is None:
         attack = "F2"
-    budget = settings(changes)
+    budget = {key.removeprefix("budget."): value for key, value in settings(changes).items()}
     row: dict[str, Any] = {"row": "relearn", "budget": budget, "nano": budget}
     row |= {key: value for key, value in (("attack", attack), ("mode", mode)) if value is not None}
     if at:
@@ -205,29 +206,6 @@ def relearn_row(
 
         row["row"] = "benign" if named(attack).benign else "relearn"
     return row
-
-
-def settings(changes: Sequence[str]) -> dict[str, Any]:
-    """ "key=value" pairs with values read as YAML; UserError for one without a key."""
-    import yaml
-
-    from oubliette.train.tuning.budget import Budget
-
-    found: dict[str, Any] = {}
-    for change in changes:
-        key, sign, value = change.partition("=")
-        if not key or not sign:
-            raise UserError(f"--set {change}: expected key=value, as in --set steps=50")
-        try:
-            read = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {change}: the value cannot be read ({error})") from None
-        # YAML takes 1e-4 for a word.
-        if isinstance(read, str) and Budget.model_fields.get(key) is not None:
-            with suppress(ValueError):
-                read = float(read)
-        found[key.removeprefix("budget.")] = read
-    return found
 
 
 def lines(done: Attacked) -> list[str]:

@@ -173,12 +173,13 @@ def prompts(
 ) -> int:
     """Search for prompts that bring the concept back, or replay prompts that were found before."""
     from oubliette.audit import single
+    from oubliette.validation import settings
 
     how: dict[str, Any] = {"steps": sampling_steps, "guidance": guidance}
     where: dict[str, Any] = {"kind": kind, "judges": judge, "cache": cache, "out": out}
     if replay is not None:
         return _done(single.replay(replay, model, base, concept, anchor, **where, **how), json)
-    row = {"row": "prompts", "attack": attack, "cases": cases, "options": single.settings(set_ or ())}
+    row = {"row": "prompts", "attack": attack, "cases": cases, "options": settings(set_ or ())}
     done = single.attack(model, base, concept, anchor, row=row, gold=gold, seed=seed, **where, **how)
     return _done(done, json)
 
@@ -207,13 +208,14 @@ def probe(
 ) -> int:
     """Ask for the concept by another door, without training anything."""
     from oubliette.audit import single
+    from oubliette.validation import settings
 
     done = single.attack(
         model,
         base,
         concept,
         anchor,
-        row={"row": "probe", "probe": probe, "cases": cases, "options": single.settings(set_ or ())},
+        row={"row": "probe", "probe": probe, "cases": cases, "options": settings(set_ or ())},
         kind=kind,
         gold=gold,
         data=data,

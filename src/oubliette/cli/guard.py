@@ -113,8 +113,8 @@ def learn(
     json: Json = False,
 ) -> int:
     """Find the tensors that an illegal adaptation needs and an innocent one does not."""
-    from oubliette.audit.single import settings
     from oubliette.guarding.learn import learn_mask
+    from oubliette.validation import settings
 
     done = learn_mask(
         model,
@@ -218,8 +218,8 @@ def apply(
 
     `--set` changes the budget: steps=50, pictures=8, learning_rate=1e-4, rank=16.
     """
-    from oubliette.audit.single import settings
     from oubliette.guarding.apply import apply_mask
+    from oubliette.validation import settings
 
     done = apply_mask(
         mask,
