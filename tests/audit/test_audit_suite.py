@@ -16,7 +16,7 @@ from oubliette.errors import UserError
 EVALUATION = {"row": "evaluation"}
 
 
-@pytest.mark.parametrize("name", ["quick", "standard", "full"])
+@pytest.mark.parametrize("name", ["quick", "standard", "full", "bench"])
 def test_shipped_suites_are_valid_and_copied_ones_are_the_same(name: str, tmp_path: Path) -> None:
     assert name in suite_names()
     copy = tmp_path / "mine.yaml"
@@ -29,7 +29,7 @@ def test_shipped_suites_are_valid_and_copied_ones_are_the_same(name: str, tmp_pa
 def test_the_tiers_are_what_the_issue_asks_for() -> None:
     quick, standard, full = (read_suite(name) for name in ("quick", "standard", "full"))
     assert (quick.seeds, quick.points, quick.pictures) == (1, 5, 32)
-    assert {row.attack for row in quick.rows if row.kind in ("relearn", "benign")} == {"F2", "L1", "B1"}
+    assert {row.attack for row in quick.rows if row.kind in ("relearn", "benign")} == {"F2", "L1", "T1", "B1"}
     assert standard.seeds >= 3
     assert full.seeds >= 3
     from oubliette.attack.catalogue import catalogue
