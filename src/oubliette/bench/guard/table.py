@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from oubliette.bench.guard.plan import NONE
+from oubliette.bench.guard.plan import LESS, NONE
 from oubliette.bench.guard.run import Used
 from oubliette.eval.statistics import t_interval
 
@@ -28,7 +28,9 @@ def use_table(used: Sequence[Used]) -> str:
     head += ["mitigation", "innocent cost", "state, MiB", "step, ms"]
     without = {(one.arm, one.mode, one.seed): one for one in used if one.guard == NONE}
     rows = []
-    for (arm, mode, guard, _), group in _groups(used).items():
+    for (arm, mode, guard, share), group in _groups(used).items():
+        if guard == LESS:
+            guard = f"{guard}, drift as at {100 * share:g} %"
         pairs = [(one, without[key]) for one in group if (key := (one.arm, one.mode, one.seed)) in without]
         row = [arm, mode, guard, f"{100 * group[0].frozen_share:.0f}", str(len(group))]
         row += [_percent([one.illegal[-1] for one in group]), _percent([one.area for one in group])]
