@@ -102,8 +102,9 @@ def test_whole_files_that_go_or_come_are_detected(copy: Path) -> None:
 
 
 def test_the_card_may_be_edited(copy: Path) -> None:
+    before = read_mask(copy)
     (copy / "README.md").write_text("edited on the Hub")
-    read_mask(copy)
+    assert read_mask(copy) == before
 
 
 def resealed(content: dict[str, Any]) -> bytes:

@@ -35,8 +35,12 @@ def test_training_in_bf16_from_a_published_fp32_mask():
     model = network()
     mask = HashedMask(model)
     model.to(torch.bfloat16)
-    with enforce(model, mask, every=1):
+    before = values(model)
+    with enforce(model, mask, every=1) as handle:
         fit(model, torch.optim.AdamW(model.parameters(), lr=1e-2))
+        assert handle.moved() == {}
+    assert drift(model, before, list(mask.names)) == 0
+    assert drift(model, before, ["2.weight"]) > 0
 
 
 @pytest.mark.parametrize("foreach", [False, True])

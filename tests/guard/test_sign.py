@@ -46,8 +46,9 @@ def signed(tmp_path: Path) -> tuple[Path, Path, Path]:
 def test_a_signed_mask_verifies_wherever_it_lies(signed: tuple[Path, Path, Path], tmp_path: Path) -> None:
     folder, _, public = signed
     verify_signature(folder, public_key=public)
-    read_mask(folder)
+    before = read_mask(folder)
     moved = folder.rename(tmp_path / "renamed")
+    assert read_mask(moved) == before
     guard.verify_signature(moved, public_key=public)
     (moved / "README.md").write_text("edited on the Hub")  # not signed
     verify_signature(moved, public_key=public)

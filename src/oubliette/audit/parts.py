@@ -81,13 +81,13 @@ class Parts:
 
     def get(self, key: str, make: Callable[[], Part], *, keep: bool) -> Part:
         """The part of this key, made and remembered if it is not there; `keep` writes it to the folder."""
-        path = None if self.folder is None or not keep else self.folder / f"{key}.json"
+        path = None if self.folder is None else self.folder / f"{key}.json"
         part = self._memory.get(key)
         if part is None and path is not None:
             part = _read(Part, path)
         if part is None:
             part = make()
-        if path is not None and not path.is_file():
+        if keep and path is not None and not path.is_file():
             write_bytes(path, TypeAdapter(Part).dump_json(part))
         self._memory[key] = part
         return part

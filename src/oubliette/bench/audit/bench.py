@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.bench.audit.contrasts import Correlation, Difference, correlations, differences
-from oubliette.bench.audit.figures import CellFigures, figures_of
+from oubliette.bench.audit.figures import CellFigures, figures_of, names_in
 from oubliette.bench.audit.plan import Plan, read_plan
 from oubliette.bench.audit.plots import draw_curves
 from oubliette.bench.audit.run import finished, run_cells
@@ -113,12 +113,8 @@ def summarise(plan: Plan, out: Path) -> Benched:
 
 def _pairs(cells: Sequence[CellFigures]) -> list[tuple[str, str]]:
     """Prompts against fine-tuning, and kinds of fine-tuning against each other."""
-    prompts = [f"leakage {name}" for name in _names(cells, "leakage")]
-    prompts += [f"{name}, cases" for name in _names(cells, "searched")]
-    trained = [f"{name}, area" for name in _names(cells, "relearned")]
+    prompts = [f"leakage {name}" for name in names_in(cells, "leakage")]
+    prompts += [f"{name}, cases" for name in names_in(cells, "searched")]
+    trained = [f"{name}, area" for name in names_in(cells, "relearned")]
     pairs = [(one, other) for one in prompts for other in trained]
     return pairs + [(one, other) for i, one in enumerate(trained) for other in trained[i + 1 :]]
-
-
-def _names(cells: Sequence[CellFigures], what: str) -> list[str]:
-    return list(dict.fromkeys(name for cell in cells for name in getattr(cell, what)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oubliette.bench.audit.figures import CellFigures
+from oubliette.bench.audit.figures import CellFigures, names_in
 from oubliette.bench.audit.plan import Contrast
 from oubliette.eval.statistics import Estimate, t_interval
 
@@ -50,13 +50,13 @@ def measures(cells: Sequence[CellFigures]) -> dict[str, Measure]:
     More is worse for the defender, but for "kept".
     """
     found: dict[str, Measure] = {}
-    for split in dict.fromkeys(split for cell in cells for split in cell.leakage):
+    for split in names_in(cells, "leakage"):
         found[f"leakage {split}"] = lambda cell, key=split: cell.leakage.get(key)  # type: ignore[misc]
-    for name in dict.fromkeys(name for cell in cells for name in cell.searched):
+    for name in names_in(cells, "searched"):
         found[f"{name}, cases"] = lambda cell, key=name: _found(cell, key)  # type: ignore[misc]
-    for name in dict.fromkeys(name for cell in cells for name in cell.relearned):
+    for name in names_in(cells, "relearned"):
         found[f"{name}, area"] = lambda cell, key=name: _area(cell, key)  # type: ignore[misc]
-    for name in dict.fromkeys(name for cell in cells for name in cell.benign):
+    for name in names_in(cells, "benign"):
         found[f"{name}, end"] = lambda cell, key=name: _benign(cell, key)  # type: ignore[misc]
     found["kept"] = lambda cell: float(np.mean(list(cell.kept.values()))) if cell.kept else None
     return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from oubliette.audit.result import GOLD, MODEL, Audit, Curve, Evaluated, RowResult
 from oubliette.bench.audit.plan import Cell
 
-__all__ = ["CellFigures", "Relearned", "Searched", "figures_of"]
+__all__ = ["CellFigures", "Relearned", "Searched", "figures_of", "names_in"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ def figures_of(cell: Cell, audit: Audit) -> CellFigures:
         benign={row.title: _relearned(row) for row in done if row.kind == "benign"},
         seconds=float(audit.times.get("total", math.nan)),
     )
+
+
+def names_in(cells: Sequence[CellFigures], what: str) -> list[str]:
+    """The names that a field of the figures ("searched") has in any of the cells, in order."""
+    return list(dict.fromkeys(name for cell in cells for name in getattr(cell, what)))
 
 
 def _model(row: RowResult) -> Evaluated | None:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from oubliette.bench.shipped import plan_content
+from oubliette.bench.words import slug
 from oubliette.errors import UserError, suggest
 from oubliette.validation import StrictModel, validated
 
@@ -98,8 +99,7 @@ class Cell(StrictModel):
     @property
     def key(self) -> str:
         """A name for its files: "doco-sam-car-0"."""
-        words = f"{self.subject.name} {self.target.name} {self.seed}".lower()
-        return "-".join("".join(c if c.isalnum() else " " for c in words).split())
+        return slug(self.subject.name, self.target.name, str(self.seed))
 
 
 def read_plan(source: str | Path = "audit") -> Plan:
@@ -112,13 +112,15 @@ def read_plan(source: str | Path = "audit") -> Plan:
 
 def _check_methods(plan: Plan, where: str) -> None:
     """UserError where a method, an override or the suite is not known, before anything is erased."""
+    from oubliette.api import load
     from oubliette.audit.suite import read_suite
     from oubliette.bench.audit.subjects import recipe_of
 
     read_suite(plan.suite)
+    base = load(plan.base)
     for subject in plan.subjects:
         if subject.method is not None:
             try:
-                recipe_of(plan, Cell(subject=subject, target=plan.concepts[0], seed=0))
+                recipe_of(Cell(subject=subject, target=plan.concepts[0], seed=0), base)
             except UserError as error:
                 raise UserError(f"{where}: subject '{subject.name}': {error}") from None

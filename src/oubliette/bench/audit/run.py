@@ -60,7 +60,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
         audit(
             model,
             base,
-            concept_of(plan, cell, base),
+            concept_of(cell, base),
             out=folder,
             suite=suite,
             cache=out / "cache",

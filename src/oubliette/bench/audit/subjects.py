@@ -17,23 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["concept_of", "open_subject", "recipe_of"]
 
 
-def concept_of(plan: Plan, cell: Cell, base: Any = None) -> Concept:
+def concept_of(cell: Cell, base: Any) -> Concept:
     """The cell's concept, with kind and anchor filled in from the base's world."""
-    from oubliette.api import load
     from oubliette.compose import make_concepts
 
     target = cell.target
-    return make_concepts(base or load(plan.base), [target.name], target.anchor, target.kind)[0]
+    return make_concepts(base, [target.name], target.anchor, target.kind)[0]
 
 
-def recipe_of(plan: Plan, cell: Cell, base: Any = None) -> Recipe:
+def recipe_of(cell: Cell, base: Any) -> Recipe:
     """The recipe of a cell whose subject is a method."""
-    from oubliette.api import load
     from oubliette.compose import compose
 
     target, subject = cell.target, cell.subject
     return compose(
-        base or load(plan.base),
+        base,
         concept=target.name,
         anchor=target.anchor,
         kind=target.kind,
@@ -57,7 +55,7 @@ def open_subject(plan: Plan, cell: Cell, base: Any, models: Path, latents: Path)
     if subject.method is not None:
         folder = models / cell.key
         if not folder.is_dir():
-            result = erase(load(plan.base), recipe_of(plan, cell, base), cache=latents, show_progress=False)
+            result = erase(load(plan.base), recipe_of(cell, base), cache=latents, show_progress=False)
             result.save(folder)
         yield load(folder)
     elif subject.model is not None:
@@ -69,6 +67,6 @@ def open_subject(plan: Plan, cell: Cell, base: Any, models: Path, latents: Path)
         with shuffled(model, cell.seed):
             yield model
     elif subject.control == FILTER:
-        yield filtered(load(plan.base), words_of(base, concept_of(plan, cell, base)))
+        yield filtered(load(plan.base), words_of(base, concept_of(cell, base)))
     else:
         yield load(plan.base)

@@ -7,22 +7,22 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from oubliette.bench.audit.contrasts import Correlation, Difference
-from oubliette.bench.audit.figures import CellFigures, Relearned
+from oubliette.bench.audit.figures import CellFigures, Relearned, names_in
+from oubliette.bench.words import NOTHING, markdown
 from oubliette.eval.statistics import Estimate, t_interval
 
 __all__ = ["contrast_table", "correlation_table", "prompt_table", "relearning_table"]
 
 Group = list[CellFigures]
-_NOTHING = "–"
 
 
 def prompt_table(cells: Sequence[CellFigures]) -> str:
     """What prompts alone show, what searches for prompts find (gold's share beside it) and what is kept, in
     percent.
     """
-    splits = _names(cells, "leakage")
-    searches = _names(cells, "searched")
-    kept = _names(cells, "kept")
+    splits = names_in(cells, "leakage")
+    searches = names_in(cells, "searched")
+    kept = names_in(cells, "kept")
     head = ["eraser", "kind", "runs", "verdict"]
     head += [f"leakage {name}" for name in splits] + [f"{name} (gold)" for name in searches]
     rows = []
@@ -31,14 +31,14 @@ def prompt_table(cells: Sequence[CellFigures]) -> str:
         row += [_percent([c.leakage.get(name) for c in group]) for name in splits]
         row += [_searched(group, name) for name in searches]
         rows.append(row + [_percent([c.kept.get(name) for c in group]) for name in kept])
-    return _markdown([*head, *(f"kept: {name}" for name in kept)], rows)
+    return markdown([*head, *(f"kept: {name}" for name in kept)], rows)
 
 
 def relearning_table(cells: Sequence[CellFigures]) -> str:
     """What fine-tuning brings back: area under the resistance curve (gold's), steps to half, and how much
     sooner than gold; of benign fine-tuning, the leakage at its end (gold's).
     """
-    attacks, benign = _names(cells, "relearned"), _names(cells, "benign")
+    attacks, benign = names_in(cells, "relearned"), names_in(cells, "benign")
     head = ["eraser", "kind", "runs"]
     for name in attacks:
         head += [f"{name}: area (gold)", "half-way", "against gold"]
@@ -53,13 +53,13 @@ def relearning_table(cells: Sequence[CellFigures]) -> str:
             found = [cell.benign[name] for cell in group if name in cell.benign]
             row.append(f"{_percent([f.end for f in found])} ({_percent([f.gold_end for f in found])})")
         rows.append(row)
-    return _markdown([*head, *(f"{name}: leakage at the end (gold)" for name in benign)], rows)
+    return markdown([*head, *(f"{name}: leakage at the end (gold)" for name in benign)], rows)
 
 
 def contrast_table(found: Sequence[Difference]) -> str:
     """Differences in percentage points, with their t intervals over pairs of runs."""
     rows = [[made.contrast, made.measure, str(made.estimate.n), _points(made.estimate)] for made in found]
-    return _markdown(["change", "measure", "pairs", "with less without, points"], rows)
+    return markdown(["change", "measure", "pairs", "with less without, points"], rows)
 
 
 def correlation_table(found: Sequence[Correlation]) -> str:
@@ -67,7 +67,7 @@ def correlation_table(found: Sequence[Correlation]) -> str:
     rows = [
         [f"{made.one} / {made.other}", str(made.cells), str(made.subjects), _interval(made)] for made in found
     ]
-    return _markdown(["measures", "cells", "erasers", "Spearman's rho"], rows)
+    return markdown(["measures", "cells", "erasers", "Spearman's rho"], rows)
 
 
 def _groups(cells: Sequence[CellFigures]) -> dict[tuple[str, str], Group]:
@@ -77,10 +77,6 @@ def _groups(cells: Sequence[CellFigures]) -> dict[tuple[str, str], Group]:
     for cell in sorted(cells, key=lambda cell: kinds.index(cell.kind)):
         found[cell.subject, cell.kind].append(cell)
     return found
-
-
-def _names(cells: Sequence[CellFigures], what: str) -> list[str]:
-    return list(dict.fromkeys(name for cell in cells for name in getattr(cell, what)))
 
 
 def _verdicts(group: Group) -> str:
@@ -101,7 +97,7 @@ def _relearned(found: Sequence[Relearned]) -> list[str]:
 def _half(found: Sequence[Relearned]) -> str:
     """Steps to half strength: the geometric mean in 1 + steps, or that it was not reached."""
     if not found:
-        return _NOTHING
+        return NOTHING
     there = [f.half for f in found if f.half is not None]
     last = max(f.last for f in found)
     if not there:
@@ -116,7 +112,7 @@ def _against(found: Sequence[Relearned]) -> str:
     told = [f for f in found if f.advantage is not None]
     if not told:
         words = Counter(f.state for f in found if f.state)
-        return ", ".join(words) or _NOTHING
+        return ", ".join(words) or NOTHING
     mean = sum(f.advantage for f in told if f.advantage is not None) / len(told)
     signs = {f.sign for f in told}
     times = math.exp(abs(mean))
@@ -141,7 +137,7 @@ def _mean(values: Sequence[float | None], show: Callable[[float], str]) -> str:
     """The mean, and from two runs on the half width of its t interval."""
     there = [value for value in values if value is not None]
     if not there:
-        return _NOTHING
+        return NOTHING
     if len(there) == 1:
         return _plain(show(there[0]))
     made = t_interval(there)
@@ -168,8 +164,3 @@ def _interval(made: Correlation) -> str:
 def _plain(text: str) -> str:
     """No minus before a zero, and a real minus elsewhere."""
     return text.lstrip("-+") if not text.strip("-+0.") else text.replace("-", "−")
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -125,13 +126,6 @@ def _agreement(plan: Plan, out: Path) -> dict[str, list[float]]:
                 ]
                 masks = [read_mask(folder) for folder in folders if folder.is_dir()]
                 for one, other in combinations(masks, 2):
-                    sizes = {name: _size(shape) for name, shape in one.candidates.items()}
+                    sizes = {name: math.prod(shape) for name, shape in one.candidates.items()}
                     found[spec.name].append(jaccard(one.names, other.names, sizes))
     return dict(found)
-
-
-def _size(shape: Any) -> int:
-    size = 1
-    for side in shape:
-        size *= int(side)
-    return size

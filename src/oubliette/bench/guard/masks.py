@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.bench.guard.plan import Arm, Learning, Plan
+from oubliette.bench.words import slug
 from oubliette.data.concept import Concept
 from oubliette.guarding.apply import budget_for
 from oubliette.manifest import write_json
@@ -86,7 +87,7 @@ def open_base(plan: Plan, arm: Arm, seed: int, out: Path) -> Any:
 
     if arm.erase is None:
         return load(plan.base)
-    folder = out / "models" / f"{arm.name.replace(' ', '-')}-{seed}"
+    folder = out / "models" / slug(arm.name, str(seed))
     if not folder.is_dir():
         model = load(plan.base)
         recipe = compose(model, concept=arm.illegal, method=arm.erase, seed=seed, save="delta")

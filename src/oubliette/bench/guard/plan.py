@@ -8,13 +8,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from oubliette.bench.shipped import plan_content
+from oubliette.bench.words import slug
 from oubliette.errors import UserError
 from oubliette.validation import StrictModel, validated
 
 __all__ = ["BYPASS", "GOLD", "LESS", "NONE", "Arm", "Cell", "LearnerSpec", "Learning", "Plan", "read_plan"]
 
 NONE, LESS, GOLD, BYPASS = "none", "train less", "gold", "bypass"
-_Share = Field(gt=0, lt=1)
 
 
 class Arm(StrictModel):
@@ -103,7 +103,7 @@ class Learning(StrictModel):
     @property
     def key(self) -> str:
         """A name for its folder."""
-        return _key(self.arm, str(self.seed))
+        return slug(self.arm, str(self.seed))
 
 
 class Cell(StrictModel):
@@ -119,7 +119,7 @@ class Cell(StrictModel):
     def key(self) -> str:
         """A name for its file: "novel-person-saliency-30-full-0"."""
         share = "" if self.share is None else f"{100 * self.share:g}"
-        return _key(self.arm, self.guard, share, self.mode, str(self.seed))
+        return slug(self.arm, self.guard, share, self.mode, str(self.seed))
 
     @property
     def learning(self) -> Learning:
@@ -139,8 +139,3 @@ def read_plan(source: str | Path = "guard") -> Plan:
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
     return plan
-
-
-def _key(*words: str) -> str:
-    text = " ".join(words).lower()
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in text).split())

@@ -16,6 +16,7 @@ from oubliette.bench.folder import claim
 from oubliette.bench.guard.masks import concept_of, learn_masks, mask_folder, open_base, painted
 from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Learning, Plan
 from oubliette.bench.pool import in_processes
+from oubliette.bench.words import slug
 from oubliette.guarding.apply import budget_for
 from oubliette.manifest import read_object, write_json
 
@@ -177,7 +178,7 @@ class _User:
         change = rewording(self.mode, options)
         hits: list[list[int]] = []
 
-        start = self.start / f"{'-'.join(name.lower().split())}-{self.cell.seed}.json"
+        start = self.start / f"{slug(name, str(self.cell.seed))}.json"
 
         def look(step: int, model: Any) -> None:
             if step == 0 and start.is_file():  # what the start draws is the same for every user

@@ -8,11 +8,11 @@ from typing import Any
 
 from oubliette.bench.guard.plan import LESS, NONE
 from oubliette.bench.guard.run import Used
+from oubliette.bench.words import NOTHING, markdown
 from oubliette.eval.statistics import t_interval
 
 __all__ = ["stability_table", "use_table"]
 
-_NOTHING = "–"
 Group = list[Used]
 
 
@@ -39,7 +39,7 @@ def use_table(used: Sequence[Used]) -> str:
         mib = sum(one.state_mib for one in group) / len(group)
         seconds = sum(one.step_seconds for one in group) / len(group)
         rows.append([*row, f"{mib:.0f}", f"{1000 * seconds:.0f}"])
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def stability_table(learned: Mapping[str, Mapping[str, Any]], seeds: Mapping[str, Sequence[float]]) -> str:
@@ -61,7 +61,7 @@ def stability_table(learned: Mapping[str, Mapping[str, Any]], seeds: Mapping[str
                 _plain(facts["seconds"], 1),
             ]
         )
-    return _markdown(["learner", "halves agree", "seeds agree", "by chance", "seconds"], rows)
+    return markdown(["learner", "halves agree", "seeds agree", "by chance", "seconds"], rows)
 
 
 def _groups(used: Sequence[Used]) -> dict[tuple[str, str, str, float], Group]:
@@ -92,7 +92,7 @@ def _cost(one: Used, free: Used) -> float | None:
 def _percent(values: Sequence[float | None]) -> str:
     there = [100 * value for value in values if value is not None]
     if not there:
-        return _NOTHING
+        return NOTHING
     if len(there) == 1:
         return f"{there[0]:.0f}".replace("-", "−")
     made = t_interval(there)
@@ -101,9 +101,4 @@ def _percent(values: Sequence[float | None]) -> str:
 
 
 def _plain(values: Sequence[float], digits: int = 2) -> str:
-    return f"{sum(values) / len(values):.{digits}f}" if values else _NOTHING
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{sum(values) / len(values):.{digits}f}" if values else NOTHING
