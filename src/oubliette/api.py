@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from oubliette.backends.base import Backend
-    from oubliette.erase.run import EraseResult
+    from oubliette.erase.result import EraseResult
     from oubliette.eval.result import Evaluation
 
 __all__ = ["base_of", "concepts_of", "erase", "evaluate", "load", "wrap"]

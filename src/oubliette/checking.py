@@ -14,10 +14,10 @@ from oubliette.eval.pictures import PictureCache
 from oubliette.train.progress import progress
 
 if TYPE_CHECKING:
+    from oubliette.erase.result import Held
     from oubliette.eval.judge import Judge
     from oubliette.eval.result import Evaluation
     from oubliette.eval.verdict import Bounds
-    from oubliette.train.weights import Weights
 
 __all__ = ["AUTO_SECONDS", "MODES", "Before", "Check", "check", "check_mode", "open_judges"]
 
@@ -65,7 +65,7 @@ class Before:
     asked of it is the model's own.
     """
 
-    def __init__(self, model: Any, weights: Weights) -> None:
+    def __init__(self, model: Any, weights: Held) -> None:
         self._model, self._weights = model, weights
 
     def fingerprint(self) -> str:
@@ -84,7 +84,7 @@ class Before:
 
 def check(
     model: Any,
-    weights: Weights,
+    weights: Held,
     concepts: Sequence[Concept],
     *,
     mode: str = "auto",

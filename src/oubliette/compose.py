@@ -99,13 +99,20 @@ def make_concepts(
 
 
 def pick_preset(model: Backend, method: str | None) -> str:
-    """The preset for a method: the one for the model's world, else the published one; a preset is itself."""
+    """The preset for a method: the one for the model's world, else the published one; a preset is itself.
+
+    A method of another package may bring its own (`preset`, a recipe's mapping).
+    """
+    from oubliette.erase import METHODS
+
     method = method or DEFAULT_METHODS[model.kind]
     presets = preset_names()
     for name in (method + _WORLD_PRESETS.get(model.world or "", ""), method):
         if name in presets:
             return name
     own = [name for name in presets if name.startswith(f"{method}-")]
+    if not own and method in METHODS and hasattr(METHODS.get(method), "preset"):
+        return method
     if own:
         raise UserError(f"method '{method}' comes in several presets; choose one of {', '.join(own)}")
     raise UserError(f"no method or preset is called '{method}'; {suggest(method, presets)}")

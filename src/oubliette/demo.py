@@ -13,7 +13,7 @@ from oubliette.manifest import atomic_folder, refuse_existing
 from oubliette.train.progress import progress
 
 if TYPE_CHECKING:
-    from oubliette.erase.run import EraseResult
+    from oubliette.erase.result import EraseResult
     from oubliette.eval.result import Evaluation
 
 __all__ = ["Demo", "demo", "free_folder"]

@@ -17,7 +17,7 @@ from oubliette.recipe import Recipe
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
     from oubliette.checking import Check
-    from oubliette.erase.run import EraseResult
+    from oubliette.erase.result import EraseResult
     from oubliette.eval.pictures import PictureCache
 
 __all__ = ["Outcome", "concepts_in", "dry", "run_job", "verdicts_of"]

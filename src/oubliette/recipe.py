@@ -68,9 +68,12 @@ class DataSpec(StrictModel):
 
 
 class SaveSpec(StrictModel):
-    """Where and how the result is saved: `full` opens without this package, `delta` holds what changed."""
+    """Where and how the result is saved: `full` opens without this package, `delta` holds what changed,
+    `lora` is an adapter file of it, and `attached`, for methods that leave the weights alone, what goes with
+    the base.
+    """
 
-    form: Literal["full", "delta"] = "full"
+    form: Literal["full", "delta", "lora", "attached"] = "full"
     path: str | None = None
 
 
@@ -144,12 +147,22 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
         content = path.read_text(encoding="utf-8")
     else:
         if text not in preset_names():
-            raise UserError(f"no preset is called '{text}'; {suggest(text, preset_names())}")
+            return _brought(text)
         content = (files("oubliette") / "recipes" / f"{text}.yaml").read_text(encoding="utf-8")
     found = _parse(content, f"recipe {source}")
     if not isinstance(found, dict):
         raise UserError(f"recipe {source}: expected a mapping of keys, found {type(found).__name__}")
     return found
+
+
+def _brought(name: str) -> dict[str, Any]:
+    """The preset that a method brings itself, as one from another package does (its `preset`)."""
+    from oubliette.erase import METHODS
+
+    preset = getattr(METHODS.get(name), "preset", None) if name in METHODS else None
+    if preset is None:
+        raise UserError(f"no preset is called '{name}'; {suggest(name, preset_names())}")
+    return {"method": name, **copy.deepcopy(dict(preset))}
 
 
 def preset_names() -> list[str]:
@@ -160,7 +173,7 @@ def preset_names() -> list[str]:
 
 def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A typed recipe from a mapping: an unknown key or part is a UserError with the nearest match."""
-    from oubliette.erase import METHODS
+    from oubliette.erase import ELEMENTS, METHODS
     from oubliette.train import SMOOTHERS, SURGERIES
     from oubliette.train.scope import check_scope
 
@@ -168,7 +181,9 @@ def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     METHODS.check(recipe.method["name"])
     SURGERIES.check(recipe.surgery["name"])
     SMOOTHERS.check(recipe.smoother["name"])
-    check_scope(recipe.scope)
+    scope = check_scope(recipe.scope)
+    if scope.elements is not None:
+        ELEMENTS.parse(scope.elements)
     return recipe
 
 
@@ -177,13 +192,29 @@ def validate(recipe: Recipe) -> Recipe:
 
     A surgery or a smoother for a method that is not trained is a UserError: it has no gradients.
     """
-    from oubliette.erase import METHODS
+    from oubliette.erase import ELEMENTS, METHODS
+    from oubliette.train.scope import check_scope
 
     recipe.method_options()
     recipe.make_surgery()
     recipe.make_smoother()
     method = METHODS.get(recipe.method["name"])
+    if (recipe.save.form == "attached") != (method.solution == "attached"):
+        right = "attached" if method.solution == "attached" else "full, delta or lora"
+        raise UserError(
+            f"method '{method.name}' is {method.solution}: its result is saved as {right}, "
+            f"found save.form '{recipe.save.form}'"
+        )
+    scope = check_scope(recipe.scope)
+    if scope.elements is not None:
+        ELEMENTS.build(scope.elements)
     if method.solution != "trained":
+        for part in ("rank", "elements"):
+            if getattr(scope, part) is not None:
+                raise UserError(
+                    f"method '{method.name}' is {method.solution}, not trained: scope.{part} is how a "
+                    "trained method moves its tensors; leave it out"
+                )
         for part, plain in (("surgery", "sum"), ("smoother", "none")):
             asked = getattr(recipe, part)["name"]
             if asked != plain:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from oubliette.errors import UserError, suggest
@@ -16,20 +18,23 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """A kind of part ("method") and its members, each "package.module:Attribute" or the object itself.
 
-    Listing names imports nothing; `get` imports the one module that is asked for.
+    Listing names imports nothing; `get` imports the one module that is asked for. Other installed packages
+    add members by entry points of the group "oubliette.<kind>s" ("oubliette.methods"), which are looked up
+    when a name is not among the package's own, or all are listed.
     """
 
     def __init__(self, kind: str, targets: Mapping[str, str | T]) -> None:
         self.kind = kind
         self._targets: dict[str, str | T] = dict(targets)
+        self._foreign: dict[str, str] = {}
+        self._looked = False
 
     def get(self, name: str) -> T:
         """Return the member called `name`; UserError with the nearest known name where there is none."""
         self.check(name)
         target = self._targets[name]
         if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            target = cast(T, getattr(import_module(module), attribute))
+            target = self._import(name, target)
             self._targets[name] = target
         return target
 
@@ -40,8 +45,8 @@ class Registry(Generic[T]):
 
     def check(self, name: str) -> None:
         """UserError where no member is called `name`; imports nothing."""
-        if name not in self._targets:
-            raise UserError(f"no {self.kind} is called '{name}'; {suggest(name, self._targets)}")
+        if name not in self:
+            raise UserError(f"no {self.kind} is called '{name}'; {suggest(name, self.names())}")
 
     def build(self, spec: str | Mapping[str, Any]) -> Any:
         """Construct the member a recipe asks for: a name, or a mapping with `name` and the member's options.
@@ -60,13 +65,14 @@ class Registry(Generic[T]):
         name = options.pop("name", None)
         if not isinstance(name, str):
             raise UserError(
-                f"{self.kind}: 'name' is missing, found {dict(options)}; {suggest('', self._targets)}"
+                f"{self.kind}: 'name' is missing, found {dict(options)}; {suggest('', self.names())}"
             )
         self.check(name)
         return name, options
 
     def names(self) -> list[str]:
         """All known names, sorted."""
+        self._look()
         return sorted(self._targets)
 
     def register(self, name: str, target: str | T) -> None:
@@ -77,4 +83,35 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._targets:
+            self._look()
         return name in self._targets
+
+    def _look(self) -> None:
+        """Take in what other packages bring, once; a name that is taken stays the package's own."""
+        if self._looked:
+            return
+        self._looked = True
+        plural = f"{self.kind[:-1]}ies" if self.kind.endswith("y") else f"{self.kind}s"
+        for point in entry_points(group=f"oubliette.{plural.replace(' ', '_')}"):
+            brought = point.dist.name if point.dist else "a package"
+            if point.name in self._targets:
+                warnings.warn(
+                    f"{brought} brings a {self.kind} called '{point.name}', which there is already: left out",
+                    stacklevel=3,
+                )
+                continue
+            self._targets[point.name] = point.value
+            self._foreign[point.name] = brought
+
+    def _import(self, name: str, target: str) -> T:
+        module, _, attribute = target.partition(":")
+        try:
+            return cast(T, getattr(import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            if name not in self._foreign:
+                raise
+            raise UserError(
+                f"{self.kind} '{name}' is brought by {self._foreign[name]}, whose {target} cannot be "
+                f"imported ({' '.join(str(error).split())})"
+            ) from error

@@ -14,11 +14,9 @@ from oubliette.errors import UserError
 
 
 def _run(model: DiffusionBackend, x: torch.Tensor, **more: Any) -> torch.Tensor:
-    text = model.encode_text(["a car"] * len(x))
     scheduler = make_scheduler("ddim", model.scheduler_config)
-    return denoise(
-        model.predict, scheduler, x, text, model.unconditional(len(x)), steps=5, guidance=2.0, **more
-    )[0]
+    guide = model.guide(["a car"] * len(x), guidance=2.0, steps=5)
+    return denoise(guide, scheduler, x, steps=5, **more)[0]
 
 
 @pytest.mark.parametrize("cut", [0, 2, 5])

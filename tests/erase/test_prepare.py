@@ -188,3 +188,14 @@ def test_targets_of_captions() -> None:
 def test_what_cannot_be_prepared_is_said_in_a_line(model, asked: ErasureRequest, message: str) -> None:
     with pytest.raises(UserError, match=message):
         prepare(model, asked, seed=0)
+
+
+def test_pictures_of_the_concept_are_drawn_from_the_target_prompts(model) -> None:
+    data = prepare(model, tiny_erasure.request(picture_count=3), seed=2, show_progress=False)
+    latents = data.target_latents()
+    prompt, seed = data.items[1].target, 2 * 1_000_003 + 250_000 + 1
+    assert "car" in prompt
+    assert torch.allclose(
+        latents[1], model.draw_latents([prompt], [seed], steps=2, guidance=2.0)[0], atol=1e-5
+    )
+    assert data.target_latents() is latents

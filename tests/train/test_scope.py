@@ -39,8 +39,12 @@ def test_unknown_scopes_are_refused():
         select(MlpBackend(), "xatn-kv")
     with pytest.raises(UserError, match="not a regular expression"):
         select(MlpBackend(), "re:(")
-    with pytest.raises(UserError, match="'name' alone"):
-        select(MlpBackend(), {"name": "full", "rank": 3})
+    with pytest.raises(UserError, match=r"unknown key 'ranks'; did you mean 'rank'\?"):
+        select(MlpBackend(), {"name": "full", "ranks": 3})
+    with pytest.raises(UserError, match="give rank too"):
+        select(MlpBackend(), {"name": "full", "alpha": 1.0})
+    with pytest.raises(UserError, match="exclude each other"):
+        select(MlpBackend(), {"name": "full", "rank": 1, "elements": "saliency"})
 
 
 def test_a_registered_rule_is_found():

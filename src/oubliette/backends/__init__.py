@@ -83,6 +83,8 @@ def _open_folder(
         model.source = source
         model.world = read_manifest(folder).get("world", model.world)
         return model
+    if (folder / "attached.json").is_file():
+        return _open_attached(folder, source, device, dtype, base)
     if (folder / "model_index.json").is_file():
         from oubliette.backends.diffusion import DiffusionBackend
 
@@ -93,8 +95,31 @@ def _open_folder(
         return LanguageBackend.open(folder, source=source, device=device, dtype=dtype)
     raise UserError(
         f"{folder}: holds no model; expected model_index.json (diffusers), config.json (transformers) "
-        "or delta.safetensors"
+        "delta.safetensors or attached.json"
     )
+
+
+def _open_attached(
+    folder: Path, source: str, device: torch.device | str | None, dtype: torch.dtype | None, base: Any
+) -> Backend:
+    """The base that the folder's record names, with the folder's attachment on it."""
+    from oubliette.backends.attachment import Attachable, read_attachment
+    from oubliette.backends.delta import base_of
+    from oubliette.manifest import read_manifest
+
+    attachment = read_attachment(folder)
+    model = open_model(base if base is not None else base_of(folder), device=device, dtype=dtype)
+    if not isinstance(model, Attachable):
+        raise UserError(f"{folder}: nothing can be attached to a {model.kind} model ({model.source})")
+    expected = (read_manifest(folder).get("base") or {}).get("fingerprint")
+    if expected and model.fingerprint() != expected:
+        raise UserError(
+            f"{folder}: goes with a base of fingerprint {expected[:12]}..., "
+            f"but {model.source} has {model.fingerprint()[:12]}...; give the right base with base=..."
+        )
+    model.attach(attachment)
+    model.source = source
+    return model
 
 
 def _open_embedded(name: str, device: torch.device | str | None, dtype: torch.dtype | None) -> Backend:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FORMS = ("full", "delta")
+FORMS = ("full", "delta", "lora", "attached")
 
 # Names of the groups of weight tensors a backend knows, for scopes to build on.
 TEXT_FACING = "text-facing"  # reads the text: keys and values of the cross-attention (UNet attn2.to_k, to_v)

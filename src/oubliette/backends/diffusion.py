@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,11 @@ class DiffusionBackend(Drawing):
         return self.family.members(TEXT_FACING, list(self.tensors()))
 
     def fingerprint(self) -> str:
-        """sha256 over every tensor of denoiser, text encoders and VAE, as stored where it is as stored."""
-        return saving.fingerprint(self)
+        """sha256 over every tensor of denoiser, text encoders and VAE, as stored where it is as stored; with
+        something attached, over that as well.
+        """
+        weights, own = saving.fingerprint(self), self.attachment_digest()
+        return weights if own is None else hashlib.sha256(f"{weights} {own}".encode()).hexdigest()
 
     # -- text and pictures -----------------------------------------------------------------------------------
 
@@ -259,7 +263,8 @@ class DiffusionBackend(Drawing):
         record: dict[str, Any] | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Save to a new folder: "full" opens with diffusers' `from_pretrained`, "delta" with `open_model`.
+        """Save to a new folder: "full" opens with diffusers' `from_pretrained`, "delta" and "attached" with
+        `open_model`.
 
         Unchanged tensors keep their stored bytes; changed ones are written in the base's dtype, or in
         `dtype`. `base` (a backend) is what a delta is taken from; by default what this model was opened

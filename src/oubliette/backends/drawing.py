@@ -9,12 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oubliette.backends.attachment import Attachable
+from oubliette.backends.guidance import Guidance, Guide
 from oubliette.backends.sampling import check_steps, denoise, make_scheduler, start_noise
 from oubliette.backends.text import TextEmbedding
 
 
-class Drawing:
-    """The drawing half of a diffusion backend; the other half gives what is declared here."""
+class Drawing(Attachable):
+    """The drawing half of a diffusion backend; the other half gives what is declared here.
+
+    What is attached to the model has its say in whatever is drawn, save in `trajectory`: that serves
+    training, which is after the weights.
+    """
 
     latent_shape: tuple[int, int, int]
     train_timesteps: int
@@ -83,7 +89,12 @@ class Drawing:
         """
         device = generator.device if generator is not None else "cpu"
         noise = torch.randn((len(text), *self.latent_shape), generator=generator, device=device)
-        return self._denoise(noise, text, steps, guidance, stop)
+        return self._denoise(noise, self._plain((), text, guidance, steps), stop, steps=steps)
+
+    def guide(self, prompts: Sequence[str], *, guidance: float, steps: int) -> Guide:
+        """How a batch of prompts (B,) is drawn: guidance, changed by what is attached to the model."""
+        plain = self._plain(prompts, self.encode_text(list(prompts)), guidance, steps)
+        return plain if self.attachment is None else self.attachment.guide(self, plain)
 
     def _drawn(
         self,
@@ -97,23 +108,17 @@ class Drawing:
         if len(prompts) != len(seeds):
             raise ValueError(f"one seed a prompt: found {len(prompts)} prompts and {len(seeds)} seeds")
         for first in range(0, len(prompts), batch):
-            text = self.encode_text(list(prompts[first : first + batch]))
+            guide = self.guide(prompts[first : first + batch], guidance=guidance, steps=steps)
             noise = start_noise(self.latent_shape, seeds[first : first + batch])
-            yield self._denoise(noise, text, steps, guidance, None)[0]
+            yield self._denoise(noise, guide, None, steps=steps)[0]
             if progress is not None:  # the caller has decoded the batch by the time it asks for the next
                 progress(min(first + batch, len(prompts)), len(prompts))
 
-    def _denoise(
-        self, noise: Tensor, text: TextEmbedding, steps: int, guidance: float, stop: int | None
-    ) -> tuple[Tensor, Tensor]:
+    def _plain(self, prompts: Sequence[str], text: TextEmbedding, guidance: float, steps: int) -> Guidance:
+        empty = self.unconditional(len(text))
+        return Guidance(self.predict, text, empty, guidance, steps, tuple(prompts))
+
+    def _denoise(self, noise: Tensor, guide: Guide, stop: int | None, *, steps: int) -> tuple[Tensor, Tensor]:
         check_steps(steps, self.scheduler_config)
-        return denoise(
-            self.predict,
-            make_scheduler(self.sampler, self.scheduler_config),
-            noise.to(self.device, self.dtype),
-            text,
-            self.unconditional(len(text)),
-            steps=steps,
-            guidance=guidance,
-            stop=stop,
-        )
+        scheduler = make_scheduler(self.sampler, self.scheduler_config)
+        return denoise(guide, scheduler, noise.to(self.device, self.dtype), steps=steps, stop=stop)

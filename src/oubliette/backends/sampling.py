@@ -1,4 +1,4 @@
-"""Drawing: a small loop over a scheduler that only calls `predict`, with classifier-free guidance."""
+"""Drawing: a small loop over a scheduler that only asks for guided predictions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oubliette.backends.text import TextEmbedding
+from oubliette.backends.guidance import Guide
 from oubliette.errors import UserError, suggest
 
 SAMPLERS = ("ddim", "dpm", "flow")
 
 
-Predictor = Callable[[Tensor, Tensor, TextEmbedding], Tensor]
-"""The one call the loop makes: the network's native output at (noisy, t, text)."""
 Step = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """From one noise level to the next: (scheduler, guided prediction, timestep, latents) to latents."""
 
@@ -74,14 +72,11 @@ def scheduler_step(scheduler: Any, prediction: Tensor, t: Tensor, latents: Tenso
 
 @torch.no_grad()
 def denoise(
-    predict: Predictor,
+    guide: Guide,
     scheduler: Any,
     noise: Tensor,
-    text: TextEmbedding,
-    empty: TextEmbedding,
     *,
     steps: int,
-    guidance: float,
     stop: int | None = None,
     on_step: Callable[[int], None] | None = None,
     first: int = 0,
@@ -89,11 +84,10 @@ def denoise(
 ) -> tuple[Tensor, Tensor]:
     """Run `stop` of `steps` denoising steps (all by default) from standard normal `noise` (B, C, h, w).
 
-    With `first` > 0 the steps before it are left out, and `noise` is a latent at the level of timestep
-    `first`, taken as it is. `step` takes the place of the scheduler's own step.
-    `empty` is the unconditional text (B rows); guidance e = e_empty + w (e_text - e_empty), both in one
-    batch as diffusers does, and no second pass where w <= 1. Returns the latents and the timestep (B,) that
-    the next step would have been predicted at (the last one's own, where none is left).
+    `guide` is asked for each step's prediction. With `first` > 0 the steps before it are left out, and
+    `noise` is a latent at the level of timestep `first`, taken as it is. `step` takes the place of the
+    scheduler's own step. Returns the latents and the timestep (B,) that the next step would have been
+    predicted at (the last one's own, where none is left).
     """
     scheduler.set_timesteps(steps, device=noise.device)
     timesteps = scheduler.timesteps
@@ -103,18 +97,12 @@ def denoise(
     if not 0 <= first <= count:
         raise ValueError(f"first must lie in 0..{count}, found {first}")
     latents = noise * float(getattr(scheduler, "init_noise_sigma", 1.0)) if first == 0 else noise
-    guided = guidance > 1
-    both = TextEmbedding.join([empty, text]) if guided else text
     take = step or scheduler_step
     for number, t in enumerate(timesteps[first:count], start=first):
-        model_input = torch.cat([latents] * 2) if guided else latents
-        if hasattr(scheduler, "scale_model_input"):
-            model_input = scheduler.scale_model_input(model_input, t)
-        prediction = predict(model_input, t.expand(len(model_input)), both)
-        if guided:
-            blank, full = prediction.chunk(2)
-            prediction = blank + guidance * (full - blank)
-        latents = take(scheduler, prediction, t, latents)
+        scaled = (
+            scheduler.scale_model_input(latents, t) if hasattr(scheduler, "scale_model_input") else latents
+        )
+        latents = take(scheduler, guide(number, t, scaled), t, latents)
         if on_step is not None:
             on_step(number)
     here = timesteps[min(count, len(timesteps) - 1)]

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from oubliette.backends.attachment import ATTACHED, write_attachment
 from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
-from oubliette.backends.delta import base_facts, write_delta
+from oubliette.backends.delta import base_facts, base_of, write_delta
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import canonical
 from oubliette.errors import UserError, suggest
-from oubliette.manifest import atomic_folder, refuse_existing, share, update_digest, write_manifest
+from oubliette.manifest import (
+    atomic_folder,
+    read_manifest,
+    refuse_existing,
+    share,
+    update_digest,
+    write_manifest,
+)
 from oubliette.manifest import record as make_record
 
 if TYPE_CHECKING:
@@ -68,6 +76,13 @@ def save(
     refuse_existing(folder)
     facts = make_record(kind=model.kind, form=form, world=model.world, model=model.source)
     facts.update(record or {})
+    if form == "attached":
+        _save_attached(model, folder, facts, base)
+        return
+    if model.attachment is not None:
+        raise UserError(
+            f"{model.source}: '{model.attachment.name}' is attached, which no weights hold: save it attached"
+        )
     if model.stored is None and (form == "full" or base is None):
         if form == "delta":
             raise UserError(
@@ -96,6 +111,30 @@ def _save_wrapped(model: DiffusionBackend, folder: Path, facts: dict[str, Any]) 
             model.pipe.save_pretrained(str(target), safe_serialization=True)
         for file in target.rglob("*.safetensors"):
             share(file)
+        write_manifest(target, facts)
+
+
+def _save_attached(model: DiffusionBackend, folder: Path, facts: dict[str, Any], base: Any) -> None:
+    """The attachment and the name of the base it goes with; the base's own weights stay where they are."""
+    if model.attachment is None:
+        raise UserError(f"{model.source}: nothing is attached that could be saved")
+    source = model.source if base is None else base.source
+    if (Path(source) / ATTACHED).is_file():
+        source = base_of(source)
+    if source == "memory":
+        raise UserError(
+            "a pipeline wrapped in memory has no base on disk to go with: save it full, open that, and attach"
+        )
+    recorded = read_manifest(Path(source)).get("fingerprint") if Path(source).is_dir() else None
+    own = fingerprint(model)
+    if own != (recorded or _Stored(model).fingerprint()):
+        raise UserError(
+            f"{source}: its weights were changed as well; save them full, open that, and attach to it"
+        )
+    facts["base"] = base_facts(source, own, folder)
+    facts["fingerprint"] = model.fingerprint()
+    with atomic_folder(folder) as target:
+        write_attachment(target, model.attachment)
         write_manifest(target, facts)
 
 

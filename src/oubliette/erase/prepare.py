@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SEED_STRIDE = 1_000_003  # keeps the pictures of neighbouring seeds apart
 _RETAIN_OFFSET = 500_000
+_TARGET_OFFSET = 250_000
 _ENCODED_AT_ONCE = 16
 _SPARE = 4  # times the pairs needed are asked for: those that name another concept are left out
 
@@ -46,6 +47,7 @@ class DiffusionData:
     ) -> None:
         self.model, self.request, self.seed = model, request, seed
         self._store = LatentStore(cache, show_progress=show_progress)
+        self.show_progress = show_progress
         self._captions: tuple[str, ...] = ()
         self._anchor: Tensor | None = None
         if request.pictures is not None:
@@ -57,6 +59,7 @@ class DiffusionData:
             for concept in range(len(request.concepts))
         ]
         self._retained: tuple[list[str], Tensor] | None = None
+        self._target: Tensor | None = None
 
     def pick(self, step: int, rng: torch.Generator, batch: int) -> list[int]:
         """`batch` item indices for a step: the concepts in turn, within a concept at random."""
@@ -71,6 +74,15 @@ class DiffusionData:
         if self._anchor is None:
             self._anchor = self._draw([item.anchor for item in self.items], 0, "drawing anchor pictures")
         return self._anchor
+
+    def target_latents(self) -> Tensor:
+        """Latents (items, C, h, w) of pictures of the concepts themselves, float32 on the CPU: the base draws
+        them from the items' target prompts, whatever pictures the user brought.
+        """
+        if self._target is None:
+            prompts = [item.target for item in self.items]
+            self._target = self._draw(prompts, _TARGET_OFFSET, "drawing the concept")
+        return self._target
 
     def retain_prompts(self) -> tuple[str, ...]:
         """The user's retain prompts, or the bank's where there are none."""

@@ -4,84 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from oubliette.erase import METHODS, PREPARERS
+from torch import nn
+
+from oubliette.backends.attachment import Attachable
+from oubliette.erase import ELEMENTS, METHODS, PREPARERS
 from oubliette.erase.edit import apply_edits
 from oubliette.erase.request import ErasureRequest
+from oubliette.erase.result import EraseResult, OnTop
 from oubliette.errors import UserError
 from oubliette.recipe import Recipe, validate
 from oubliette.train.freeze import apply_freeze
 from oubliette.train.loop import Loop
-from oubliette.train.processes import Processes
-from oubliette.train.scope import select
+from oubliette.train.low_rank import LowRank
+from oubliette.train.scope import check_scope, select
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
-
-PHASES = ("load", "prepare", "optimise", "save", "evaluate")
-
-
-@dataclass
-class EraseResult:
-    """What an erasure leaves in memory: the model, changed in place, and how that came about.
-
-    `seconds` gives the time of each of PHASES; who loads and evaluates adds the time of that. `log` holds the
-    loop's records, one a logged step ([] for a solved method). `changed` names the tensors that were in
-    scope.
-    """
-
-    model: Backend
-    recipe: Recipe
-    weights: Weights
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
-    log: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def losses(self) -> dict[str, list[float]]:
-        """Each role's loss at the logged steps in which it took part."""
-        found: dict[str, list[float]] = {}
-        for record in self.log:
-            for role, loss in record.get("loss", {}).items():
-                found.setdefault(role, []).append(loss)
-        return found
-
-    @property
-    def changed(self) -> list[str]:
-        """Names of the tensors that were free to move."""
-        return self.weights.names
-
-    def undo(self) -> None:
-        """Give every tensor its original bits back; the model is as it was before."""
-        self.weights.restore()
-
-    def record(self) -> dict[str, Any]:
-        """What `oubliette.json` says of this erasure: method, concepts, seed, recipe, times, losses."""
-        concepts = self.recipe.concepts
-        return {
-            "method": self.recipe.method["name"],
-            "concepts": [concept.name for concept in concepts],
-            "anchors": [concept.anchor for concept in concepts],
-            "seed": self.recipe.seed,
-            "recipe": self.recipe.model_dump(mode="json"),
-            "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
-            "losses": {role: losses[-1] for role, losses in self.losses.items()},
-        }
-
-    def save(self, folder: Path | str, *, form: str | None = None, base: Backend | None = None) -> None:
-        """Save the model with its record to a new folder, in `form` (full, delta) or the recipe's own.
-
-        Under a multi-process launch the main process writes and the others wait.
-        """
-        start = time.perf_counter()
-        processes = Processes(self.model.device)
-        if processes.is_main:
-            self.model.save(folder, form=form or self.recipe.save.form, base=base, record=self.record())
-        processes.wait()
-        self.seconds["save"] += time.perf_counter() - start
 
 
 def erase(
@@ -111,6 +53,8 @@ def erase(
             f"method '{method.name}' is for {method.backend} models, {model.source} is a {model.kind} model; "
             f"known for it: {', '.join(fitting)}"
         )
+    if method.solution == "attached":
+        _check_attachable(model, recipe)
     start = time.perf_counter()
     scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
     request = ErasureRequest.from_recipe(recipe)
@@ -122,12 +66,15 @@ def erase(
         cache=None if cache is None else Path(cache),
         show_progress=show_progress,
     )
-    result = EraseResult(model, recipe, Weights(scoped))
+    attached = method.solution == "attached"
+    held = OnTop(model) if attached else _weights(model, recipe, scoped, data)
+    result = EraseResult(model, recipe, held)
     try:
         _RUNNERS[method.solution](
             result,
             eraser,
             data,
+            scoped,
             start,
             loop_options={
                 "callback": callback,
@@ -144,21 +91,50 @@ def erase(
     return result
 
 
+def _check_attachable(model: Backend, recipe: Recipe) -> None:
+    name = recipe.method["name"]
+    if not isinstance(model, Attachable):
+        raise UserError(f"method '{name}': nothing can be attached to a {model.kind} model ({model.source})")
+    if model.attachment is not None:
+        raise UserError(
+            f"{model.source}: '{model.attachment.name}' is attached already; open its base instead"
+        )
+    if recipe.freeze is not None:
+        raise UserError(
+            f"method '{name}' is attached: it moves no tensor that could be frozen; leave freeze out"
+        )
+
+
+def _weights(model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any) -> Weights:
+    """The scope's tensors, moved as it says: whole, in the elements of a mask, or by a difference of low
+    rank.
+    """
+    scope = check_scope(recipe.scope)
+    if scope.rank is not None:
+        return LowRank(scoped, rank=scope.rank, alpha=scope.alpha, seed=recipe.seed)
+    if scope.elements is None:
+        return Weights(scoped)
+    masks = ELEMENTS.build(scope.elements).masks(model, data, scoped, recipe.seed)
+    return Weights(scoped, element_masks=masks)
+
+
 def _train(
     result: EraseResult,
     objective: Any,
     data: Any,
+    scoped: dict[str, nn.Parameter],
     start: float,
     *,
     loop_options: dict[str, Any],
     resume: bool,
+    weights: Weights | None = None,
 ) -> None:
     recipe = result.recipe
     loop = Loop(
         result.model,
         objective,
         data,
-        result.weights,
+        weights or cast(Weights, result.weights),
         recipe.train,
         surgery=recipe.make_surgery(),
         smoother=recipe.make_smoother(),
@@ -181,15 +157,51 @@ def _train(
 
 
 def _solve(
-    result: EraseResult, solver: Any, data: Any, start: float, *, loop_options: dict[str, Any], resume: bool
+    result: EraseResult,
+    solver: Any,
+    data: Any,
+    scoped: dict[str, nn.Parameter],
+    start: float,
+    *,
+    loop_options: dict[str, Any],
+    resume: bool,
 ) -> None:
     if resume:
         raise UserError(f"method '{solver.name}' is solved in one go: there is nothing to resume")
     ready = time.perf_counter()
     result.seconds["prepare"] = ready - start
-    named = dict(zip(result.weights.names, result.weights.parameters, strict=True))
-    apply_edits(named, solver.solve(result.model, data, result.weights.names))
+    apply_edits(scoped, solver.solve(result.model, data, list(scoped)))
     result.seconds["optimise"] = time.perf_counter() - ready
 
 
-_RUNNERS: dict[str, Callable[..., None]] = {"trained": _train, "solved": _solve}
+def _attach(
+    result: EraseResult,
+    maker: Any,
+    data: Any,
+    scoped: dict[str, nn.Parameter],
+    start: float,
+    *,
+    loop_options: dict[str, Any],
+    resume: bool,
+) -> None:
+    attachment = maker.attachment(result.model, data, list(scoped))
+    result.model.attach(attachment)  # type: ignore[attr-defined]  # a backend that cannot is refused above
+    trained = {name: each for name, each in attachment.tensors().items() if isinstance(each, nn.Parameter)}
+    if trained:
+        _train(
+            result,
+            maker,
+            data,
+            scoped,
+            start,
+            loop_options=loop_options,
+            resume=resume,
+            weights=Weights(trained),
+        )
+        return
+    if resume:
+        raise UserError(f"method '{maker.name}' trains nothing: there is nothing to resume")
+    result.seconds["prepare"] = time.perf_counter() - start
+
+
+_RUNNERS: dict[str, Callable[..., None]] = {"trained": _train, "solved": _solve, "attached": _attach}

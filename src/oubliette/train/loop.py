@@ -26,7 +26,7 @@ from oubliette.train.gradients import (
     micro_batch_rng,
 )
 from oubliette.train.objective import Objective
-from oubliette.train.optimizer import Masters, build_optimizer, load_optimizer_state, optimizer_state
+from oubliette.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from oubliette.train.processes import Processes
 from oubliette.train.progress import progress
 from oubliette.train.roles import Draw, Role
@@ -101,7 +101,7 @@ class Loop:
         self._scale = GradScale(config.precision == "fp16")
         with self._only_these_require_grad(), self._autocast(), self.weights.originals():
             objective.setup(model, data, weights, seed)
-        self._masters = Masters(weights.parameters)
+        self._masters = weights.masters()
         self._optimizer = build_optimizer(self._masters.tensors, config)
 
     @property
@@ -130,6 +130,8 @@ class Loop:
         step = self.step
         if step == 0:
             self._log.rewind(0)
+        self.surgery.begin(step, self.config.steps, self.seed)
+        self.smoother.begin(step, self.config.steps, self.seed)
         with self._only_these_require_grad():
             roles = self._roles(step)
             draws = self._draw(step)
@@ -205,8 +207,7 @@ class Loop:
 
     @torch.no_grad()
     def _apply(self, update: list[Tensor], step: int) -> None:
-        for master, gradient in zip(self._masters.tensors, update, strict=True):
-            master.grad = gradient
+        self._masters.take(update)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(step, self.config)
         self._optimizer.step()
@@ -243,10 +244,11 @@ class Loop:
         if self._checkpoint is None:
             raise ValueError("this loop was given no checkpoint folder")
         if self._processes.is_main:
-            masters = zip(self.weights.names, self._masters.tensors, strict=True)
+            masters = zip(self._masters.names, self._masters.tensors, strict=True)
             tensors: dict[str, Tensor] = {f"weights.{name}": tensor for name, tensor in masters}
             tensors |= optimizer_state(self._optimizer)
-            tensors |= {f"objective.{name}": tensor for name, tensor in self.objective.state().items()}
+            for name, part in self._parts():
+                tensors |= {f"{name}.{key}": tensor for key, tensor in part.state().items()}
             facts = self._identity() | {"step": self.step, "scale": [self._scale.value, self._scale.good]}
             write_checkpoint(self._checkpoint, tensors, facts)
         self._processes.wait()
@@ -257,15 +259,18 @@ class Loop:
             raise ValueError("this loop was given no checkpoint folder")
         tensors, facts = read_checkpoint(self._checkpoint, self.model.device)
         check_same_run(self._checkpoint, facts, self._identity())
-        self._masters.load([tensors[f"weights.{name}"] for name in self.weights.names])
+        self._masters.load([tensors[f"weights.{name}"] for name in self._masters.names])
         load_optimizer_state(self._optimizer, tensors)
-        prefix = "objective."
-        self.objective.load_state(
-            {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        )
+        for name, part in self._parts():
+            own = f"{name}."
+            part.load_state({key.removeprefix(own): t for key, t in tensors.items() if key.startswith(own)})
         self.step = int(facts["step"])
         self._scale.value, self._scale.good = facts["scale"]
         self._log.rewind(self.step)
+
+    def _parts(self) -> list[tuple[str, Objective | Surgery | Smoother]]:
+        """What may have a state of its own, under its name in a checkpoint."""
+        return [("objective", self.objective), ("surgery", self.surgery), ("smoother", self.smoother)]
 
     def _identity(self) -> dict[str, Any]:
         """What two runs must share for one to go on where the other stopped."""
@@ -273,6 +278,7 @@ class Loop:
             "seed": self.seed,
             "train": self.config.model_dump(mode="json", exclude=set(_FREE_TO_CHANGE)),
             "objective": describe(self.objective),
+            "weights": describe(self.weights),
             "surgery": describe(self.surgery),
             "smoother": describe(self.smoother),
             "base": fingerprint(self.weights.original),

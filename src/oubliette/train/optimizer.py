@@ -59,15 +59,24 @@ class Masters:
     """What the optimiser moves: each parameter itself, or an fp32 copy of it where it has 16 bits.
 
     An update of 1e-5 is lost on a bf16 weight of 1: it is collected in the copy, and the weight is its
-    rounding.
+    rounding. `names` are those that a checkpoint keeps `tensors` under.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    names: list[str]
+    tensors: list[nn.Parameter]
+
+    def __init__(self, parameters: Sequence[nn.Parameter], names: Sequence[str] = ()) -> None:
         self._parameters = list(parameters)
+        self.names = list(names)
         self.tensors = [
             nn.Parameter(parameter.detach().float()) if parameter.dtype.itemsize < 4 else parameter
             for parameter in self._parameters
         ]
+
+    def take(self, gradients: Sequence[Tensor]) -> None:
+        """Hand the weights' gradients (fp32, one each) to the optimiser's tensors."""
+        for master, gradient in zip(self.tensors, gradients, strict=True):
+            master.grad = gradient
 
     @torch.no_grad()
     def push(self) -> None:

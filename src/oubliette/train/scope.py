@@ -6,9 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, model_validator
+
 from oubliette.backends.base import CROSS_ATTENTION, DENOISER, TEXT_ENCODER
 from oubliette.errors import UserError, suggest
 from oubliette.train import SCOPES
+from oubliette.validation import StrictModel, validated
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Rule",
+    "ScopeSpec",
     "check_scope",
     "cross_attention",
     "linear",
@@ -33,13 +37,35 @@ Rule = Callable[["Backend"], Iterable[str]]
 _PATTERN = "re:"
 
 
+class ScopeSpec(StrictModel):
+    """A scope as a recipe has it: which tensors, and how far into them a trained method may go.
+
+    `rank` trains a low-rank difference of each matrix instead of the matrix (`train.low_rank`), `alpha` over
+    `rank` being its scale (default: equal). `elements` is an element mask (`erase.ELEMENTS`): a name, or a
+    mapping with a name and its options; the elements outside it stay as they are.
+    """
+
+    name: str
+    rank: int | None = Field(default=None, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    elements: str | dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> ScopeSpec:
+        if self.alpha is not None and self.rank is None:
+            raise ValueError("alpha is the scale of a low-rank difference: give rank too")
+        if self.rank is not None and self.elements is not None:
+            raise ValueError("rank and elements exclude each other: a masked product has no low rank")
+        return self
+
+
 def select(model: Backend, spec: str | Mapping[str, Any]) -> dict[str, nn.Parameter]:
     """The tensors a scope names, in the model's order.
 
     `spec` is a rule's name, "re:PATTERN" (searched in the full tensor names), or a mapping with such a
-    `name`. UserError where it is unknown or selects nothing.
+    `name` (`ScopeSpec`). UserError where it is unknown or selects nothing.
     """
-    name = check_scope(spec)
+    name = check_scope(spec).name
     tensors = model.tensors()
     if name.startswith(_PATTERN):
         pattern = re.compile(name.removeprefix(_PATTERN))
@@ -55,11 +81,10 @@ def select(model: Backend, spec: str | Mapping[str, Any]) -> dict[str, nn.Parame
     return selected
 
 
-def check_scope(spec: str | Mapping[str, Any]) -> str:
-    """The scope's name; UserError where it is no rule and no valid pattern."""
-    name = spec if isinstance(spec, str) else spec.get("name")
-    if not isinstance(name, str) or (not isinstance(spec, str) and set(spec) != {"name"}):
-        raise UserError(f"scope must be a name or a mapping with 'name' alone, found {spec!r}")
+def check_scope(spec: str | Mapping[str, Any]) -> ScopeSpec:
+    """The scope, checked; UserError where its name is no rule and no valid pattern, or a key is unknown."""
+    found = validated(ScopeSpec, {"name": spec} if isinstance(spec, str) else spec, "scope")
+    name = found.name
     if name.startswith(_PATTERN):
         try:
             re.compile(name.removeprefix(_PATTERN))
@@ -67,7 +92,7 @@ def check_scope(spec: str | Mapping[str, Any]) -> str:
             raise UserError(f"scope '{name}': not a regular expression: {error}") from None
     elif name not in SCOPES:
         raise UserError(f"no scope is called '{name}'; {suggest(name, SCOPES.names())}, or re:PATTERN")
-    return name
+    return found
 
 
 def text_facing(model: Backend) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from oubliette.errors import UserError
+from oubliette.train.optimizer import Masters
 
 __all__ = ["Weights"]
 
@@ -49,6 +50,10 @@ class Weights:
     def parameters(self) -> list[nn.Parameter]:
         """The trained parameters, in the order of `names`."""
         return list(self._named.values())
+
+    def masters(self) -> Masters:
+        """What the optimiser moves on these weights' behalf, as they stand now."""
+        return Masters(self.parameters, self.names)
 
     @contextmanager
     def originals(self) -> Iterator[None]:

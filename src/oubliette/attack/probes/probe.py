@@ -212,15 +212,11 @@ def walk(
 
     `step` takes the place of the scheduler's (`sampling.denoise`). As `draw_latents` where all is default.
     """
-    text = model.encode_text(list(prompts))
     return denoise(
-        model.predict,
+        model.guide(prompts, guidance=guidance, steps=steps),
         ddim(model, steps),
         latents.to(model.device, model.dtype),
-        text,
-        model.unconditional(len(text)),
         steps=steps,
-        guidance=guidance,
         first=first,
         stop=stop,
         step=step,

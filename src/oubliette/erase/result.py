@@ -1,0 +1,110 @@
+"""What an erasure leaves in memory: the changed model, how that came about, and the way back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from oubliette.recipe import Recipe
+from oubliette.train.processes import Processes
+
+if TYPE_CHECKING:
+    from oubliette.backends.base import Backend
+
+__all__ = ["PHASES", "EraseResult", "Held", "OnTop"]
+
+PHASES = ("load", "prepare", "optimise", "save", "evaluate")
+
+
+class Held(Protocol):
+    """What an erasure changed, and the way back."""
+
+    @property
+    def names(self) -> list[str]:
+        """The model's tensors that were free to move."""
+        ...
+
+    def originals(self) -> AbstractContextManager[None]:
+        """The model as it was before, inside the block."""
+        ...
+
+    def restore(self) -> None:
+        """The model as it was before, for good."""
+
+
+class OnTop:
+    """An attachment: no tensor of the model moves, and taking it off is the way back."""
+
+    names: ClassVar[list[str]] = []
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def originals(self) -> AbstractContextManager[None]:
+        held: AbstractContextManager[None] = self._model.detached()
+        return held
+
+    def restore(self) -> None:
+        self._model.detach()
+
+
+@dataclass
+class EraseResult:
+    """What an erasure leaves in memory: the model, changed in place, and how that came about.
+
+    `seconds` gives the time of each of PHASES; who loads and evaluates adds the time of that. `log` holds the
+    loop's records, one a logged step ([] where nothing was trained). `changed` names the tensors that were
+    free to move (none for an attached method).
+    """
+
+    model: Backend
+    recipe: Recipe
+    weights: Held
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def losses(self) -> dict[str, list[float]]:
+        """Each role's loss at the logged steps in which it took part."""
+        found: dict[str, list[float]] = {}
+        for record in self.log:
+            for role, loss in record.get("loss", {}).items():
+                found.setdefault(role, []).append(loss)
+        return found
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of the tensors that were free to move."""
+        return self.weights.names
+
+    def undo(self) -> None:
+        """Give every tensor its original bits back; the model is as it was before."""
+        self.weights.restore()
+
+    def record(self) -> dict[str, Any]:
+        """What `oubliette.json` says of this erasure: method, concepts, seed, recipe, times, losses."""
+        concepts = self.recipe.concepts
+        return {
+            "method": self.recipe.method["name"],
+            "concepts": [concept.name for concept in concepts],
+            "anchors": [concept.anchor for concept in concepts],
+            "seed": self.recipe.seed,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
+            "losses": {role: losses[-1] for role, losses in self.losses.items()},
+        }
+
+    def save(self, folder: Path | str, *, form: str | None = None, base: Backend | None = None) -> None:
+        """Save the model with its record to a new folder, in `form` (full, delta) or the recipe's own.
+
+        Under a multi-process launch the main process writes and the others wait.
+        """
+        start = time.perf_counter()
+        processes = Processes(self.model.device)
+        if processes.is_main:
+            self.model.save(folder, form=form or self.recipe.save.form, base=base, record=self.record())
+        processes.wait()
+        self.seconds["save"] += time.perf_counter() - start
