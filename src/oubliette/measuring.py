@@ -48,14 +48,16 @@ def measure(
 ) -> Measured:
     """As `oubliette.evaluate`, showing progress, and writing figures, samples and page to the folder `out`.
 
-    The exit code is 0, or with `require_leakage` 1 where the verdict is negative and 3 where it cannot be
-    told. Raises UserError for what cannot be measured, and where `out` exists.
+    Without a `cache` what is drawn for `out` is kept beside it until the run has ended well, so that the same
+    call goes on from there after a kill. The exit code is 0, or with `require_leakage` 1 where the verdict is
+    negative and 3 where it cannot be told. Raises UserError for what cannot be measured, and where `out` is
+    there.
     """
     from oubliette.api import base_of, concepts_of, evaluate, load
     from oubliette.data.csv import read_prompts
     from oubliette.eval.evaluate import plan_for
     from oubliette.eval.painter import Sampling
-    from oubliette.eval.pictures import PictureCache
+    from oubliette.eval.unfinished import pictures_kept
     from oubliette.eval.verdict import Bounds
 
     if out is not None:
@@ -68,23 +70,24 @@ def measure(
     before = load(base if base is not None else base_of(opened))
     concepts = concepts_of(opened, concept, anchor, kind, world=before)
     plan = plan_for(before, concepts, n=n, seed=seed, prompts_csv=prompts_csv)
-    store = PictureCache(cache)
-    with progress("drawing and judging", plan.pictures(1 + len(controls))) as tick:
-        evaluation = evaluate(
-            opened,
-            before,
-            concepts,
-            n=n,
-            seed=seed,
-            judges=list(judges) if judges else None,
-            controls=controls,
-            prompts_csv=prompts_csv,
-            cache=store,
-            sampling=Sampling(steps=steps, guidance=guidance),
-            bounds=None if require_leakage is None else Bounds(leakage=require_leakage),
-            progress=lambda done, _, who: tick(done, who),
-        )
-    page = None if out is None else _write(evaluation, store, Path(out), opened.world, command)
+    total = plan.pictures(1 + len(controls))
+    with pictures_kept(out, cache) as store:
+        with progress("drawing and judging", total) as tick:
+            evaluation = evaluate(
+                opened,
+                before,
+                concepts,
+                n=n,
+                seed=seed,
+                judges=list(judges) if judges else None,
+                controls=controls,
+                prompts_csv=prompts_csv,
+                cache=store,
+                sampling=Sampling(steps=steps, guidance=guidance),
+                bounds=None if require_leakage is None else Bounds(leakage=require_leakage),
+                progress=lambda done, _, who: tick(done, who),
+            )
+        page = None if out is None else _write(evaluation, store, Path(out), opened.world, command)
     return Measured(evaluation, page, 0 if require_leakage is None else evaluation.exit_code)
 
 

@@ -90,8 +90,10 @@ def test_the_prompt_filter_leaks_on_synonyms_alone(table: Evaluation) -> None:
 def test_fidelity_orders_the_rows(table: Evaluation) -> None:
     kid = {row.name: row.fidelity.kid.value for row in table.rows if row.fidelity.kid}
     apart = {row.name: row.fidelity.distance.pixels.value for row in table.rows if row.fidelity.distance}
-    assert len(kid) == 6
+    cmmd = {row.name: row.fidelity.cmmd.value for row in table.rows if row.fidelity.cmmd}
+    assert len(kid) == len(cmmd) == 6
     assert kid["random weights"] > 10 * abs(kid["none"])
+    assert cmmd["random weights"] > 3 * cmmd["none"]
     assert abs(kid["good"] - kid["none"]) < 1e-9
     assert apart["good"] == 0.0
     assert apart["random weights"] > 0.2

@@ -133,3 +133,20 @@ def test_ratio_interval_covers_the_truth(p: float, b: float, f: float) -> None:
         found = own.ratio_above_floor(rate, base, floor)
         inside += (found.low is None or found.low <= truth) and (found.high is None or truth <= found.high)
     assert inside / runs >= 0.92
+
+
+def test_propagation_of_a_sum_is_squaring_and_adding() -> None:
+    rates = [own.Rate.of(3, 20), own.Rate.of(10, 25), own.Rate.of(30, 30)]
+    found = own.propagate(lambda a, b, c: 0.2 * a + 0.5 * b + c, rates)
+    assert [found.value, found.low, found.high] == pytest.approx(
+        own.combination([0.2, 0.5, 1], rates), rel=1e-3
+    )
+    assert found.n == 75
+
+
+def test_propagation_stays_in_the_function_s_range_and_needs_bounds() -> None:
+    found = own.propagate(lambda a, b: a * b, [own.Rate.of(0, 10), own.Rate.of(0, 10)])
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high == pytest.approx(own.Rate.of(0, 10).high ** 2 / 2, rel=1e-3)
+    unbounded = own.propagate(lambda a, b: a + b, [own.Rate.of(1, 10), own.Estimate(0.5, None, None, 1)])
+    assert (unbounded.value, unbounded.low, unbounded.high) == (pytest.approx(0.6), None, None)

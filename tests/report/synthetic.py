@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from oubliette.eval.agreement import Agreement
+from oubliette.eval.auroc import Auroc
+from oubliette.eval.cmmd import Cmmd
 from oubliette.eval.fidelity import Kid, paired_distance
 from oubliette.eval.leakage import leakage
 from oubliette.eval.pictures import encode_png
@@ -90,6 +93,7 @@ def make_evaluation() -> Evaluation:
             if name == "none"
             else paired_distance(apart + np.arange(50) / 900, apart / 3 + np.arange(50) / 900, "nano-clip"),
             t_interval(0.72 - apart + np.arange(50) / 500),
+            Cmmd(0.05 + apart, 0.02 + apart, 0.08 + apart, apart, "nano-clip", 138, 138),
         )
         concepts = [_figures(name, concept, bounds) for concept in CONCEPTS]
         rows.append(Row(name, role, f"{index:x}" * 64, concepts, fidelity, 41.5))
@@ -103,6 +107,9 @@ def make_evaluation() -> Evaluation:
         ),
         bounds=bounds,
         complaints=[],
+        agreement=[
+            Agreement("clip:nano-clip", "oracle", "object", "car", Auroc(0.99, 0.97, 1.0, 80, 60, "DeLong"))
+        ],
         notes=[],
         record={
             "versions": {"oubliette": "0.1.0", "torch": "2.15.0"},

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oubliette.errors import UserError
-from oubliette.train import surgery as surgery_module
 from oubliette.train.roles import Role
-from oubliette.train.surgery import DocoRef, Project, Sum
+from oubliette.train.surgery import DocoRef, Project, Sum, products
 
 SHAPES = [(3, 4), (5,), (2, 2, 2), ()]
 
@@ -86,7 +85,7 @@ def test_without_conflict_the_forget_gradient_keeps_its_bits():
 def test_chunked_inner_products_are_the_same(monkeypatch):
     forget, retain = gradients(5, tie=-1.0)
     whole = combined(Project(), forget, retain)
-    monkeypatch.setattr(surgery_module, "_CHUNK", 6)
+    monkeypatch.setattr(products, "_CHUNK", 6)
     parts = combined(Project(), forget, retain)
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 

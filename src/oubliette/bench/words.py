@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-__all__ = ["NOTHING", "markdown", "slug"]
+from oubliette.eval.statistics import t_interval
+
+__all__ = ["NOTHING", "markdown", "mean_of", "percent", "plain", "slug"]
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -20,3 +22,25 @@ def slug(*words: str) -> str:
     """Words as a file's name: "doco-sam-car-0"."""
     text = " ".join(words).lower()
     return "-".join("".join(letter if letter.isalnum() else " " for letter in text).split())
+
+
+def percent(values: Sequence[float | None]) -> str:
+    """The mean of shares as whole percents; see `mean_of`."""
+    return mean_of(values, lambda value: f"{100 * value:.0f}")
+
+
+def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str:
+    """The mean, and from two runs on the half width of its 95 % t interval; NOTHING without a value."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return NOTHING
+    if len(there) == 1:
+        return plain(show(there[0]))
+    made = t_interval(there)
+    assert made.high is not None
+    return f"{plain(show(made.value))} ± {show(made.high - made.value)}"
+
+
+def plain(text: str) -> str:
+    """No minus before a zero, and a real minus elsewhere."""
+    return text.lstrip("-+") if not text.strip("-+0.") else text.replace("-", "−")

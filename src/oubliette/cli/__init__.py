@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from oubliette.errors import UserError
 
@@ -20,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from oubliette.cli.app import app
 
     try:
-        code = app(args=arguments, prog_name="oubliette", standalone_mode=False)
+        with _warnings_in_one_line():
+            code = app(args=arguments, prog_name="oubliette", standalone_mode=False)
     except UserError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
@@ -37,6 +40,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:  # some versions of typer turn the interrupt into this exit code themselves
         return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """This package's own warnings are for users: what they say, and not where in the code they were said."""
+    original = warnings.formatwarning
+
+    def one_line(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if category.__module__.partition(".")[0] != "oubliette":
+            return original(message, category, filename, lineno, line)
+        return f"oubliette: {' '.join(str(message).split())}\n"
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = original
 
 
 def _refuse(message: str) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from oubliette import __version__
-from oubliette.cli import attack, audit, bench, erase, explore, guard, measure, world
+from oubliette.cli import attack, audit, bench, erase, explore, guard, measure, protocol, world
 
 app = typer.Typer(
     name="oubliette",
@@ -54,4 +54,5 @@ app.command("demo", epilog=measure.DEMO_EXAMPLES)(measure.demo)
 app.add_typer(attack.app, name="attack")
 app.add_typer(bench.app, name="bench")
 app.add_typer(guard.app, name="guard")
+app.add_typer(protocol.app, name="protocol")
 app.add_typer(world.app, name="world")

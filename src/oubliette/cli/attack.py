@@ -193,7 +193,7 @@ def probe(
     kind: Kind = None,
     gold: Gold = "none",
     probe: Annotated[
-        str, typer.Option(help="inpaint, complete, trajectory, invert or transplant.")
+        str, typer.Option(help="inpaint, complete, trajectory, invert, transplant or detach.")
     ] = "inpaint",
     cases: Cases = 16,
     set_: Set = None,

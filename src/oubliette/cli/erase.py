@@ -19,7 +19,8 @@ ERASE_EXAMPLES = (
     "  oubliette erase --model DIR --concept 'van gogh' --kind style --method esd-x --out DIR2 --save delta\n"
     "  oubliette erase --model nano --concept car --out car-free --dry-run\n"
     "  oubliette erase --model DIR --forget forget.jsonl --retain retain.jsonl --method npo --out DIR2\n"
-    "  oubliette erase --model nano --concept car --out car-free --require-leakage 0.1"
+    "  oubliette erase --model nano --concept car --out car-free --require-leakage 0.1\n"
+    "  oubliette erase --model nano --stream requests.yaml --method uce --out three-less"
 )
 RUN_EXAMPLES = (
     "\b\nExamples:\n"
@@ -63,11 +64,18 @@ def erase(
     ] = None,
     out: Out = None,
     scope: Annotated[str | None, typer.Option(help="Which tensors may move (oubliette ls scopes).")] = None,
-    surgery: Annotated[str | None, typer.Option(help="How gradients are combined: sum, project ...")] = None,
-    smoother: Annotated[str | None, typer.Option(help="Where gradients are taken: none, sam.")] = None,
+    surgery: Annotated[
+        str | None, typer.Option(help="How gradients are combined (oubliette ls surgeries).")
+    ] = None,
+    smoother: Annotated[
+        str | None, typer.Option(help="Where gradients are taken (oubliette ls smoothers).")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0)] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of a trained method.", min=1)] = None,
     set_: Set = None,
+    stream: Annotated[
+        Path | None, typer.Option(help="YAML list of requests, erased one after another.")
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="CSV of your own prompt pairs: target, anchor[, concept].")
     ] = None,
@@ -79,7 +87,13 @@ def erase(
     freeze: Annotated[
         Path | None, typer.Option(help="File of tensor names that must not move (text or JSON).")
     ] = None,
-    save: Annotated[str, typer.Option(help="full, or delta: only what changed.", metavar="FORM")] = "full",
+    save: Annotated[
+        str | None,
+        typer.Option(
+            help="full; delta: only what changed; lora: that as adapters; attached; or as the preset says.",
+            metavar="FORM",
+        ),
+    ] = None,
     check: Check = "auto",
     judge: Judge = None,
     require_leakage: Require = None,
@@ -91,26 +105,31 @@ def erase(
     """Erase concepts from a model, save the result and check it."""
     from oubliette.compose import compose
 
-    def recipe(opened: Any) -> Any:
-        return compose(
-            opened,
-            concept=concept or (),
-            anchor=anchor,
-            kind=kind,
-            method=method,
-            scope=scope,
-            surgery=surgery,
-            smoother=smoother,
-            seed=seed,
-            steps=steps,
-            prompts=prompts,
-            retain=retain,
-            forget=forget,
-            data=data,
-            freeze=freeze,
-            save=save,
-            overrides=set_ or (),
+    options: dict[str, Any] = {
+        "concept": concept or (),
+        "anchor": anchor,
+        "kind": kind,
+        "method": method,
+        "scope": scope,
+        "surgery": surgery,
+        "smoother": smoother,
+        "seed": seed,
+        "steps": steps,
+        "prompts": prompts,
+        "retain": retain,
+        "forget": forget,
+        "data": data,
+        "freeze": freeze,
+        "save": save,
+        "overrides": set_ or (),
+    }
+    if stream is not None:
+        return _stream(
+            stream, options, model, dry_run, json, out, check, judge, require_leakage, report, resume
         )
+
+    def recipe(opened: Any) -> Any:
+        return compose(opened, **options)
 
     return _go(recipe, model, dry_run, json, out, check, judge, require_leakage, report, resume)
 
@@ -163,6 +182,47 @@ def _go(
         command=show.command_line(),
     )
     return _done(done, json)
+
+
+def _stream(
+    requests: Path,
+    options: dict[str, Any],
+    model: str,
+    dry_run: bool,
+    json: bool,
+    out: Path | None,
+    check: str,
+    judge: list[str] | None,
+    require_leakage: float | None,
+    report: bool,
+    resume: bool,
+) -> int:
+    from oubliette.stream_run import dry_stream, run_stream
+
+    if dry_run:
+        found = dry_stream(requests, model=model, options=options)
+        if json:
+            show.as_json(found)
+        else:
+            for stage in found:
+                typer.echo(f"# {stage['stage']}")
+                _plan(stage, json)
+        return 0
+    done = run_stream(
+        requests,
+        model=model,
+        out=out,
+        options=options,
+        check=check,
+        judges=judge or (),
+        require_leakage=require_leakage,
+        report=report,
+        resume=resume,
+        command=show.command_line(),
+    )
+    if done.main:
+        show.as_json(done.facts()) if json else typer.echo(show.stream(done))
+    return done.exit_code
 
 
 def _plan(found: dict[str, Any], json: bool) -> int:

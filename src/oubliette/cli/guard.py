@@ -1,4 +1,4 @@
-"""`oubliette guard learn`, `cut`, `convert`, `show`, `apply`, `verify`, `sign` and `publish`."""
+"""`oubliette guard learn`, `cut`, `convert`, `show`, `apply`, `measure`, `verify`, `sign` and `publish`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ APPLY_EXAMPLES = (
     "  oubliette guard apply --mask mask --model nano --data bicycle --out tuned\n"
     "  oubliette guard apply --mask mask --model DIR --data PICTURES --mode lora --set rank=8 --out lora\n"
     "  oubliette guard apply --mask mask --model DIR --data 'my dog=DOG' --mode dreambooth --out dog"
+)
+MEASURE_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  oubliette guard measure --mask mask --model nano --illegal 'Bram Ostrow' --innocent cup --out new\n"
+    "  oubliette guard measure --mask mask --model DIR --illegal 'a face=FACES' --innocent LOGOS \\\n"
+    "      --judge clip:openai/clip-vit-base-patch32 --out new"
 )
 VERIFY_EXAMPLES = (
     "\b\nExamples:\n"
@@ -250,6 +256,55 @@ def apply(
         for note in done.notes:
             typer.echo(f"note: {note}")
     return done.exit_code
+
+
+@app.command(epilog=MEASURE_EXAMPLES)
+def measure(
+    mask: MaskFolder,
+    model: Model,
+    illegal: Annotated[
+        list[str],
+        typer.Option(help="What the mask is to hinder; as for learn; repeatable.", show_default=False),
+    ],
+    innocent: Annotated[
+        list[str],
+        typer.Option(help="What it is to leave alone, best not what it was learned on.", show_default=False),
+    ],
+    out: Out,
+    mode: Annotated[str, typer.Option(help="full or lora.")] = "full",
+    set_: Set = None,
+    judge: Annotated[str | None, typer.Option(help="oracle, clip:MODEL, classifier:FOLDER.")] = None,
+    pictures: Annotated[int, typer.Option(help="Pictures at every look.", min=2)] = 32,
+    kind: Kind = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0)] = 0,
+    json: Json = False,
+) -> int:
+    """Fine-tune with the mask and without it, and write the mask anew with what that showed.
+
+    `--set` changes the budget: steps=50, pictures=8, learning_rate=1e-4, rank=16. Sign the result, not the
+    mask it was made from.
+    """
+    from oubliette.guarding.measure import measure as look
+    from oubliette.validation import settings
+
+    done = look(
+        mask,
+        model,
+        out,
+        illegal=illegal,
+        innocent=innocent,
+        mode=mode,
+        budget=settings(set_ or ()),
+        judge=judge,
+        pictures=pictures,
+        kind=kind,
+        seed=seed,
+    )
+    if json:
+        shown.as_json({"out": str(done.out), **done.figures})
+    else:
+        typer.echo("\n".join([*done.lines(), f"written   {done.out}"]))
+    return 0
 
 
 @app.command(epilog=VERIFY_EXAMPLES)

@@ -47,7 +47,9 @@ def evaluate(
     prompts: Annotated[
         Path | None, typer.Option(help="CSV with case_number, prompt, evaluation_seed.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder in which drawn pictures are kept.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder in which pictures are kept; a run cut short goes on from it.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for figures, samples and page.")] = None,
     require_leakage: Require = None,
     json: Json = False,

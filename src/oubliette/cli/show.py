@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
     from oubliette.job import Outcome
+    from oubliette.stream_result import StreamOutcome
 
 
 def as_json(content: Any) -> None:
@@ -72,7 +73,8 @@ def table(evaluation: Evaluation) -> str:
             cells.append(figures.verdict.word if row.role == "model" else "(control)")
             rows.append(cells)
     notes = [f"! {line}" for line in evaluation.complaints] + [f"note: {line}" for line in evaluation.notes]
-    return "\n".join([columns(rows), f"bounds: {evaluation.bounds}", *notes])
+    agreed = [f"judges: {line}" for line in evaluation.agreement]
+    return "\n".join([columns(rows), f"bounds: {evaluation.bounds}", *agreed, *notes])
 
 
 def outcome(done: Outcome) -> str:
@@ -91,6 +93,14 @@ def outcome(done: Outcome) -> str:
                 reasons = "; ".join(figures.verdict.reasons)
                 lines.append(f"check    {figures.name}: {figures.verdict.word} ({reasons})")
         lines.append(f"bounds   {evaluation.bounds}")
+    if done.page is not None:
+        lines.append(f"report   {done.page}")
+    return "\n".join(lines)
+
+
+def stream(done: StreamOutcome) -> str:
+    """What a stream left behind."""
+    lines = [done.table(), f"saved    {done.out} ({done.form}), and a folder a request"]
     if done.page is not None:
         lines.append(f"report   {done.page}")
     return "\n".join(lines)

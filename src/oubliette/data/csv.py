@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,43 +30,51 @@ def read_prompts(path: Path | str) -> list[PromptRow]:
     Raises UserError, naming file, line and column, for a missing column, a prompt that is empty, a number
     that is none, a row of another length, and a table without rows.
     """
+    return [_row(where, values) for where, values in read_table(path, COLUMNS)]
+
+
+def read_table(path: Path | str, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Rows of a CSV that has these columns and perhaps others: where each stands, and its cells by column.
+
+    Raises UserError, naming file and line, as `read_prompts` does, of whose cells it knows nothing.
+    """
     path = Path(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            return _rows(path, csv.reader(file, strict=True))
+            return _rows(path, csv.reader(file, strict=True), columns)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not text in UTF-8 (byte {error.start})") from error
 
 
-def _rows(path: Path, reader: Any) -> list[PromptRow]:
-    rows: list[PromptRow] = []
+def _rows(path: Path, reader: Any, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    rows: list[tuple[str, dict[str, str]]] = []
     header: list[str] | None = None
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = _header(path, cells)
+                header = _header(path, cells, columns)
                 continue
-            rows.append(_row(f"{path}, line {reader.line_num}", header, cells))
+            rows.append(_cells(f"{path}, line {reader.line_num}", header, cells))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not a CSV row ({error})") from error
     if not rows:
         raise UserError(
-            f"{path}: holds no rows; expected the columns {', '.join(COLUMNS)} and a row for each prompt"
+            f"{path}: holds no rows; expected the columns {', '.join(columns)} and a row for each prompt"
         )
     return rows
 
 
-def _header(path: Path, cells: list[str]) -> list[str]:
+def _header(path: Path, cells: list[str], columns: Sequence[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
-    missing = [column for column in COLUMNS if column not in names]
+    missing = [column for column in columns if column not in names]
     if missing:
         raise UserError(
             f"{path}: no column '{missing[0]}'; found {', '.join(name or '(no name)' for name in names)}; "
-            f"expected {', '.join(COLUMNS)}"
+            f"expected {', '.join(columns)}"
         )
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
@@ -73,22 +82,31 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     return names
 
 
-def _row(where: str, header: list[str], cells: list[str]) -> PromptRow:
+def _cells(where: str, header: list[str], cells: list[str]) -> tuple[str, dict[str, str]]:
     if len(cells) != len(header):
         raise UserError(f"{where}: has {len(cells)} cells, expected {len(header)} as in the header")
-    values = dict(zip(header, cells, strict=True))
+    return where, dict(zip(header, cells, strict=True))
+
+
+def _row(where: str, values: dict[str, str]) -> PromptRow:
     prompt = values["prompt"].strip()
     if not prompt:
         raise UserError(f"{where}: the prompt is empty")
     extra = {name: value for name, value in values.items() if name and name not in COLUMNS}
-    case = _whole(where, "case_number", values["case_number"])
-    seed = _whole(where, "evaluation_seed", values["evaluation_seed"])
+    case = whole_number(where, "case_number", values["case_number"])
+    return PromptRow(case, prompt, seed_in(where, "evaluation_seed", values["evaluation_seed"]), extra)
+
+
+def seed_in(where: str, column: str, text: str) -> int:
+    """The seed that a cell holds; UserError for what is no whole number in 0..2^63-1."""
+    seed = whole_number(where, column, text)
     if not 0 <= seed < 2**63:
-        raise UserError(f"{where}: evaluation_seed must lie in 0..2^63-1, found {seed}")
-    return PromptRow(case, prompt, seed, extra)
+        raise UserError(f"{where}: {column} must lie in 0..2^63-1, found {seed}")
+    return seed
 
 
-def _whole(where: str, column: str, text: str) -> int:
+def whole_number(where: str, column: str, text: str) -> int:
+    """The whole number that a cell holds; UserError for what is none."""
     try:
         # Tables that went through pandas with gaps carry whole numbers as 12.0.
         number = float(text) if "." in text else int(text)

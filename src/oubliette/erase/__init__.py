@@ -13,16 +13,31 @@ METHODS: Registry[Any] = Registry(
     "method",
     {
         "uce": "oubliette.erase.diffusion.uce:UCE",
+        "rece": "oubliette.erase.diffusion.rece:RECE",
+        "speed": "oubliette.erase.diffusion.speed:SPEED",
+        "mace": "oubliette.erase.diffusion.mace:MACE",
+        "sld": "oubliette.erase.diffusion.sld:SLD",
+        "safree": "oubliette.erase.diffusion.safree:SAFREE",
+        "adavd": "oubliette.erase.diffusion.adavd:AdaVD",
         "ablation": "oubliette.erase.diffusion.ablation:Ablation",
         "esd": "oubliette.erase.diffusion.esd:ESD",
         "doco": "oubliette.erase.diffusion.doco:DoCo",
+        "salun": "oubliette.erase.diffusion.salun:SalUn",
+        "erasediff": "oubliette.erase.diffusion.erasediff:EraseDiff",
+        "fmn": "oubliette.erase.diffusion.fmn:ForgetMeNot",
+        "advunlearn": "oubliette.erase.diffusion.advunlearn:AdvUnlearn",
+        "spm": "oubliette.erase.diffusion.spm:SPM",
+        "receler": "oubliette.erase.diffusion.receler:Receler",
+        "stereo": "oubliette.erase.diffusion.stereo:Stereo",
+        "hirm": "oubliette.erase.diffusion.hirm:HiRM",
         "npo": "oubliette.erase.language.npo:NPO",
         "graddiff": "oubliette.erase.language.graddiff:GradDiff",
     },
 )
-"""Every method: a class with `name`, `backend`, `solution` (trained, solved), `paper`, `Options`, built from
-`(options, request)`. A trained one is an `oubliette.train.objective.Objective`; a solved one has
-`solve(model, data, scope) -> Iterator[Edit]`."""
+"""Every method: a class with `name`, `backend`, `solution` (trained, solved, attached), `paper`, `Options`, built
+from `(options, request)`. A trained one is an `oubliette.train.objective.Objective`; a solved one has
+`solve(model, data, scope) -> Iterator[Edit]`; an attached one has `attachment(model, data, scope)`, an
+`oubliette.backends.attachment.Attachment`, and is an Objective too where that has parameters to train."""
 
 PREPARERS: Registry[Callable[..., Any]] = Registry(
     "data preparer",
@@ -33,4 +48,15 @@ PREPARERS: Registry[Callable[..., Any]] = Registry(
 )
 """What turns a request into a method's data, by the backend's kind: `prepare(model, request, *, seed,
 cache)`.
+"""
+
+ELEMENTS: Registry[Any] = Registry(
+    "element mask",
+    {
+        "saliency": "oubliette.erase.diffusion.saliency:Saliency",
+        "random": "oubliette.erase.diffusion.saliency:RandomElements",
+    },
+)
+"""What chooses elements within a scope's tensors (a recipe's `scope.elements`): built from its options, with
+`masks(model, data, named, seed)`, a boolean tensor of each named parameter's shape.
 """

@@ -59,6 +59,16 @@ class ClipJudge:
         anchor = self.encode_anchor(concept.anchor)
         return probability(embeddings, target, anchor, self.clip.scale) >= (self.threshold or 0.0)
 
+    def margin(self, pictures: np.ndarray, concept: Concept) -> np.ndarray:
+        """Cosine with the concept's words less that with the anchor's, (n,): what `hits` sets a bound to."""
+        embeddings = self.clip.encode_pictures(pictures)
+        target = self.encode_name(concept.name, concept.kind)
+        return embeddings @ target - embeddings @ self.encode_anchor(concept.anchor)
+
+    def word(self, concept: Concept) -> str:
+        """The word that this CLIP knows the concept by."""
+        return self._word(concept.kind, concept.name) or concept.name
+
     def encode_name(self, name: str, kind: str) -> np.ndarray:
         """Unit-length text embedding (d,) of a concept's name, in the word that this CLIP knows it by."""
         return self.clip.encode_word(self._word(kind, name) or name, kind)

@@ -115,6 +115,7 @@ def compare(
         record=record(seed=seed),
         seconds=round(time.monotonic() - started, 3),
         samples=table.samples,
+        agreement=table.agreements(),
     )
 
 

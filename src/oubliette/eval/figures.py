@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from oubliette.data.concept import Concept
+from oubliette.eval.cmmd import cmmd
 from oubliette.eval.fidelity import feature_distances, kid, paired_distance
 from oubliette.eval.judge import Judge, covering
 from oubliette.eval.leakage import Leakage, leakage
@@ -59,9 +60,7 @@ def concept_figures(
 
 
 def fidelity_figures(plan: Plan, seen: Observations, base: Observations, extractor: str | None) -> Fidelity:
-    """KID, paired distance and prompt score over the retained sets, every concept with the same number of
-    pictures.
-    """
+    """KID, CMMD, paired distance and prompt score over the retained sets, as many pictures a concept."""
     own = [seen[item.key] for item in plan.retained]
     distance = None
     pixels = [o.pixels[: plan.each] for o in own if o.pixels is not None]
@@ -72,12 +71,14 @@ def fidelity_figures(plan: Plan, seen: Observations, base: Observations, extract
         apart = feature_distances(features, paired) if features is not None and paired is not None else None
         distance = paired_distance(np.concatenate(pixels), apart, extractor)
     scores = [o.score[: plan.each] for o in own if o.score is not None]
+    score = t_interval(np.concatenate(scores)) if scores else None
+    if features is None or reference is None or extractor is None:
+        return Fidelity(kid=None, distance=distance, prompt_score=score)
     return Fidelity(
-        kid=kid(features, reference, extractor=extractor)
-        if features is not None and reference is not None and extractor
-        else None,
+        kid=kid(features, reference, extractor=extractor),
         distance=distance,
-        prompt_score=t_interval(np.concatenate(scores)) if scores else None,
+        prompt_score=score,
+        cmmd=cmmd(features, reference, extractor=extractor),
     )
 
 

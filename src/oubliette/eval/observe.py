@@ -22,7 +22,8 @@ class Observation:
 
     `features` (n, d) come from the extractor, `pixels` (n,) are distances to the base's pictures of the same
     prompts and seeds; the CLIP arrays (n,) are score with the concept's words (for a retained set, with the
-    prompt itself), whether the concept beats its anchor, and whether it is the best of all names of its kind.
+    prompt itself), whether the concept beats its anchor, and whether it is the best of all names of its kind;
+    `margin` (n,) is the CLIP judge's own score of the concept against its anchor.
     """
 
     keys: list[str]
@@ -32,6 +33,7 @@ class Observation:
     score: np.ndarray | None
     accuracy: np.ndarray | None
     best: np.ndarray | None
+    margin: np.ndarray | None = None
 
 
 class Observer:
@@ -87,9 +89,12 @@ class Observer:
             )
         elif self.clip is not None and item.role == "target" and self.clip.covers(concept):
             score, accuracy, best = self._clip_target(item, pictures)
+        margin = None
+        if self.clip is not None and item.role in ("target", "anchor") and self.clip.covers(concept):
+            margin = self.clip.margin(pictures, concept)
         pixels = None if other is None else pixel_distances(pictures, other)
         return Observation(
-            painter.keys(item.prompts, item.seeds), hits, features, pixels, score, accuracy, best
+            painter.keys(item.prompts, item.seeds), hits, features, pixels, score, accuracy, best, margin
         )
 
     def _clip_target(

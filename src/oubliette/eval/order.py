@@ -62,8 +62,11 @@ def _utility(none: ConceptFigures, figures: Mapping[str, ConceptFigures]) -> lis
 
 def _fidelity(controls: Mapping[str, Row]) -> list[str]:
     random, none = controls.get(RANDOM), controls[NONE]
-    if random is None or random.fidelity.kid is None or none.fidelity.kid is None:
+    if random is None:
         return []
-    if random.fidelity.kid.value <= none.fidelity.kid.value:
-        return ["KID of random weights is not above that of the base"]
-    return []
+    found = []
+    for name in ("kid", "cmmd"):
+        shown, ground = getattr(random.fidelity, name), getattr(none.fidelity, name)
+        if shown is not None and ground is not None and shown.value <= ground.value:
+            found.append(f"{name.upper()} of random weights is not above that of the base")
+    return found

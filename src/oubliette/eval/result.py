@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oubliette.eval.agreement import Agreement
+from oubliette.eval.cmmd import Cmmd
 from oubliette.eval.fidelity import Kid, PairedDistance
 from oubliette.eval.leakage import Leakage
 from oubliette.eval.pictures import write_bytes
@@ -60,14 +62,15 @@ class ConceptFigures:
 class Fidelity:
     """How far the pictures of what must be kept moved; None where nothing could measure it.
 
-    `kid` against fresh seeds of the base, so that the base's own row shows what two draws differ by;
-    `distance` to the base on the same seeds; `prompt_score` the CLIP score of pictures with their own
+    `kid` and `cmmd` against fresh seeds of the base, so that the base's own row shows what two draws differ
+    by; `distance` to the base on the same seeds; `prompt_score` the CLIP score of pictures with their own
     prompts.
     """
 
     kid: Kid | None
     distance: PairedDistance | None
     prompt_score: Estimate | None
+    cmmd: Cmmd | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,8 @@ class Evaluation:
     """Rows of figures on one base, with everything needed to draw them again.
 
     `rows` begins with the models under test; controls follow. `complaints` names controls that a figure
-    misordered: a metric that does so is broken. `samples` (one dict a picture) is not part of the JSON;
+    misordered: a metric that does so is broken. `agreement` says of each concept whether CLIP sorts the
+    pictures as the deciding judge does. `samples` (one dict a picture) is not part of the JSON;
     `write_samples` writes it.
     """
 
@@ -127,6 +131,7 @@ class Evaluation:
     seconds: float
     format: str = FORMAT
     samples: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
+    agreement: list[Agreement] = field(default_factory=list)
 
     @property
     def models(self) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from scipy import optimize, stats
 CONFIDENCE = 0.95
 #: A ratio's bound is looked for up to here; beyond it the bound is reported as none (unbounded).
 _FARTHEST = 1e4
+#: Into how many parts a squared move is split among figures.
+_SPLITS = 60
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,36 @@ def combination(weights: Sequence[float], rates: Sequence[Rate]) -> tuple[float,
         point = weight * rate.value
         value, below, above = value + point, below + (point - ends[0]) ** 2, above + (ends[1] - point) ** 2
     return value, value - float(np.sqrt(below)), value + float(np.sqrt(above))
+
+
+def propagate(function: Callable[..., float], parts: Sequence[Rate | Estimate]) -> Estimate:
+    """Value and interval of a function of independent figures that does not fall in any of them.
+
+    The ends are the least and the greatest value where the figures move towards their own ends by shares
+    whose squares sum to one (Newcombe 2013, propagating imprecision): for a sum that is squaring and adding,
+    and the interval never leaves the function's range. `n` is that of all parts together. Unbounded where a
+    part is.
+    """
+    values = np.array([part.value for part in parts])
+    n, value = sum(part.n for part in parts), float(function(*values))
+    lows, highs = [part.low for part in parts], [part.high for part in parts]
+    if None in lows or None in highs:
+        return Estimate(value, None, None, n)
+    down, up = np.array(lows, float) - values, np.array(highs, float) - values
+    shares = [np.sqrt(np.array(split) / _SPLITS) for split in _compositions(_SPLITS, len(parts))]
+    low = min(float(function(*(values + share * down))) for share in shares)
+    high = max(float(function(*(values + share * up))) for share in shares)
+    return Estimate(value, min(low, value), max(high, value), n)
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Every way to split a total into so many whole numbers."""
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total + 1):
+        for rest in _compositions(total - first, parts - 1):
+            yield (first, *rest)
 
 
 def ratio_above_floor(rate: Rate, base: Rate, floor: Rate | None = None) -> Estimate | None:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from oubliette.eval.agreement import Agreement, agreement
 from oubliette.eval.figures import Observations, concept_figures, fidelity_figures
-from oubliette.eval.judge import Judge
-from oubliette.eval.observe import Observer
+from oubliette.eval.judge import Judge, covering
+from oubliette.eval.observe import Observation, Observer
 from oubliette.eval.painter import Painter
 from oubliette.eval.pictures import Progress
 from oubliette.eval.plan import Plan
@@ -37,6 +38,7 @@ class Table:
         self._progress = progress
         self._before = self._total = 0
         self._base_seen: Observations = {}
+        self._targets: list[tuple[str, Observation]] = []
         self._base_seconds = 0.0
 
     def begin(self, rows: int) -> None:
@@ -61,10 +63,23 @@ class Table:
         self._before += sum(map(len, self.plan.shared))
         return self._figures(painter, seen, time.monotonic() - started)
 
+    def agreements(self) -> list[Agreement]:
+        """For each concept, the CLIP judge's score against the first other judge's word, over all rows."""
+        clip, found = self.observer.clip, []
+        for concept in self.plan.concepts if clip is not None else ():
+            other = next((judge for judge in covering(self.judges, concept) if judge is not clip), None)
+            mine = {item.key for item in (*self.plan.targets, *self.plan.anchors) if item.concept == concept}
+            if clip is not None and other is not None:
+                seen = [observation for key, observation in self._targets if key in mine]
+                found.append(agreement(concept, seen, judge=clip.name, reference=other.name))
+        return [one for one in found if one is not None]
+
     def _figures(self, painter: Painter, seen: Observations, seconds: float) -> Row:
         clip = self.observer.clip.clip.name if self.observer.clip else None
         extractor = self.observer.extractor.name if self.observer.extractor else None
         self.samples += _samples(painter.name, self.plan, seen)
+        judged = (*self.plan.targets, *self.plan.anchors)
+        self._targets += [(item.key, seen[item.key]) for item in judged if item.key in seen]
         return Row(
             name=painter.name,
             role=painter.role,

@@ -42,6 +42,12 @@ class Utility:
     cra: Kept | None
     per_concept: dict[str, Rate] = field(default_factory=dict)
 
+    @property
+    def left(self) -> dict[str, float]:
+        """What is left of the base's accuracy, as shares: "near", "far", "other kinds", where measured."""
+        parts = {"near": self.ira_near, "far": self.ira_far, "other kinds": self.cra}
+        return {name: p.ratio.value for name, p in parts.items() if p is not None and p.ratio is not None}
+
 
 def utility(
     concept: Concept,

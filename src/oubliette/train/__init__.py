@@ -18,13 +18,24 @@ SURGERIES: Registry[type[Surgery]] = Registry(
     {
         "sum": "oubliette.train.surgery:Sum",
         "project": "oubliette.train.surgery:Project",
+        "priority": "oubliette.train.surgery:Priority",
+        "pcgrad": "oubliette.train.surgery:PCGrad",
         "doco_ref": "oubliette.train.surgery:DocoRef",
+        "bome": "oubliette.train.surgery.bome:Bome",
+        "torchjd": "oubliette.train.surgery:TorchJD",
     },
 )
 
 SMOOTHERS: Registry[type[Smoother]] = Registry(
     "smoother",
-    {"none": "oubliette.train.smoothing:NoSmoother", "sam": "oubliette.train.smoothing:Sam"},
+    {
+        "none": "oubliette.train.smoothing:NoSmoother",
+        "sam": "oubliette.train.smoothing:Sam",
+        "rs": "oubliette.train.smoothing:Rs",
+        "gp": "oubliette.train.smoothing:Gp",
+        "cr": "oubliette.train.smoothing:Cr",
+        "wa": "oubliette.train.smoothing:Wa",
+    },
 )
 
 SCOPES: Registry[Rule] = Registry(

@@ -71,6 +71,10 @@ def describe(part: object) -> dict[str, Any]:
     else:
         made_with = inspect.signature(type(part)).parameters
         settings = {name: getattr(part, name) for name in made_with if hasattr(part, name)}
+    settings = {
+        name: json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+        for name, value in settings.items()
+    }
     plain = {name: value for name, value in settings.items() if isinstance(value, int | float | str | None)}
     return {"type": type(part).__name__, **plain}
 

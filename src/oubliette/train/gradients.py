@@ -14,7 +14,16 @@ from oubliette.train.objective import Objective
 from oubliette.train.processes import Processes
 from oubliette.train.roles import Draw
 
-__all__ = ["GradScale", "StepGradients", "as_floats", "clip_", "global_norm", "micro_batch_rng"]
+__all__ = [
+    "GradScale",
+    "GradientsOf",
+    "StepGradients",
+    "as_floats",
+    "clip_",
+    "global_norm",
+    "micro_batch_rng",
+    "step_rng",
+]
 
 
 class StepGradients:
@@ -33,15 +42,69 @@ class StepGradients:
         self.losses: dict[str, Tensor] = {}
         """Each role's loss the first time it was evaluated: the mean over micro-batches and processes."""
 
-    def at(self, parameters: Sequence[nn.Parameter]) -> Callable[[str], list[Tensor]]:
-        """A role's gradient as a function of its name alone: what a smoother is given."""
-        return lambda role: self.of(role, parameters)
+    def at(self, parameters: Sequence[nn.Parameter]) -> GradientsOf:
+        """A role's derivatives as functions of its name alone: what a smoother is given."""
+        return GradientsOf(self, parameters)
 
     def of(self, role: str, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         """The role's gradient with respect to `parameters` as they stand, in fp32 (fp64 for fp64 weights).
 
         UserError if the loss reaches none of them.
         """
+        return self._mean(
+            role, parameters, lambda loss: torch.autograd.grad(loss, parameters, allow_unused=True)
+        )
+
+    def times_hessian(
+        self, role: str, parameters: Sequence[nn.Parameter], direction: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The Hessian of the role's loss times `direction`, dtypes as in `of`, by differentiating twice.
+
+        Attention is computed in its plain form, since the fused ones have no second derivative. UserError
+        where another operation has none.
+        """
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        def twice(loss: Tensor) -> Sequence[Tensor | None]:
+            first = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+            # A gradient without a graph is constant: it adds nothing to the second derivative.
+            bent = [
+                (gradient.to(part.dtype) * part).sum()
+                for gradient, part in zip(first, direction, strict=True)
+                if gradient is not None and gradient.requires_grad
+            ]
+            if not bent:
+                return [torch.zeros_like(parameter) for parameter in parameters]
+            if _breaks_off(bent):
+                raise RuntimeError("a custom operation in it is marked once_differentiable")
+            return torch.autograd.grad(torch.stack(bent).sum(), parameters, materialize_grads=True)
+
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                return self._mean(role, parameters, twice)
+        except RuntimeError as error:
+            if "is not implemented" not in str(error) and "once_differentiable" not in str(error):
+                raise
+            raise UserError(
+                f"the loss of role '{role}' cannot be differentiated twice ({' '.join(str(error).split())}); "
+                "smoother.variant=finite_diff makes do with first derivatives"
+            ) from error
+
+    def look(self, role: str) -> None:
+        """Evaluate the role's loss, for what its first evaluation leaves behind."""
+        losses = []
+        for draw in self._draws:
+            with self._autocast(), torch.no_grad():
+                losses.append(self._objective.loss(role, draw).float())
+        self._keep(role, losses)
+
+    def _mean(
+        self,
+        role: str,
+        parameters: Sequence[nn.Parameter],
+        differentiate: Callable[[Tensor], Sequence[Tensor | None]],
+    ) -> list[Tensor]:
+        """What `differentiate` makes of the scaled loss, over micro-batches and processes."""
         total: list[Tensor] = []
         losses: list[Tensor] = []
         reached = False
@@ -55,7 +118,7 @@ class StepGradients:
             losses.append(loss.detach().float())
             found: Sequence[Tensor | None] = [None] * len(parameters)
             if loss.requires_grad:
-                found = torch.autograd.grad(loss * self._scale, parameters, allow_unused=True)
+                found = differentiate(loss * self._scale)
             del loss
             reached = reached or any(gradient is not None for gradient in found)
             wide = [
@@ -75,9 +138,31 @@ class StepGradients:
             )
         if (divisor := self._scale * len(self._draws)) != 1:
             torch._foreach_div_(total, divisor)
+        self._keep(role, losses)
+        return self._processes.mean(total)
+
+    def _keep(self, role: str, losses: list[Tensor]) -> None:
         if role not in self.losses:
             self.losses[role] = self._processes.mean([torch.stack(losses).mean()])[0]
-        return self._processes.mean(total)
+
+
+class GradientsOf:
+    """One step's derivatives with respect to given parameters (`oubliette.train.smoothing.GradientAt`)."""
+
+    def __init__(self, gradients: StepGradients, parameters: Sequence[nn.Parameter]) -> None:
+        self._gradients, self._parameters = gradients, parameters
+
+    def __call__(self, role: str) -> list[Tensor]:
+        """The role's gradient at the parameters as they stand."""
+        return self._gradients.of(role, self._parameters)
+
+    def look(self, role: str) -> None:
+        """A forward pass of the role alone."""
+        self._gradients.look(role)
+
+    def times_hessian(self, role: str, direction: list[Tensor]) -> list[Tensor]:
+        """The Hessian of the role's loss times `direction`."""
+        return self._gradients.times_hessian(role, self._parameters, direction)
 
 
 class GradScale:
@@ -121,8 +206,17 @@ def micro_batch_rng(seed: int, step: int, micro: int) -> torch.Generator:
     `micro` counts the step's micro-batches over all processes: who evaluates one does not change what it
     holds.
     """
-    digest = hashlib.sha256(f"{seed}/{step}/{micro}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return _seeded(f"{seed}/{step}/{micro}", "cpu")
+
+
+def step_rng(seed: int, step: int, part: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh generator for what one part ("pcgrad", "rs") draws in a step, the same in every process."""
+    return _seeded(f"{seed}/{step}/{part}", device)
+
+
+def _seeded(text: str, device: torch.device | str) -> torch.Generator:
+    digest = hashlib.sha256(text.encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def as_floats(values: Mapping[str, Tensor]) -> dict[str, float]:
@@ -131,6 +225,26 @@ def as_floats(values: Mapping[str, Tensor]) -> dict[str, float]:
         return {}
     stacked = torch.stack([value.detach().float() for value in values.values()])
     return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def _breaks_off(outputs: Sequence[Tensor]) -> bool:
+    """Whether the graph has a custom operation without a second derivative.
+
+    Torch raises on such a node only if the way to the parameters led through it, and it is cut off from them:
+    its share would be missing without a word.
+    """
+    todo = [output.grad_fn for output in outputs]
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        if node is None:
+            continue
+        if type(node).__name__ == "Error":
+            return True
+        new = {following for following, _ in node.next_functions} - seen
+        seen |= new
+        todo.extend(new)
+    return False
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

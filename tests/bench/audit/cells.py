@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "report"))
 
 from oubliette.audit.result import Audit
 from oubliette.bench.audit.figures import CellFigures, Relearned, Searched
-from oubliette.bench.audit.plan import Cell, Subject, Target
+from oubliette.bench.cells import Cell, Subject, Target
 
 
 def relearned(area: float, **more: Any) -> Relearned:

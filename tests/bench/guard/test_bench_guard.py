@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import tiny_world
@@ -30,7 +31,7 @@ PLAN: dict[str, Any] = {
     "learned_innocent": ["umbrella"],
     "innocent": ["bicycle"],
     "learners": [{"name": "largest"}, {"name": "random"}],
-    "bypasses": ["textual-inversion"],
+    "bypasses": ["textual-inversion", "delta-transplant"],
     "at": [0, 2],
     "budget": {"pictures": 3, "batch": 2, "steps": 2},
     "pictures": 2,
@@ -87,8 +88,8 @@ def test_a_whole_run_on_tiny_models(
     plan = read_plan("plan.yaml")
     found = bench_guard("out", plan)
     assert found.missing == []
-    # On 2 arms: no mask; 2 masks and training less, at 2 budgets each; a bypass. Gold on the erased one.
-    assert len(found.used) == 2 * (1 + 2 * 3) + 1 + 2
+    # On 2 arms: no mask; 2 masks and training less, at 2 budgets each; two bypasses. Gold on the erased one.
+    assert len(found.used) == 2 * (1 + 2 * 3) + 1 + 2 * 2
     masked = next(one for one in found.used if (one.guard, one.share, one.arm) == ("random", 0.5, "novel"))
     free = next(one for one in found.used if (one.guard, one.arm) == (NONE, "novel"))
     assert 0.3 < masked.frozen_share <= 0.5
@@ -154,3 +155,24 @@ def test_mitigation_and_cost_are_against_the_same_run_without_a_mask() -> None:
     assert line["state, MiB"] == "12"
     assert line["step, ms"] == "500"
     assert dict(zip(head, rows[2], strict=True))["mitigation"] == "–"
+
+
+def test_a_transplant_lands_in_free_tensors_alone_and_leaves_no_trace(
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
+    from oubliette.api import load
+    from oubliette.bench.guard.transplant import Donor
+
+    plan = Plan.model_validate(PLAN)
+    model, donor = load("nano"), Donor(plan, plan.arm("erased"))
+    before = {name: tensor.detach().clone() for name, tensor in model.tensors().items()}
+    frozen = list(before)[:3]
+    with torch.no_grad():
+        for tensor in donor.model.tensors().values():
+            tensor.add_(0.5)
+    with donor.given_to(model, frozen):
+        for name, tensor in model.tensors().items():
+            moved = 0.0 if name in frozen else 0.5
+            assert torch.allclose(tensor, before[name] + moved, atol=1e-6), name
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.tensors().items())

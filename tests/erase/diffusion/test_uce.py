@@ -1,121 +1,80 @@
-"""UCE's closed form against brute force."""
+"""UCE's options on a tiny model, against its closed form; the closed form's own tests are test_closed's."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from oubliette.erase.diffusion.uce import right_factor, token_rows
-
-A, B, LAM = 1.3, 0.7, 0.4
-
-
-def problem(seed: int, width: int = 9, erased: int = 3, kept: int = 2) -> tuple[torch.Tensor, ...]:
-    rng = torch.Generator().manual_seed(seed)
-    return tuple(
-        torch.randn(rows, width, generator=rng, dtype=torch.float64) for rows in (5, erased, erased, kept)
-    )
+import tiny_erasure
+from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.erase.diffusion.closed import right_factor, token_rows
+from oubliette.erase.diffusion.uce import UCE, orthogonal_goals
+from oubliette.erase.edit import Edit
+from oubliette.erase.prepare import prepare
 
 
-def cost(
-    new: torch.Tensor, w: torch.Tensor, c: torch.Tensor, goal: torch.Tensor, p: torch.Tensor
-) -> torch.Tensor:
-    return (
-        A * (new @ c.T - w @ goal.T).square().sum()
-        + B * (new @ p.T - w @ p.T).square().sum()
-        + LAM * (new - w).square().sum()
-    )
+@pytest.fixture(scope="module")
+def model() -> DiffusionBackend:
+    return tiny_erasure.backend()
 
 
-def solved(w: torch.Tensor, c: torch.Tensor, goal: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    return w + w @ right_factor(c, goal, p, erase_weight=A, retain_weight=B, regularisation=LAM)
+def solve(model: DiffusionBackend, *, retain: tuple[str, ...] = (), **options: Any) -> dict[str, Edit]:
+    asked = tiny_erasure.request(retain=retain)
+    data = prepare(model, asked, seed=1, show_progress=False)
+    found = UCE(UCE.Options(**options), asked).solve(model, data, model.text_facing())
+    return {edit.name: edit for edit in found}
 
 
-@given(seed=st.integers(0, 10_000), erased=st.integers(1, 12), kept=st.integers(0, 12))
-@settings(max_examples=25, deadline=None)
-def test_equals_the_normal_equations(seed: int, erased: int, kept: int) -> None:
-    w, c, goal, p = problem(seed, erased=erased, kept=kept)
-    left = LAM * w + A * w @ goal.T @ c + B * w @ p.T @ p
-    right = LAM * torch.eye(9, dtype=torch.float64) + A * c.T @ c + B * p.T @ p
-    torch.testing.assert_close(solved(w, c, goal, p), left @ torch.linalg.inv(right), rtol=1e-8, atol=1e-8)
+def test_the_default_maps_the_last_token_of_the_bare_name(model: DiffusionBackend) -> None:
+    edits = solve(model)
+    assert list(edits) == model.text_facing()
+    source, anchor = model.encode_text(["car"]), model.encode_text(["object"])
+    rows, goals = source.hidden[:, 1].double(), anchor.hidden[:, 1].double()
+    factor = right_factor(rows, goals, rows[:0])
+    for name, edit in edits.items():
+        assert edit.factors is not None
+        assert edit.factors[0].shape[1] == 1
+        torch.testing.assert_close(edit.delta, model.tensors()[name].double() @ factor.dense)
 
 
-def test_gradient_descent_ends_there_and_nothing_near_it_is_better() -> None:
-    w, c, goal, p = problem(0)
-    best = solved(w, c, goal, p)
-    new = w.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([new], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = cost(new, w, c, goal, p)
-        value.backward()
-        return value
-
-    optimizer.step(closure)
-    torch.testing.assert_close(new.detach(), best, rtol=1e-6, atol=1e-6)
-    rng = torch.Generator().manual_seed(1)
-    for scale in (1e-3, 1e-1, 1.0):
-        for _ in range(20):
-            other = best + scale * torch.randn(best.shape, generator=rng, dtype=best.dtype)
-            assert cost(other, w, c, goal, p) > cost(best, w, c, goal, p)
+def test_the_2023_code_counts_retained_prompts(model: DiffusionBackend) -> None:
+    retain = ("a dog", "a cat", "a ship")
+    edits = solve(model, retain=retain, token_mode="last_to_end", retain_empty=True, retain_scale="inverse")
+    source, anchor = model.encode_text(["car"]), model.encode_text(["object"])
+    rows, goals = token_rows(source, anchor, "last_to_end")
+    kept = model.encode_text([*retain, ""]).hidden.flatten(0, 1).double()
+    factor = right_factor(rows, goals, kept, retain_weight=1 / 4)
+    for name, edit in edits.items():
+        torch.testing.assert_close(edit.delta, model.tensors()[name].double() @ factor.dense)
 
 
-def test_nothing_moves_when_target_is_anchor() -> None:
-    w, c, _, p = problem(2)
-    assert torch.equal(solved(w, c, c, p), w)
+def test_retained_terms_never_weigh_less_than_a_tenth(model: DiffusionBackend) -> None:
+    asked = tiny_erasure.request(retain=tuple(f"a {word}" for word in "abcdefghijklmnop"))
+    method = UCE(UCE.Options(retain_scale="inverse", retain_weight=2.0), asked)
+    assert method.retain_weight(prepare(model, asked, seed=1, show_progress=False)) == pytest.approx(0.2)
 
 
-def test_retained_embeddings_are_reproduced_as_lambda_vanishes() -> None:
-    w, c, goal, p = problem(3)
-    errors = []
-    for lam in (1.0, 1e-3, 1e-6, 1e-9):
-        new = w + w @ right_factor(c, goal, p, regularisation=lam)
-        errors.append(float((new @ p.T - w @ p.T).norm()))
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 1e-6
-    assert float((new @ c.T - w @ goal.T).norm()) < 1e-6
+def test_the_tensor_technique_leaves_nothing_along_the_concepts_own_output() -> None:
+    rng = torch.Generator().manual_seed(0)
+    weight, rows, goals = (torch.randn(n, 6, generator=rng).double() for n in (4, 3, 3))
+    own, wanted, found = (part @ weight.T for part in (rows, goals, orthogonal_goals(weight, rows, goals)))
+    torch.testing.assert_close((own * found).sum(1), torch.zeros(3).double())
+    for index in range(3):  # the rest is W c* itself: what was taken away lies along W c
+        gone = wanted[index] - found[index]
+        assert abs(float(torch.cosine_similarity(gone, own[index], dim=0))) == pytest.approx(1)
+    zero = torch.zeros(1, 6).double()
+    assert torch.equal(orthogonal_goals(weight, zero, goals[:1]), goals[:1])
 
 
-def test_order_of_concepts_is_of_no_account() -> None:
-    w, c, goal, p = problem(4, erased=6)
-    order = torch.tensor([4, 0, 5, 2, 1, 3])
-    torch.testing.assert_close(
-        solved(w, c, goal, p), solved(w, c[order], goal[order], p), rtol=1e-12, atol=1e-12
-    )
-
-
-def text(hidden: torch.Tensor, last: list[int]) -> SimpleNamespace:
-    return SimpleNamespace(hidden=hidden, last_token=torch.tensor(last))
-
-
-def test_token_modes_pick_the_rows_they_name() -> None:
-    source = torch.arange(20.0).reshape(2, 10, 1)
-    anchor = 100 + source
-    pair = text(source, [3, 2]), text(anchor, [1, 4])
-    rows, goals = token_rows(*pair, "last")
-    assert rows.flatten().tolist() == [3, 12]
-    assert goals.flatten().tolist() == [101, 114]
-    rows, goals = token_rows(*pair, "last_to_end")
-    assert rows.flatten().tolist() == [*range(3, 10), *range(12, 18)]
-    assert goals.flatten().tolist() == [*range(101, 108), *range(114, 120)]
-    rows, goals = token_rows(*pair, "all")
-    assert rows.flatten().tolist() == list(range(20))
-    assert goals.flatten().tolist() == list(range(100, 120))
-    assert rows.dtype == torch.float64
-
-
-def test_a_singular_system_is_said_to_be_one() -> None:
-    from oubliette.errors import UserError
-
-    with pytest.raises(UserError, match="singular"):
-        right_factor(
-            torch.zeros(1, 3).double(),
-            torch.ones(1, 3).double(),
-            torch.zeros(0, 3).double(),
-            regularisation=0.0,
-        )
+def test_the_tensor_technique_gives_each_layer_its_own_goal(model: DiffusionBackend) -> None:
+    edits = solve(model, technique="tensor", regularisation=1e-9)
+    row = model.encode_text(["car"]).hidden[0, 1].double()
+    goal = model.encode_text(["object"]).hidden[0, 1].double()
+    for name, edit in edits.items():
+        weight = model.tensors()[name].double()
+        expected = weight @ goal
+        own = weight @ row
+        expected = expected - (expected @ own) / (own @ own) * own
+        torch.testing.assert_close((weight + edit.delta) @ row, expected, rtol=1e-6, atol=1e-7)

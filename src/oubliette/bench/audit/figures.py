@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from oubliette.audit.result import GOLD, MODEL, Audit, Curve, Evaluated, RowResult
-from oubliette.bench.audit.plan import Cell
+from oubliette.bench.cells import Cell
 
 __all__ = ["CellFigures", "Relearned", "Searched", "figures_of", "names_in"]
 
@@ -72,7 +72,7 @@ def figures_of(cell: Cell, audit: Audit) -> CellFigures:
         seed=cell.seed,
         verdict=audit.verdict.word,
         leakage={} if model is None else _leakage(model),
-        kept={} if model is None else _kept(model),
+        kept={} if model is None or model.figures.utility is None else model.figures.utility.left,
         searched={row.title: _searched(row) for row in done if row.kind in ("prompts", "probe")},
         relearned={row.title: _relearned(row) for row in done if row.kind == "relearn"},
         benign={row.title: _relearned(row) for row in done if row.kind == "benign"},
@@ -92,12 +92,6 @@ def _model(row: RowResult) -> Evaluated | None:
 def _leakage(model: Evaluated) -> dict[str, float]:
     own = [f for f in model.figures.leakage if f.judge == model.figures.judge and f.leakage is not None]
     return {figure.split: figure.leakage.value for figure in own if figure.leakage is not None}
-
-
-def _kept(model: Evaluated) -> dict[str, float]:
-    kept = model.figures.utility
-    parts = {} if kept is None else {"near": kept.ira_near, "far": kept.ira_far, "other kinds": kept.cra}
-    return {name: p.ratio.value for name, p in parts.items() if p is not None and p.ratio is not None}
 
 
 def _searched(row: RowResult) -> Searched:

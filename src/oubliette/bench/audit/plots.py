@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from oubliette.audit.result import GOLD, MODEL, Audit, Curve
-from oubliette.bench.audit.plan import Cell
-from oubliette.eval.pictures import write_bytes
+from oubliette.bench.cells import Cell
+from oubliette.bench.plotting import COLOURS, canvas, save
+from oubliette.bench.plotting import GOLD as GOLD_COLOUR
 
 __all__ = ["draw_curves"]
 
-_GOLD = "#b8860b"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5195")
 _STYLES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 _CLIP = (-0.1, 1.15)
 
@@ -32,9 +31,9 @@ def draw_curves(found: Sequence[tuple[Cell, Audit]], path: Path | str) -> Path |
     titles = list(dict.fromkeys(title for title, _, _ in courses))
     kinds = list(dict.fromkeys(kind for _, kind, _ in courses))
     names = [name for name in dict.fromkeys(name for _, _, name in courses) if name != GOLD]
-    figure, panels = _canvas(len(titles), len(kinds))
+    figure, panels = canvas(len(titles), len(kinds), width=3.3, height=2.1)
     looks = {
-        name: (_COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % 3]) for i, name in enumerate(names)
+        name: (COLOURS[i % len(COLOURS)], _STYLES[i // len(COLOURS) % 3]) for i, name in enumerate(names)
     }
     for i, title in enumerate(titles):
         for j, kind in enumerate(kinds):
@@ -53,7 +52,7 @@ def draw_curves(found: Sequence[tuple[Cell, Audit]], path: Path | str) -> Path |
                     handles.append(handle)
                     labels.append(label)
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return _save(figure, Path(path))
+    return save(figure, Path(path))
 
 
 def _courses(found: Sequence[tuple[Cell, Audit]]) -> dict[tuple[str, str, str], list[Curve]]:
@@ -82,7 +81,7 @@ def _line(axes: Any, curves: Sequence[Curve], name: str, look: tuple[str, Any] |
     x = [math.log1p(step) for step in steps]
     y = np.clip([float(np.mean(values[step])) for step in steps], *_CLIP)
     if look is None:
-        axes.plot(x, y, color=_GOLD, lw=2.4, marker="o", mfc="white", ms=6, zorder=5, label="gold")
+        axes.plot(x, y, color=GOLD_COLOUR, lw=2.4, marker="o", mfc="white", ms=6, zorder=5, label="gold")
     else:
         axes.plot(x, y, color=look[0], ls=look[1], lw=1.6, marker="o", ms=3.5, label=name)
 
@@ -103,21 +102,3 @@ def _finish(axes: Any, title: str, kind: str, courses: Any, key: tuple[str, str]
         axes.set_ylabel(title)
     if kind:
         axes.set_title(kind, fontsize=11)
-
-
-def _canvas(rows: int, columns: int) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.3 * columns + 0.4, 2.1 * rows + 0.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _save(figure: Any, path: Path) -> Path:
-    import io
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    write_bytes(path, buffer.getvalue())
-    return path

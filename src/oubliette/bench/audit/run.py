@@ -9,10 +9,10 @@ from typing import Any
 
 from oubliette.audit.result import JSON_NAME, Audit
 from oubliette.audit.suite import Suite, read_suite
-from oubliette.bench.audit.plan import Cell, Plan
+from oubliette.bench.audit.plan import Plan
+from oubliette.bench.cells import Cell, chosen
 from oubliette.bench.folder import claim
 from oubliette.bench.pool import in_processes
-from oubliette.errors import UserError, suggest
 
 __all__ = ["finished", "run_cell", "run_cells", "states"]
 
@@ -31,12 +31,8 @@ def run_cells(
     where it is empty. `progress` is told after each: how many are done, of how many, and which. UserError for
     an unknown subject, and where `out` holds cells of another plan.
     """
-    known = [subject.name for subject in plan.subjects]
-    for name in subjects:
-        if name not in known:
-            raise UserError(f"the plan has no subject '{name}'; {suggest(name, known)}")
+    wanted = chosen(plan.cells(), subjects, plan.subjects)
     claim(out, _facts(plan), lambda before: _differs(plan, before))
-    wanted = [cell for cell in plan.cells() if not subjects or cell.subject.name in subjects]
     cells = [cell for cell in wanted if not _done(out, cell)]
     total = len(wanted)
     count = total - len(cells)
@@ -50,13 +46,13 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     """Erase, save, audit; the seconds that took."""
     from oubliette.api import load
     from oubliette.audit.run import audit
-    from oubliette.bench.audit.subjects import concept_of, open_subject
+    from oubliette.bench.subjects import concept_of, open_subject
 
     started = time.monotonic()
     base = load(plan.base)
     folder = _folder(out, cell)
     suite = _suite(plan, cell)
-    with open_subject(plan, cell, base, out / "models", out / "latents") as model:
+    with open_subject(cell, base, out / "models", out / "latents") as model:
         audit(
             model,
             base,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from oubliette.bench.audit.contrasts import Correlation, Difference
 from oubliette.bench.audit.figures import CellFigures, Relearned, names_in
-from oubliette.bench.words import NOTHING, markdown
-from oubliette.eval.statistics import Estimate, t_interval
+from oubliette.bench.words import NOTHING, markdown, mean_of, percent, plain
+from oubliette.eval.statistics import Estimate
 
 __all__ = ["contrast_table", "correlation_table", "prompt_table", "relearning_table"]
 
@@ -28,9 +28,9 @@ def prompt_table(cells: Sequence[CellFigures]) -> str:
     rows = []
     for (subject, kind), group in _groups(cells).items():
         row = [subject, kind, str(len(group)), _verdicts(group)]
-        row += [_percent([c.leakage.get(name) for c in group]) for name in splits]
+        row += [percent([c.leakage.get(name) for c in group]) for name in splits]
         row += [_searched(group, name) for name in searches]
-        rows.append(row + [_percent([c.kept.get(name) for c in group]) for name in kept])
+        rows.append(row + [percent([c.kept.get(name) for c in group]) for name in kept])
     return markdown([*head, *(f"kept: {name}" for name in kept)], rows)
 
 
@@ -51,7 +51,7 @@ def relearning_table(cells: Sequence[CellFigures]) -> str:
             row += _relearned([cell.relearned[name] for cell in group if name in cell.relearned])
         for name in benign:
             found = [cell.benign[name] for cell in group if name in cell.benign]
-            row.append(f"{_percent([f.end for f in found])} ({_percent([f.gold_end for f in found])})")
+            row.append(f"{percent([f.end for f in found])} ({percent([f.gold_end for f in found])})")
         rows.append(row)
     return markdown([*head, *(f"{name}: leakage at the end (gold)" for name in benign)], rows)
 
@@ -86,11 +86,11 @@ def _verdicts(group: Group) -> str:
 
 def _searched(group: Group, name: str) -> str:
     found = [cell.searched[name] for cell in group if name in cell.searched]
-    return f"{_percent([f.found for f in found])} ({_percent([f.gold for f in found])})"
+    return f"{percent([f.found for f in found])} ({percent([f.gold for f in found])})"
 
 
 def _relearned(found: Sequence[Relearned]) -> list[str]:
-    area = f"{_mean([f.area for f in found], _number)} ({_mean([f.gold_area for f in found], _number)})"
+    area = f"{mean_of([f.area for f in found], _number)} ({mean_of([f.gold_area for f in found], _number)})"
     return [area, _half(found), _against(found)]
 
 
@@ -129,38 +129,17 @@ def _against(found: Sequence[Relearned]) -> str:
     return f"{bound}{times:.1f}× {word}{untold}"
 
 
-def _percent(values: Sequence[float | None]) -> str:
-    return _mean(values, lambda value: f"{100 * value:.0f}")
-
-
-def _mean(values: Sequence[float | None], show: Callable[[float], str]) -> str:
-    """The mean, and from two runs on the half width of its t interval."""
-    there = [value for value in values if value is not None]
-    if not there:
-        return NOTHING
-    if len(there) == 1:
-        return _plain(show(there[0]))
-    made = t_interval(there)
-    assert made.high is not None
-    return f"{_plain(show(made.value))} ± {show(made.high - made.value)}"
-
-
 def _number(value: float) -> str:
     return f"{value:.2f}"
 
 
 def _points(made: Estimate) -> str:
-    value = _plain(f"{100 * made.value:+.0f}")
+    value = plain(f"{100 * made.value:+.0f}")
     if made.low is None or made.high is None:
         return value
-    return f"{value} [{_plain(f'{100 * made.low:+.0f}')}, {_plain(f'{100 * made.high:+.0f}')}]"
+    return f"{value} [{plain(f'{100 * made.low:+.0f}')}, {plain(f'{100 * made.high:+.0f}')}]"
 
 
 def _interval(made: Correlation) -> str:
-    low, high = _plain(f"{made.low:.2f}"), _plain(f"{made.high:.2f}")
-    return f"{_plain(f'{made.value:.2f}')} [{low}, {high}]"
-
-
-def _plain(text: str) -> str:
-    """No minus before a zero, and a real minus elsewhere."""
-    return text.lstrip("-+") if not text.strip("-+0.") else text.replace("-", "−")
+    low, high = plain(f"{made.low:.2f}"), plain(f"{made.high:.2f}")
+    return f"{plain(f'{made.value:.2f}')} [{low}, {high}]"

@@ -46,7 +46,7 @@ class Plan(StrictModel):
     innocent: list[str] = Field(min_length=1)
     learners: list[LearnerSpec] = Field(min_length=1)
     modes: list[Literal["full", "lora"]] = Field(default=["full"], min_length=1)
-    bypasses: list[Literal["textual-inversion"]] = Field(default_factory=list)
+    bypasses: list[Literal["textual-inversion", "delta-transplant"]] = Field(default_factory=list)
     at: list[int] = Field(default_factory=lambda: [0, 4, 16, 64], min_length=2)
     budget: dict[str, Any] = Field(default_factory=dict)
     pictures: int = Field(default=32, ge=2)

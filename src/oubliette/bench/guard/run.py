@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from oubliette.bench.folder import claim
 from oubliette.bench.guard.masks import concept_of, learn_masks, mask_folder, open_base, painted
 from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Learning, Plan
+from oubliette.bench.guard.transplant import TRANSPLANT, Donor
 from oubliette.bench.pool import in_processes
 from oubliette.bench.words import slug
 from oubliette.guarding.apply import budget_for
+from oubliette.guarding.user import Course, User, area, asked_of
 from oubliette.manifest import read_object, write_json
 
 __all__ = ["Used", "finished", "run_all", "run_cell"]
@@ -56,9 +55,7 @@ class Used:
     @property
     def area(self) -> float:
         """The mean illegal rate over log(1 + step), by trapezoids."""
-        x = [math.log1p(step) for step in self.steps]
-        parts = zip(x, x[1:], self.illegal, self.illegal[1:], strict=False)
-        return sum((b - a) * (low + high) / 2 for a, b, low, high in parts) / (x[-1] - x[0])
+        return area(self.steps, self.illegal)
 
 
 def run_all(
@@ -101,15 +98,15 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     changes: dict[str, Any] = {**plan.budget, "steps": plan.at[-1], "seed": cell.seed}
     if cell.guard == LESS:
         changes["learning_rate"] = _gentler(plan, cell, out)
-    user = _User(plan, model, cell, frozen, changes, out)
+    user = _Users(plan, model, cell, frozen, changes, out)
     made = user.train(arm.illegal, plan.at)
     ends = {name: user.train(name, [0, plan.at[-1]]) for name in plan.innocent}
     used = Used(
         **cell.model_dump(),
         steps=list(plan.at),
-        illegal=[float(np.mean(hits)) for hits in made.hits],
-        innocent={name: float(np.mean(end.hits[-1])) for name, end in ends.items()},
-        before={name: float(np.mean(end.hits[0])) for name, end in ends.items()},
+        illegal=made.rates,
+        innocent={name: end.rates[-1] for name, end in ends.items()},
+        before={name: end.rates[0] for name, end in ends.items()},
         hits={arm.illegal: made.hits, **{name: end.hits for name, end in ends.items()}},
         parameters=made.parameters,
         frozen_share=share,
@@ -130,16 +127,8 @@ def finished(plan: Plan, out: Path) -> list[Used]:
     return [Used(**json.loads(path.read_text("utf-8"))) for path in paths]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    hits: list[list[int]]
-    parameters: int
-    drift: float
-    step_seconds: float
-
-
-class _User:
-    """Fine-tunes the same start on one concept after the other; the model comes back each time."""
+class _Users:
+    """The users of a cell: the same start, fine-tuned on one concept after the other."""
 
     def __init__(
         self,
@@ -152,66 +141,35 @@ class _User:
     ) -> None:
         from oubliette.eval.judge import default_judges
 
-        self.plan, self.model, self.cell, self.frozen = plan, model, cell, list(frozen)
-        self.start = out / "starts" / model.fingerprint()
-        self.mode = cell.mode
+        self.plan, self.model, self.cell = plan, model, cell
+        donor = Donor(plan, plan.arm(cell.arm)) if cell.mode == TRANSPLANT else None
+        self.mode = "full" if donor is not None else cell.mode
         self.budget = budget_for(model, "lora" if cell.mode == "lora" else "full", changes)
         if cell.mode == "textual-inversion":
             self.budget = self.budget.changed(learning_rate=3e-2, clip=None)
-        self.judge = default_judges(model)[0]
-
-    def train(self, name: str, at: Sequence[int]) -> _Trained:
-        """Train on pictures of the concept `name`, judging the concept's own prompts at the steps in `at`."""
-        from oubliette.eval.evaluate import plan_for
-        from oubliette.eval.scenery import words_of
-        from oubliette.train.tuning.modes import rewording
-        from oubliette.train.tuning.tune import tune
-
-        concept = concept_of(self.model, name)
-        asked = plan_for(
-            self.model, [concept], n=self.plan.pictures, each=1, near_n=1, seed=self.cell.seed
-        ).targets[0]
-        data = painted(self.model, name, self.cell.seed, user=True, avoid=tuple(asked.prompts))
-        words = tuple(words_of(self.model, concept))
-        inverted = self.mode == "textual-inversion"
-        options = {"words": words, "initialiser": concept.anchor} if inverted else {}
-        change = rewording(self.mode, options)
-        hits: list[list[int]] = []
-
-        start = self.start / f"{slug(name, str(self.cell.seed))}.json"
-
-        def look(step: int, model: Any) -> None:
-            if step == 0 and start.is_file():  # what the start draws is the same for every user
-                hits.append(read_object(start)["hits"])
-                return
-            prompts = (
-                list(asked.prompts) if change is None or step == 0 else [change(p) for p in asked.prompts]
-            )
-            pictures = model.draw(
-                prompts,
-                list(asked.seeds),
-                steps=self.plan.sampling_steps,
-                guidance=self.plan.guidance,
-                batch=32,
-            )
-            hits.append([int(hit) for hit in self.judge.hits(pictures, concept)])
-            if step == 0:
-                start.parent.mkdir(parents=True, exist_ok=True)
-                write_json(start, {"hits": hits[-1]})
-
-        done = tune(
-            self.model,
-            data,
+        self.user = User(
+            model,
+            default_judges(model)[0],
             self.mode,
             self.budget,
-            frozen=self.frozen or None,
-            at=at,
-            look=look,
-            options=options,
-            delta=not inverted,
+            frozen=list(frozen),
+            sampling_steps=plan.sampling_steps,
+            guidance=plan.guidance,
+            starts=out / "starts" / model.fingerprint(),
+            lent=donor,
         )
-        drift = math.sqrt(sum(float(moved.square().sum()) for moved in done.delta.values()))
-        return _Trained(hits, done.parameters, drift, done.seconds / self.budget.steps)
+
+    def train(self, name: str, at: Sequence[int]) -> Course:
+        """Train on pictures of the concept `name`, judging the concept's own prompts at the steps in `at`."""
+        from oubliette.eval.scenery import words_of
+
+        concept = concept_of(self.model, name)
+        asked = asked_of(self.model, concept, self.plan.pictures, self.cell.seed)
+        data = painted(self.model, name, self.cell.seed, user=True, avoid=tuple(asked.prompts))
+        inverted = self.mode == "textual-inversion"
+        words = tuple(words_of(self.model, concept))
+        self.user.options = {"words": words, "initialiser": concept.anchor} if inverted else {}
+        return self.user.train(concept, data, asked, at, name=slug(name, str(self.cell.seed)))
 
 
 def _gold(plan: Plan) -> Any:
@@ -236,9 +194,12 @@ def _gentler(plan: Plan, cell: Cell, out: Path) -> float:
 
 
 def _differs(plan: Plan, before: dict[str, Any]) -> str | None:
-    """What of the plan is not as it was when the folder's cells were run; runs may be added."""
+    """What of the plan is not as it was when the folder's cells were run; runs, modes and bypasses may be
+    added.
+    """
     facts = plan.model_dump(mode="json")
-    return next((f"'{k}'" for k in facts if k not in ("runs", "about") and before.get(k) != facts[k]), None)
+    grows = ("runs", "about", "modes", "bypasses")  # none of them has a part in another's cell
+    return next((f"'{k}'" for k in facts if k not in grows and before.get(k) != facts[k]), None)
 
 
 def _path(out: Path, cell: Cell) -> Path:

@@ -8,8 +8,7 @@ from typing import Any
 
 from oubliette.bench.guard.plan import LESS, NONE
 from oubliette.bench.guard.run import Used
-from oubliette.bench.words import NOTHING, markdown
-from oubliette.eval.statistics import t_interval
+from oubliette.bench.words import NOTHING, markdown, percent
 
 __all__ = ["stability_table", "use_table"]
 
@@ -33,9 +32,9 @@ def use_table(used: Sequence[Used]) -> str:
             guard = f"{guard}, drift as at {100 * share:g} %"
         pairs = [(one, without[key]) for one in group if (key := (one.arm, one.mode, one.seed)) in without]
         row = [arm, mode, guard, f"{100 * group[0].frozen_share:.0f}", str(len(group))]
-        row += [_percent([one.illegal[-1] for one in group]), _percent([one.area for one in group])]
-        row += [_percent([one.innocent[name] for one in group if name in one.innocent]) for name in innocent]
-        row += [_percent(_over(pairs, _mitigation)), _percent(_over(pairs, _cost))]
+        row += [percent([one.illegal[-1] for one in group]), percent([one.area for one in group])]
+        row += [percent([one.innocent[name] for one in group if name in one.innocent]) for name in innocent]
+        row += [percent(_over(pairs, _mitigation)), percent(_over(pairs, _cost))]
         mib = sum(one.state_mib for one in group) / len(group)
         seconds = sum(one.step_seconds for one in group) / len(group)
         rows.append([*row, f"{mib:.0f}", f"{1000 * seconds:.0f}"])
@@ -55,10 +54,10 @@ def stability_table(learned: Mapping[str, Mapping[str, Any]], seeds: Mapping[str
         rows.append(
             [
                 name,
-                _plain(halves),
-                _plain(list(seeds.get(name, ()))),
-                _plain(chance),
-                _plain(facts["seconds"], 1),
+                _number(halves),
+                _number(list(seeds.get(name, ()))),
+                _number(chance),
+                _number(facts["seconds"], 1),
             ]
         )
     return markdown(["learner", "halves agree", "seeds agree", "by chance", "seconds"], rows)
@@ -89,16 +88,5 @@ def _cost(one: Used, free: Used) -> float | None:
     return None if other == 0 else 1 - own / other
 
 
-def _percent(values: Sequence[float | None]) -> str:
-    there = [100 * value for value in values if value is not None]
-    if not there:
-        return NOTHING
-    if len(there) == 1:
-        return f"{there[0]:.0f}".replace("-", "−")
-    made = t_interval(there)
-    assert made.high is not None
-    return f"{made.value:.0f} ± {made.high - made.value:.0f}".replace("-", "−")
-
-
-def _plain(values: Sequence[float], digits: int = 2) -> str:
+def _number(values: Sequence[float], digits: int = 2) -> str:
     return f"{sum(values) / len(values):.{digits}f}" if values else NOTHING

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.bench.audit.plan import Cell, Plan
+from oubliette.bench.cells import Cell
 from oubliette.eval.controls import FILTER, GOLD, RANDOM, filtered, shuffled
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ def concept_of(cell: Cell, base: Any) -> Concept:
 
 
 def recipe_of(cell: Cell, base: Any) -> Recipe:
-    """The recipe of a cell whose subject is a method."""
-    from oubliette.compose import compose
+    """The recipe of a cell whose subject is a method; saved as a delta, or attached where it is that."""
+    from oubliette.compose import compose, pick_preset
+    from oubliette.recipe import read_recipe
 
     target, subject = cell.target, cell.subject
+    form = (read_recipe(pick_preset(base, subject.method)).get("save") or {}).get("form")
     return compose(
         base,
         concept=target.name,
@@ -37,15 +39,15 @@ def recipe_of(cell: Cell, base: Any) -> Recipe:
         kind=target.kind,
         method=subject.method,
         seed=cell.seed,
-        save="delta",
+        save="attached" if form == "attached" else "delta",
         overrides=subject.set,
     )
 
 
 @contextmanager
-def open_subject(plan: Plan, cell: Cell, base: Any, models: Path, latents: Path) -> Iterator[Any]:
-    """The cell's model; one that is erased is saved to `models` as a delta and opened from there, as a user
-    would have it.
+def open_subject(cell: Cell, base: Any, models: Path, latents: Path) -> Iterator[Any]:
+    """The cell's model; one that is erased is saved to `models` and opened from there, as a user would have
+    it.
     """
     from oubliette.api import load
     from oubliette.erase.run import erase
@@ -55,7 +57,7 @@ def open_subject(plan: Plan, cell: Cell, base: Any, models: Path, latents: Path)
     if subject.method is not None:
         folder = models / cell.key
         if not folder.is_dir():
-            result = erase(load(plan.base), recipe_of(cell, base), cache=latents, show_progress=False)
+            result = erase(load(base.source), recipe_of(cell, base), cache=latents, show_progress=False)
             result.save(folder)
         yield load(folder)
     elif subject.model is not None:
@@ -63,10 +65,10 @@ def open_subject(plan: Plan, cell: Cell, base: Any, models: Path, latents: Path)
     elif subject.control == GOLD:
         yield load("nano-gold")
     elif subject.control == RANDOM:
-        model = load(plan.base)
+        model = load(base.source)
         with shuffled(model, cell.seed):
             yield model
     elif subject.control == FILTER:
-        yield filtered(load(plan.base), words_of(base, concept_of(cell, base)))
+        yield filtered(load(base.source), words_of(base, concept_of(cell, base)))
     else:
-        yield load(plan.base)
+        yield load(base.source)

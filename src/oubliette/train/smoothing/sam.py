@@ -1,59 +1,19 @@
-"""Where in weight space a role's gradient is taken."""
+"""The forget gradient at the top of the nearby slope."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.train.gradients import global_norm
 from oubliette.train.roles import Role
+from oubliette.train.smoothing.base import GradientAt, NoSmoother, Passes
+from oubliette.train.smoothing.side import at_least_zero, forget_roles
 from oubliette.train.weights import Weights
 
-__all__ = ["GradientAt", "NoSmoother", "Sam", "Smoother"]
-
-GradientAt = Callable[[str], list[Tensor]]
-"""A role's gradient at the weights as they stand (accumulated, averaged over processes), per parameter."""
-
-
-class Smoother(Protocol):
-    """Gathers the gradients of one step; each call of `at` sees the same draws."""
-
-    def gradients(
-        self, at: GradientAt, weights: Weights, roles: Mapping[str, Role]
-    ) -> dict[str, list[Tensor]]:
-        """The gradient of each role, wherever this smoother takes it; leaves the weights' bits alone."""
-
-    def after_step(self, weights: Weights, step: int) -> None:
-        """Called after each update."""
-
-    def finish(self, weights: Weights) -> None:
-        """Called once, after the last update."""
-
-    def facts(self) -> dict[str, float]:
-        """Numbers about the last step for the log."""
-
-
-class NoSmoother:
-    """Every gradient at the weights as they stand."""
-
-    def gradients(
-        self, at: GradientAt, weights: Weights, roles: Mapping[str, Role]
-    ) -> dict[str, list[Tensor]]:
-        """One evaluation of each role."""
-        return {name: at(name) for name in roles}
-
-    def after_step(self, weights: Weights, step: int) -> None:
-        """Nothing."""
-
-    def finish(self, weights: Weights) -> None:
-        """Nothing."""
-
-    def facts(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
+__all__ = ["Sam"]
 
 
 class Sam(NoSmoother):
@@ -65,16 +25,20 @@ class Sam(NoSmoother):
     """
 
     def __init__(self, rho: float = 0.01) -> None:
-        if rho < 0:
-            raise UserError(f"sam: rho must be at least 0, found {rho}")
+        at_least_zero("sam", rho=rho)
         self.rho = rho
         self._facts: dict[str, float] = {}
+
+    @property
+    def extra_passes(self) -> Passes:
+        """One of each."""
+        return Passes(1, 1) if self.rho else Passes()
 
     def gradients(
         self, at: GradientAt, weights: Weights, roles: Mapping[str, Role]
     ) -> dict[str, list[Tensor]]:
         """Forget roles at the perturbed weights, retain roles at the weights as they stand."""
-        forget = [name for name, role in roles.items() if role.kind == "forget"]
+        forget = forget_roles(roles)
         if not forget or self.rho == 0:
             return super().gradients(at, weights, roles)
         # Retain roles are evaluated here, in their place among the roles, before the weights are perturbed.
@@ -84,7 +48,7 @@ class Sam(NoSmoother):
             torch._foreach_mul_(ascent, roles[forget[0]].weight)
         for name in forget[1:]:
             torch._foreach_add_(ascent, found.pop(name), alpha=roles[name].weight)
-        norm = float(torch.stack(torch._foreach_norm(ascent)).norm())
+        norm = float(global_norm(ascent))
         self._facts = {"ascent_norm": norm}
         # A zero gradient has no direction to climb; a non-finite one is reported by the loop, role by role.
         torch._foreach_mul_(ascent, self.rho / norm if norm > 0 else 0.0)

@@ -1,0 +1,96 @@
+"""What a benchmark's cells are made of: who is measured, on what concept, with which seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from oubliette.bench.words import slug
+from oubliette.errors import UserError, suggest
+from oubliette.validation import StrictModel
+
+__all__ = ["Cell", "Subject", "Target", "cells_of", "check_subjects", "chosen"]
+
+
+class Subject(StrictModel):
+    """A row of the benchmark: a `method` (or preset) with overrides in `set`, a saved `model` or a `control`.
+
+    `runs` caps its runs on every concept. `attacked` false: it is evaluated and nothing more.
+    """
+
+    name: str
+    method: str | None = None
+    set: list[str] = Field(default_factory=list)
+    model: str | None = None
+    control: Literal["none", "gold", "random weights", "prompt filter"] | None = None
+    runs: int | None = Field(default=None, ge=1)
+    attacked: bool = True
+
+    @model_validator(mode="after")
+    def _one(self) -> Subject:
+        given = [name for name in ("method", "model", "control") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of 'method', 'model', 'control'; found {' and '.join(given) or 'none'}"
+            )
+        if self.set and self.method is None:
+            raise ValueError("'set' changes a method's recipe, and this has none")
+        return self
+
+
+class Target(StrictModel):
+    """A concept to erase, and how many runs (seeds of eraser and attack alike)."""
+
+    name: str
+    kind: Literal["object", "style", "person"] | None = None
+    anchor: str | None = None
+    runs: int = Field(default=1, ge=1)
+
+
+class Cell(StrictModel):
+    """One subject on one concept with one seed."""
+
+    subject: Subject
+    target: Target
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """A name for its files: "doco-sam-car-0"."""
+        return slug(self.subject.name, self.target.name, str(self.seed))
+
+
+def cells_of(subjects: Sequence[Subject], targets: Sequence[Target]) -> list[Cell]:
+    """Every (subject, concept, seed), first seeds first, the concepts of a subject side by side."""
+    made = []
+    for seed in range(max((target.runs for target in targets), default=0)):
+        for subject in subjects:
+            for target in targets:
+                if seed < min(target.runs, subject.runs or target.runs):
+                    made.append(Cell(subject=subject, target=target, seed=seed))
+    return made
+
+
+def chosen(cells: Sequence[Cell], subjects: Sequence[str], known: Sequence[Subject]) -> list[Cell]:
+    """The cells of the named subjects, all where none is named; UserError for an unknown one."""
+    names = [subject.name for subject in known]
+    for name in subjects:
+        if name not in names:
+            raise UserError(f"the plan has no subject '{name}'; {suggest(name, names)}")
+    return [cell for cell in cells if not subjects or cell.subject.name in subjects]
+
+
+def check_subjects(subjects: Sequence[Subject], targets: Sequence[Target], base: str, where: str) -> None:
+    """UserError where a method or an override is not known or does not fit, before anything is erased."""
+    from oubliette.api import load
+    from oubliette.bench.subjects import recipe_of
+
+    opened = load(base)
+    for subject in subjects:
+        if subject.method is not None:
+            try:
+                recipe_of(Cell(subject=subject, target=targets[0], seed=0), opened)
+            except UserError as error:
+                raise UserError(f"{where}: subject '{subject.name}': {error}") from None

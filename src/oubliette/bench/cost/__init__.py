@@ -1,0 +1,1 @@
+"""What an update costs beside its bare passes, and what the closed forms cost."""

@@ -1,0 +1,111 @@
+"""`oubliette bench erasure`: every eraser on the same concepts under one harness, and the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from oubliette.bench.erasure.figures import CellFigures
+from oubliette.bench.erasure.plan import Plan, read_plan
+from oubliette.bench.erasure.plots import draw_plots
+from oubliette.bench.erasure.run import finished, leading, run_cells
+from oubliette.bench.erasure.table import concept_table, leader_table
+from oubliette.eval.pictures import write_bytes
+from oubliette.manifest import record, write_json
+
+__all__ = ["Benched", "bench_erasure", "summarise"]
+
+TABLE, JSON, PLOTS = "leaderboard.md", "leaderboard.json", "leaderboard.png"
+
+
+@dataclass(frozen=True)
+class Benched:
+    """What the benchmark came to: the figures of the plan's own cells and of the further ones, and where."""
+
+    plan: Plan
+    cells: list[CellFigures]
+    further: list[CellFigures]
+    leaders: list[str]
+    missing: list[str]
+    out: Path
+
+    def markdown(self) -> str:
+        """The tables, with what they hold above each."""
+        plan = self.plan
+        names = [subject.name for subject in plan.everyone]
+        controls = [subject.name for subject in plan.everyone if subject.control is not None]
+        left = f"; {len(self.missing)} not run" if self.missing else ""
+        parts = [
+            f"{len(self.cells)} runs of the plan '{plan.name}'{left}: {plan.n} pictures a concept and split, "
+            f"{plan.each} of every other concept, {plan.n // 2} of the near neighbour, {plan.sampling_steps} "
+            f"steps, guidance {plan.guidance:g}.",
+            "Balance: the mean over kinds of H, MACE's harmonic mean of what is erased, kept and erased of "
+            "synonyms (top-1 accuracies of the judge). Percent; ± is half the 95 % t interval over runs, "
+            "which differ in concept and seed. Leakage 0 is the judge's rate on the anchor's prompts:",
+            leader_table(self.cells, names, controls),
+            "Concept by concept (for one run, the 95 % interval over pictures in brackets):",
+            concept_table(self.cells, names, controls),
+        ]
+        if self.further:
+            parts += [
+                f"Further concepts, for the {len(self.leaders)} that lead:",
+                leader_table(self.further, names, controls),
+                concept_table(self.further, names, controls),
+            ]
+        return "\n\n".join(parts) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as `leaderboard.json` and `--json` have it."""
+        return {
+            "plan": self.plan.model_dump(mode="json"),
+            "cells": [asdict(cell) for cell in self.cells],
+            "further": [asdict(cell) for cell in self.further],
+            "leaders": self.leaders,
+            "missing": self.missing,
+            "record": record(),
+        }
+
+
+def bench_erasure(
+    out: Path | str,
+    plan: Plan | Path | str = "erasure",
+    *,
+    jobs: int = 1,
+    subjects: Sequence[str] = (),
+    run: bool = True,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Benched:
+    """Run the plan's cells that `out` lacks, then write leaderboard.md, leaderboard.json and leaderboard.png.
+
+    `subjects` are the names of those to run; `run` false makes the tables of what is there. UserError for an
+    unknown subject and for a folder that holds another benchmark.
+    """
+    out = Path(out)
+    made = plan if isinstance(plan, Plan) else read_plan(plan)
+    if run:
+        run_cells(made, out, jobs=jobs, subjects=subjects, progress=progress)
+    return summarise(made, out)
+
+
+def summarise(plan: Plan, out: Path) -> Benched:
+    """The tables of the cells that are done, written to `out`."""
+    own = finished(plan, out, further=False)
+    every = finished(plan, out)
+    done = {cell.key for cell, _ in every}
+    leaders = leading(plan, out)
+    benched = Benched(
+        plan=plan,
+        cells=[figures for _, figures in own],
+        further=[figures for _, figures in every[len(own) :]],
+        leaders=leaders,
+        missing=[cell.key for cell in plan.cells() + plan.further_cells(leaders) if cell.key not in done],
+        out=out,
+    )
+    names = [subject.name for subject in plan.everyone]
+    controls = [subject.name for subject in plan.everyone if subject.control is not None]
+    write_bytes(out / TABLE, benched.markdown().encode())
+    write_json(out / JSON, benched.to_dict())
+    draw_plots(benched.cells, names, controls, out / PLOTS)
+    return benched

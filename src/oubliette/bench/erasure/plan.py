@@ -1,0 +1,107 @@
+"""What the erasing benchmark compares, as data: erasers and controls, concepts, and who goes on to further
+ones.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subjects
+from oubliette.bench.shipped import plan_content
+from oubliette.validation import StrictModel, validated
+
+__all__ = ["Further", "Plan", "Trials", "read_plan"]
+
+
+class Further(StrictModel):
+    """More concepts, for the erasers that led on the plan's own: the concept is varied before the seed."""
+
+    concepts: list[Target] = Field(min_length=1)
+    leading: int = Field(default=6, ge=1)
+
+
+class Trials(StrictModel):
+    """A method tried with several values of its settings: one subject for every combination in `grid`."""
+
+    method: str
+    set: list[str] = Field(default_factory=list)
+    grid: dict[str, list[Any]] = Field(min_length=1)
+
+    def subjects(self) -> list[Subject]:
+        """The trials as subjects, named by method and values."""
+        made = []
+        for values in product(*self.grid.values()):
+            own = dict(zip(self.grid, values, strict=True))
+            words = ", ".join(
+                f"{key.rpartition('.')[2]} {value:g}"
+                if isinstance(value, float)
+                else f"{key.rpartition('.')[2]} {value}"
+                for key, value in own.items()
+            )
+            made.append(
+                Subject(
+                    name=f"{self.method}: {words}",
+                    method=self.method,
+                    set=[*self.set, *(f"{key}={value}" for key, value in own.items())],
+                )
+            )
+        return made
+
+
+class Plan(StrictModel):
+    """A benchmark of erasing. `n` pictures a concept and split, `each` of every other concept, half of `n` of
+    the near neighbour.
+    """
+
+    name: str = "plan"
+    about: str = ""
+    base: str = "nano"
+    concepts: list[Target] = Field(min_length=1)
+    subjects: list[Subject] = Field(default_factory=list)
+    trials: list[Trials] = Field(default_factory=list)
+    further: Further | None = None
+    n: int = Field(default=60, ge=2)
+    each: int = Field(default=6, ge=1)
+    sampling_steps: int = Field(default=15, ge=1)
+    guidance: float = Field(default=3.0, ge=0)
+
+    @model_validator(mode="after")
+    def _names(self) -> Plan:
+        names = [subject.name for subject in self.everyone]
+        if not names:
+            raise ValueError("give subjects, or trials of a method")
+        if len(set(names)) != len(names):
+            raise ValueError("two subjects have one name")
+        return self
+
+    @property
+    def everyone(self) -> list[Subject]:
+        """The subjects, and every trial as one."""
+        return [*self.subjects, *(subject for trials in self.trials for subject in trials.subjects())]
+
+    def cells(self) -> list[Cell]:
+        """Every (subject, concept, seed) on the plan's own concepts."""
+        return cells_of(self.everyone, self.concepts)
+
+    def further_cells(self, leaders: list[str]) -> list[Cell]:
+        """Those of the leaders and the controls on the further concepts; gold has no part: it knows these."""
+        if self.further is None:
+            return []
+        chosen = [
+            subject
+            for subject in self.everyone
+            if subject.name in leaders or (subject.control is not None and subject.control != "gold")
+        ]
+        return cells_of(chosen, self.further.concepts)
+
+
+def read_plan(source: str | Path = "erasure") -> Plan:
+    """A shipped plan by name, or one in a YAML file; UserError for unknown keys, subjects and methods."""
+    content, where = plan_content(source)
+    plan = validated(Plan, content, where)
+    check_subjects(plan.everyone, plan.concepts, plan.base, where)
+    return plan

@@ -1,0 +1,157 @@
+"""One cell of the erasing benchmark after the other: erased, saved, opened, drawn, judged, kept when done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from oubliette.bench.cells import Cell, chosen
+from oubliette.bench.erasure.figures import CellFigures, figures_of, leaders
+from oubliette.bench.erasure.plan import Plan
+from oubliette.bench.folder import claim
+from oubliette.bench.pool import in_processes
+from oubliette.manifest import read_manifest, write_json
+
+__all__ = ["finished", "leading", "run_cell", "run_cells", "states"]
+
+#: Not those of the erasers' own pictures, nor of any other command's evaluation.
+_EVALUATION_SEED = 1000
+_ROW = "erased"
+
+
+def run_cells(
+    plan: Plan,
+    out: Path,
+    *,
+    jobs: int = 1,
+    subjects: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] | None = None,
+) -> None:
+    """Run every cell that `out` does not hold yet, then the leaders' on the further concepts.
+
+    `jobs` processes share the cells; `subjects` names those to run, all where it is empty (leaders are told
+    from all cells that are done). UserError for an unknown subject, and where `out` holds another plan's
+    cells.
+    """
+    wanted = chosen(plan.cells(), subjects, plan.everyone)
+    claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before))
+    _run(plan, wanted, out, jobs, progress)
+    further = plan.further_cells(leading(plan, out))
+    if further:
+        _run(plan, chosen(further, subjects, plan.everyone), out, jobs, progress)
+
+
+def leading(plan: Plan, out: Path) -> list[str]:
+    """The erasers that go on to the further concepts: the best of those whose cells are all done."""
+    if plan.further is None:
+        return []
+    done = [figures for _, figures in finished(plan, out, further=False)]
+    whole = {
+        subject.name: sum(cell.subject.name == subject.name for cell in plan.cells())
+        for subject in plan.everyone
+        if subject.control is None
+    }
+    ready = [f for f in done if sum(g.subject == f.subject for g in done) == whole.get(f.subject)]
+    return leaders(ready, plan.further.leading)
+
+
+def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
+    """Erase, save, open, draw, judge; the seconds that took."""
+    from oubliette.api import load
+    from oubliette.bench.subjects import concept_of, open_subject
+    from oubliette.eval.evaluate import compare
+    from oubliette.eval.painter import Sampling
+
+    started = time.monotonic()
+    base = load(plan.base)
+    with open_subject(cell, base, out / "models", out / "latents") as model:
+        evaluation = compare(
+            {_ROW: model},
+            base,
+            [concept_of(cell, base)],
+            n=plan.n,
+            each=plan.each,
+            seed=_EVALUATION_SEED + cell.seed,
+            cache=out / "cache",
+            sampling=Sampling(steps=plan.sampling_steps, guidance=plan.guidance),
+        )
+    folder = _folder(out, cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation.write_samples(folder / "samples.jsonl")
+    write_json(folder / "facts.json", _facts(cell, out))
+    evaluation.write(folder / "evaluation.json")  # last: it says that the cell is done
+    return time.monotonic() - started
+
+
+def finished(plan: Plan, out: Path, *, further: bool = True) -> list[tuple[Cell, CellFigures]]:
+    """The cells that are done and their figures, in the plan's order; the leaders' further ones last."""
+    cells = plan.cells()
+    if further:
+        cells = cells + plan.further_cells(leading(plan, out))
+    found = []
+    for cell in cells:
+        folder = _folder(out, cell)
+        if (folder / "evaluation.json").is_file():
+            facts = json.loads((folder / "facts.json").read_text("utf-8"))
+            found.append((cell, figures_of(cell, folder / "evaluation.json", _ROW, facts)))
+    return found
+
+
+def states(plan: Plan, out: Path) -> list[tuple[Cell, str]]:
+    """Every cell of a plan with whether it is done or to do; the leaders' further ones as far as they are
+    known.
+    """
+    cells = plan.cells() + plan.further_cells(leading(plan, out))
+    return [
+        (cell, "done" if (_folder(out, cell) / "evaluation.json").is_file() else "to do") for cell in cells
+    ]
+
+
+def _run(
+    plan: Plan,
+    cells: Sequence[Cell],
+    out: Path,
+    jobs: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> None:
+    left = [cell for cell in cells if not (_folder(out, cell) / "evaluation.json").is_file()]
+    count = len(cells) - len(left)
+    for cell, seconds in in_processes(run_cell, plan, left, out, jobs):
+        count += 1
+        if progress is not None:
+            progress(count, len(cells), f"{cell.key}, {seconds:.0f} s")
+
+
+def _facts(cell: Cell, out: Path) -> dict[str, Any]:
+    """What the erasure left in its record: its seconds, and how much of the model it changed."""
+    folder = out / "models" / cell.key
+    if not folder.is_dir():
+        return {}
+    record = read_manifest(folder)
+    return {
+        "seconds": record.get("seconds", {}),
+        "solution": record.get("solution"),
+        "changed": len(record.get("changed", [])),
+    }
+
+
+def _differs(plan: Plan, before: dict[str, Any]) -> str | None:
+    """What of the plan is not as it was when the folder's cells were run; subjects, runs and concepts may
+    grow.
+    """
+    facts = plan.model_dump(mode="json")
+    for part in ("base", "n", "each", "sampling_steps", "guidance"):
+        if before.get(part) != facts[part]:
+            return part
+    known = {subject["name"]: subject for subject in before.get("subjects", [])}
+    for subject in facts["subjects"]:
+        if {**known.get(subject["name"], subject), "runs": None} != {**subject, "runs": None}:
+            return f"'{subject['name']}'"
+    return None
+
+
+def _folder(out: Path, cell: Cell) -> Path:
+    return out / "cells" / cell.key
