@@ -25,7 +25,7 @@ SHORT = [
 ]
 DOCO = ["--method", "doco", "--steps", "3", "--set", "method.warm_up=1", *SHORT]
 COMMANDS = [
-    *("erase", "eval", "audit", "attack", "guard", "bench"),
+    *("erase", "eval", "audit", "attack", "guard", "bench", "protocol"),
     *("sample", "run", "validate", "ls", "demo", "world"),
 ]
 

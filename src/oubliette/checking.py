@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
     from oubliette.eval.verdict import Bounds
 
-__all__ = ["AUTO_SECONDS", "MODES", "Before", "Check", "check", "check_mode", "open_judges"]
+__all__ = ["AUTO_SECONDS", "MODES", "Before", "Check", "check", "check_mode", "fitted", "open_judges"]
 
 MODES = ("auto", "on", "off")
 #: `auto` does not check where that is estimated to take longer.
@@ -94,35 +94,51 @@ def check(
     cache: PictureCache | None = None,
     sampling: Sampling | None = None,
     limit: float = AUTO_SECONDS,
+    size: int | None = None,
 ) -> Check:
     """Draw concepts and neighbours before and after with the same seeds, and judge them.
 
-    `judges` are those of `open_judges`; without any the answer is "not checked". In mode "auto" the number of
-    pictures is fitted to `limit` seconds, and a check that does not fit is skipped with a word; "on" takes
-    the most whatever it costs.
+    `judges` are those of `open_judges`; without any the answer is "not checked". The number of pictures is
+    `size`, or what `fitted` makes of mode and limit.
     """
-    check_mode(mode)
-    if mode == "off":
-        return Check(None, "switched off")
-    if not judges:
-        return Check(None, "no judge is known for this model; name one (--judge clip:MODEL, --judge FOLDER)")
-    if not concepts:
-        return Check(None, "the recipe names no concept")
     started = time.monotonic()
-    before = Before(model, weights)
     how = sampling or Sampling()
-    size, reason = _fit(before, concepts, mode, how, limit, seed)
-    if size is None:
+    found, reason = fitted(
+        model, weights, concepts, mode=mode, judges=judges, seed=seed, sampling=how, limit=limit, size=size
+    )
+    if found is None:
         return Check(None, reason)
-    evaluation = _compare(model, before, concepts, judges, size, how, seed, cache, bounds)
+    evaluation = _compare(model, Before(model, weights), concepts, judges, found, how, seed, cache, bounds)
     return Check(evaluation, "", time.monotonic() - started)
 
 
-def _fit(
-    before: Before, concepts: Sequence[Concept], mode: str, how: Sampling, limit: float, seed: int
+def fitted(
+    model: Any,
+    weights: Held,
+    concepts: Sequence[Concept],
+    *,
+    mode: str,
+    judges: Sequence[Judge],
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    limit: float = AUTO_SECONDS,
+    size: int | None = None,
 ) -> tuple[int | None, str]:
-    if mode == "on":
-        return _SIZES[0], ""
+    """How many pictures a concept and split a check takes, or None and why there is none.
+
+    In mode "auto" as many as fit into `limit` seconds, and a check that does not fit is skipped with a word;
+    "on" takes the most whatever it costs. A `size` that is given stands.
+    """
+    check_mode(mode)
+    if mode == "off":
+        return None, "switched off"
+    if not judges:
+        return None, "no judge is known for this model; name one (--judge clip:MODEL, --judge FOLDER)"
+    if not concepts:
+        return None, "the recipe names no concept"
+    if size is not None or mode == "on":
+        return size or _SIZES[0], ""
+    before, how = Before(model, weights), sampling or Sampling()
     each = _seconds_a_picture(before, how)
     estimate = 0.0
     for size in _SIZES:

@@ -30,6 +30,7 @@ def compose(
     anchor: str | Sequence[str] | None = None,
     kind: str | Sequence[str] | None = None,
     method: str | None = None,
+    preset: str | None = None,
     scope: str | None = None,
     surgery: str | Mapping[str, Any] | None = None,
     smoother: str | Mapping[str, Any] | None = None,
@@ -46,13 +47,13 @@ def compose(
     """A checked recipe for `model`: the method's preset with what is given here put over it.
 
     `anchor` and `kind` are one for all concepts or one for each; left out, the world knows them. `method` is
-    a method or a preset. `prompts` is a CSV of prompt pairs, `data` a folder of anchor pictures. `retain` is
-    what must stay: prompts (a list, or a text file of one a line) for pictures, a JSONL file for language,
-    where `forget` is the other. `overrides` ("train.steps=50") come last. Raises UserError for what does not
-    fit.
+    a method or a preset, `preset` a preset of exactly that name. `prompts` is a CSV of prompt pairs, `data` a
+    folder of anchor pictures. `retain` is what must stay: prompts (a list, or a text file of one a line) for
+    pictures, a JSONL file for language, where `forget` is the other. `overrides` ("train.steps=50") come
+    last. Raises UserError for what does not fit.
     """
     wanted = make_concepts(model, concept, anchor, kind)
-    raw = read_recipe(pick_preset(model, method))
+    raw = read_recipe(preset or pick_preset(model, method))
     changes: dict[str, Any] = {"model": model.source}
     if wanted:
         changes["concepts"] = [{"name": c.name, "anchor": c.anchor, "kind": c.kind} for c in wanted]

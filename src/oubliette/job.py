@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from oubliette.errors import UserError
 from oubliette.manifest import read_manifest, refuse_existing, write_manifest
 from oubliette.recipe import Recipe
+from oubliette.unfinished import Unfinished, is_main, with_checkpoints
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
     from oubliette.erase.result import EraseResult
     from oubliette.eval.pictures import PictureCache
 
-__all__ = ["Outcome", "concepts_in", "dry", "run_job", "verdicts_of"]
+__all__ = ["Outcome", "bounds_for", "concepts_in", "dry", "mode_for", "run_job", "verdicts_of"]
 
-_CHECKPOINTS = 10
 REPORT = "report"
 
 
@@ -83,13 +81,13 @@ def run_job(
     from oubliette.checking import open_judges
     from oubliette.erase.run import erase
 
-    check = _mode(check, require_leakage)
+    check = mode_for(check, require_leakage)
     place = out or (None if callable(recipe) else recipe.save.path)
     if place is None:
         raise UserError("no output folder was given; --out FOLDER (or save.path in the recipe)")
     target = Path(place)
     refuse_existing(target)
-    work = _Unfinished(target, resume=resume)
+    work = Unfinished(target, resume=resume)
     started = time.perf_counter()
     opened, settled = _open(recipe, model)
     opened_judges = [] if check == "off" else open_judges(opened, judges)
@@ -97,7 +95,7 @@ def run_job(
     with work:
         result = erase(
             opened,
-            work.with_checkpoints(settled),
+            with_checkpoints(settled),
             log=work.folder / "log.jsonl",
             cache=work.folder / "pictures",
             checkpoint=work.folder / "checkpoint",
@@ -111,16 +109,14 @@ def run_job(
         opened,
         result.weights,
         concepts_in(settled),
-        mode=check if _is_main() else "off",
+        mode=check if is_main() else "off",
         judges=opened_judges,
-        bounds=_bounds(require_leakage),
+        bounds=bounds_for(require_leakage),
         seed=settled.seed,
         cache=cache,
     )
     result.seconds["evaluate"] = found.seconds
-    outcome = Outcome(
-        result, target, found, required=require_leakage if _is_main() else None, main=_is_main()
-    )
+    outcome = Outcome(result, target, found, required=require_leakage if is_main() else None, main=is_main())
     if found.evaluation is not None:
         _note(outcome)
         if report:
@@ -170,60 +166,8 @@ def verdicts_of(evaluation: Any) -> list[dict[str, Any]]:
     ]
 
 
-class _Unfinished:
-    """The folder of a run that is under way; kept when the run is cut short after a checkpoint, else gone."""
-
-    def __init__(self, target: Path, *, resume: bool) -> None:
-        self.folder = target.with_name(f"{target.name}.unfinished")
-        there = self.folder.exists()
-        if there and not resume and _is_main():
-            raise UserError(
-                f"{self.folder}: a run for {target} was cut short; --resume goes on with it, "
-                "or remove the folder to start again"
-            )
-        if resume and not there:
-            raise UserError(f"{self.folder}: not there, so there is no run for {target} to resume")
-        self._parent = target.absolute().parent
-        self._made: list[Path] = []
-
-    def with_checkpoints(self, recipe: Recipe) -> Recipe:
-        """The recipe, with a checkpoint now and then where it asks for none (the weights stay the same)."""
-        if recipe.train.checkpoint_every:
-            return recipe
-        every = max(1, recipe.train.steps // _CHECKPOINTS)
-        return recipe.model_copy(
-            update={"train": recipe.train.model_copy(update={"checkpoint_every": every})}
-        )
-
-    def __enter__(self) -> None:
-        folder = self._parent
-        while not folder.exists():
-            self._made.append(folder)
-            folder = folder.parent
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be made ({error.strerror or error})") from error
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        from oubliette.train.checkpoint import has_checkpoint
-
-        if kind is not None and has_checkpoint(self.folder / "checkpoint"):
-            return
-        if not _is_main():
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for folder in self._made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-
-def _is_main() -> bool:
-    """Whether this is the process that writes, of those that a launcher started (before torch is loaded)."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _mode(check: str, required: float | None) -> str:
+def mode_for(check: str, required: float | None) -> str:
+    """The check's mode, "on" where a leakage is required; UserError for what does not go together."""
     from oubliette.checking import check_mode
 
     check_mode(check)
@@ -247,7 +191,8 @@ def _open(recipe: Recipe | Callable[[Backend], Recipe], model: Any) -> tuple[Bac
     return load(model if model is not None else recipe.model), recipe
 
 
-def _bounds(required: float | None) -> Any:
+def bounds_for(required: float | None) -> Any:
+    """The bounds with the leakage that is required; None, the usual ones, where none is."""
     from oubliette.eval.verdict import Bounds
 
     return None if required is None else Bounds(leakage=required)

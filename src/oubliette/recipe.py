@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from oubliette.errors import UserError, suggest
 from oubliette.train.config import TrainConfig
@@ -30,6 +30,7 @@ __all__ = [
     "build_recipe",
     "dump",
     "load_recipe",
+    "parse_yaml",
     "preset_names",
     "read_recipe",
     "validate",
@@ -54,7 +55,8 @@ class DataSpec(StrictModel):
     `prompts` are made for each concept, `pictures` for all together, where the user brings none; the base
     draws the pictures with `picture_steps` and `picture_guidance`. `bank` names a prompt bank
     (None: the one that fits the model). `retain` are prompts that are to stay as they are. `pairs` is a file
-    with the user's own prompts, `path` a folder with the user's own pictures.
+    with the user's own prompts, `path` a folder with the user's own pictures. `avoid` are concepts that were
+    erased before: nothing that is learnt from, or kept, names one.
     """
 
     prompts: int = Field(default=200, ge=1)
@@ -65,16 +67,29 @@ class DataSpec(StrictModel):
     retain: list[str] = Field(default_factory=list)
     pairs: str | None = None
     path: str | None = None
+    avoid: list[ConceptSpec] = Field(default_factory=list)
 
 
 class SaveSpec(StrictModel):
     """Where and how the result is saved: `full` opens without this package, `delta` holds what changed,
     `lora` is an adapter file of it, and `attached`, for methods that leave the weights alone, what goes with
     the base.
+
+    A LoRA is of at most `rank`, or of the rank that keeps `energy` of each change's squared norm, or exact.
     """
 
     form: Literal["full", "delta", "lora", "attached"] = "full"
     path: str | None = None
+    rank: int | None = Field(default=None, ge=1)
+    energy: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _bounds_of_a_lora(self) -> SaveSpec:
+        if self.form != "lora" and (self.rank is not None or self.energy is not None):
+            raise ValueError(f"rank and energy bound a LoRA: they need form 'lora', not '{self.form}'")
+        if self.rank is not None and self.energy is not None:
+            raise ValueError("rank and energy exclude each other: give one")
+        return self
 
 
 class Recipe(StrictModel):
@@ -149,7 +164,7 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
         if text not in preset_names():
             return _brought(text)
         content = (files("oubliette") / "recipes" / f"{text}.yaml").read_text(encoding="utf-8")
-    found = _parse(content, f"recipe {source}")
+    found = parse_yaml(content, f"recipe {source}")
     if not isinstance(found, dict):
         raise UserError(f"recipe {source}: expected a mapping of keys, found {type(found).__name__}")
     return found
@@ -236,7 +251,7 @@ def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dic
         keys = path.strip().split(".")
         if not equals or not all(keys):
             raise UserError(f"override '{override}': expected key=value, such as train.steps=200")
-        value = _parse(text, f"override '{override}'")
+        value = parse_yaml(text, f"override '{override}'")
         _set(changed, keys, value, override)
     return changed
 
@@ -283,7 +298,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text says; UserError, with `where` and the line, for one that is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

@@ -150,10 +150,55 @@ def test_two_encoders_take_the_same_tokens() -> None:
         assert torch.equal(found.extra["time_ids"], expected.extra["time_ids"])
 
 
+def test_a_prefix_of_the_tokens_own_embeddings_is_the_tokens(model: DiffusionBackend) -> None:
+    tails = ["of a car", "", "a red car by a house on a street near a big dog"]
+    ids = torch.tensor([model.tokenizers[0]("a photo", add_special_tokens=False).input_ids] * 3)
+    prefix = model.token_embeddings(ids)
+    assert prefix.shape == (3, 2, 32)
+    found, expected = model.encode_embeddings(prefix, tails), model.encode_tokens(ids, tails)
+    assert torch.equal(found.hidden, expected.hidden)
+    assert found.length.tolist() == expected.length.tolist()
+    assert found.last_token.tolist() == expected.last_token.tolist()
+    nothing = model.encode_embeddings(prefix[:, :0], tails)
+    torch.testing.assert_close(nothing.hidden, model.encode_text(tails).hidden)
+
+
+def test_a_prefix_has_a_graph_to_itself_and_to_the_weights(model: DiffusionBackend) -> None:
+    """The prefix's gradient against differences, and a weight's that is asked for."""
+    weight = model.pipe.text_encoder.final_layer_norm.weight
+    prefix = torch.randn(1, 2, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model.pipe.text_encoder.double()
+
+    def loss(at: torch.Tensor) -> torch.Tensor:
+        return model.encode_embeddings(at, ["of a car"]).hidden.square().sum(dim=1)[0, 3]
+
+    assert torch.autograd.gradcheck(loss, [prefix.requires_grad_()], atol=1e-6)
+    weight.requires_grad_(True)
+    first, second = torch.autograd.grad(loss(prefix), [prefix, weight])
+    assert first.abs().sum() > 0
+    assert second[3] != 0
+
+
+def test_two_encoders_take_their_own_channels_of_a_prefix() -> None:
+    model = DiffusionBackend.from_pipeline(tiny.xl_pipeline())
+    ids = torch.tensor([model.tokenizers[0]("a photo", add_special_tokens=False).input_ids])
+    prefix = model.token_embeddings(ids)
+    assert prefix.shape == (1, 2, 32 + 16)
+    found, expected = model.encode_embeddings(prefix, ["of a car"]), model.encode_text(["a photo of a car"])
+    torch.testing.assert_close(found.hidden, expected.hidden)
+    torch.testing.assert_close(found.extra["pooled"], expected.extra["pooled"])
+    with pytest.raises(ValueError, match="48 channels, found 32"):
+        model.encode_embeddings(prefix[..., :32], ["of a car"])
+
+
 def test_tokens_that_cannot_be_given_are_refused() -> None:
     model = DiffusionBackend.from_pipeline(tiny.xl_pipeline())
     with pytest.raises(UserError, match="at most 14"):
         model.encode_tokens(torch.full((1, 15), 5), ["a car"])
+    with pytest.raises(UserError, match="at most 14"):
+        model.encode_embeddings(torch.zeros(1, 15, 48), ["a car"])
     model.pipe.tokenizer_2.add_tokens(["<thing>"])
     with pytest.raises(UserError, match="number tokens differently"):
         model.encode_tokens(torch.full((1, 2), 5), ["a car"])
+    with pytest.raises(UserError, match="number tokens differently"):
+        model.token_embeddings(torch.full((1, 2), 5))

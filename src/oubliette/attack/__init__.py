@@ -24,6 +24,7 @@ _PROBES: dict[str, str | Any] = {
     "complete": "oubliette.attack.probes.complete:Complete",
     "trajectory": "oubliette.attack.probes.trajectory:Trajectory",
     "invert": "oubliette.attack.probes.invert:Invert",
+    "detach": "oubliette.attack.probes.detach:Detach",
 }
 
 PROMPT_ATTACKS: Registry[Any] = Registry("prompt attack", _PROMPTS)

@@ -14,9 +14,9 @@ __all__ = ["NEEDS", "Hits", "How", "Kind", "Sampling"]
 Hits = Callable[[np.ndarray], np.ndarray]
 """uint8 pictures (n, H, W, 3) to bool (n,): whether the concept is in the picture."""
 
-NEEDS = ("pictures", "base", "gradients", "text", "vae")
+NEEDS = ("pictures", "base", "gradients", "text", "vae", "attachment")
 """What an attack may need beside the model: pictures of the concept, the model before erasing, gradients
-through the network, a text encoder, a VAE.
+through the network, a text encoder, a VAE, something attached to it.
 """
 
 

@@ -30,8 +30,9 @@ Reword = Callable[[str], str]
 class Described:
     """A row before it runs: a title, a line about it, the whole budget, its cost on one subject, updates.
 
-    `skip` says why it cannot be run at all, where that is known beforehand; `sweep` counts further runs, on
-    the model alone, that settle the budget of the row's own.
+    `skip` says why it cannot be run at all, where that is known beforehand; `moot` that nothing is lost by
+    that, as there is nothing for it to try. `sweep` counts further runs, on the model alone, that settle the
+    budget of the row's own.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Described:
     steps: int = 0
     skip: str = ""
     sweep: int = 0
+    moot: bool = False
 
 
 class Driver(Protocol):

@@ -36,7 +36,8 @@ class Attacks:
     `data` are the attacker's pictures of the concept and `benign` those that do not show it, each a folder or
     a parquet file; where none is given they come from the base's world, or are drawn by the base. `avoid` are
     the evaluation's prompts, which no attack uses; `words` further words for the concept, that a new token
-    replaces. `pictures` keeps what several attacks begin with.
+    replaces. `attached`: the model under audit has an attachment. `pictures` keeps what several attacks begin
+    with.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Attacks:
         avoid: Sequence[str] = (),
         words: Sequence[str] = (),
         seed: int = 0,
+        attached: bool = False,
         pictures: PictureCache | None = None,
     ) -> None:
         self.concept, self.base, self.sampling = concept, base, sampling
         self.frozen, self.avoid, self.words, self.seed = list(frozen), list(avoid), tuple(words), seed
         self._paths = {"concept": data, "benign": benign, "auxiliary": benign}
         self._materials: dict[tuple[str, int, int], Material] = {}
+        self._attached = attached
         self._kept = pictures or PictureCache()
         self.skipped: dict[str, str] = {}
         """Pictures that could not be read: file and reason."""
@@ -76,7 +79,14 @@ class Attacks:
     def describe(self, spec: Any) -> Described:
         """Title, line, budget and cost of a row on one subject, without what it takes to look."""
         given = self._paths["concept"] is not None
-        return describe(spec, self.world, self.sampling, frozen=len(self.frozen), given=given)
+        return describe(
+            spec,
+            self.world,
+            self.sampling,
+            frozen=len(self.frozen),
+            given=given,
+            attached=self._attached,
+        )
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself: resolved options, data, cases, frozen

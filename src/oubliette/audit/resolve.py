@@ -64,10 +64,13 @@ def make_search(spec: PromptsRow, world: str | None = None) -> Any:
     return build(spec.attack, spec.options, preset=_NANO.get(str(world), "published"))
 
 
-def describe(spec: Any, world: str | None, sampling: How, *, frozen: int, given: bool) -> Described:
+def describe(
+    spec: Any, world: str | None, sampling: How, *, frozen: int, given: bool, attached: bool = False
+) -> Described:
     """Title, line, budget and cost of a row on one subject, without what it takes to look.
 
-    `frozen` tensors may not move; `given`: the auditor has pictures of the concept, so none need be drawn.
+    `frozen` tensors may not move; `given`: the auditor has pictures of the concept, so none need be drawn;
+    `attached`: something goes with the model that is not its weights.
     """
     if isinstance(spec, EvaluationRow):
         budget = spec.model_dump(exclude={"row", "name", "gold"}, exclude_none=True)
@@ -75,7 +78,7 @@ def describe(spec: Any, world: str | None, sampling: How, *, frozen: int, given:
     if isinstance(spec, PromptsRow):
         return _describe_search(spec, world, sampling)
     if isinstance(spec, ProbeRow):
-        return _describe_probe(spec, sampling, given)
+        return _describe_probe(spec, sampling, given, attached)
     found = resolve(spec, world)
     if spec.at is not None and spec.at[-1] > found.budget.steps:
         raise UserError(
@@ -133,18 +136,19 @@ def _describe_search(spec: PromptsRow, world: str | None, sampling: How) -> Desc
     )
 
 
-def _describe_probe(spec: ProbeRow, sampling: How, given: bool) -> Described:
+def _describe_probe(spec: ProbeRow, sampling: How, given: bool, attached: bool) -> Described:
     made = make_probe(spec)
     budget = {"probe": spec.probe, "cases": spec.cases, "options": made.options.model_dump()}
     budget |= {"paper": made.paper, "given_pictures": "pictures" in made.needs}
     cost = made.cost(made.options, spec.cases, sampling=sampling, given=given)
-    skip = ""
+    moot = "attachment" in made.needs and not attached
+    skip = "not applicable: nothing is attached to the model" if moot else ""
     if spec.probe == "transplant" and not (made.options.sibling or made.options.lora):
         skip = (
             "without a sibling or a LoRA it would put the original's own weights back, which says "
             "nothing of the model"
         )
-    return Described(spec.name or f"Probe: {spec.probe}", made.about, budget, cost, skip=skip)
+    return Described(spec.name or f"Probe: {spec.probe}", made.about, budget, cost, skip=skip, moot=moot)
 
 
 def _upper(words: str) -> str:

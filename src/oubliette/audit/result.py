@@ -156,7 +156,8 @@ class RowResult:
     """One row: what was done, at what budget, and what came of it.
 
     `budget` is everything the attacker may spend, `cost` counts passes and pictures of one run on one
-    subject. `status` is "done" or, with `note` saying why, "skipped".
+    subject. `status` is "done" or, with `note` saying why, "skipped"; `moot`: as there was nothing for it to
+    try, so that the verdict lacks nothing.
     """
 
     id: str
@@ -174,6 +175,7 @@ class RowResult:
     excess: list[Excess] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     sweep: Swept | None = None
+    moot: bool = False
 
     @property
     def control(self) -> str:

@@ -36,9 +36,8 @@ def run_row(key: str, spec: Any, bench: Bench) -> RowOutput:
     if not note and spec.kind != "evaluation" and bench.gauge.span <= 0:
         note = "the base itself does not show the concept above the judge's floor"
     if note:
-        return RowOutput(
-            replace(_blank(key, spec, described, bench), status="skipped", note=note), [], [], 0.0
-        )
+        blank = _blank(key, spec, described, bench)
+        return RowOutput(replace(blank, status="skipped", note=note, moot=described.moot), [], [], 0.0)
     try:
         output = _RUN[type(spec)](_blank(key, spec, described, bench), spec, bench)
     except UserError as error:

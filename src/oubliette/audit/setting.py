@@ -175,6 +175,7 @@ def make_bench(
             avoid=_asked(suite, base, concept, gauge, seed, more),
             words=_words(base, concept),
             seed=seed,
+            attached=getattr(model, "attachment", None) is not None,
             pictures=store,
         ),
         parts=Parts(None if cache is None else cache / "audit"),

@@ -143,7 +143,7 @@ def _evidence(row: RowResult, limits: Limits, *, gold: bool, compared: bool) -> 
 
     `compared`: fine-tuning on the concept has gold, or a concept in its place, to be held against.
     """
-    if row.kind == "evaluation":
+    if row.kind == "evaluation" or row.moot:
         return None
     if row.status == "skipped":
         return Evidence(

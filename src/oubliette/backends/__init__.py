@@ -28,9 +28,9 @@ def open_model(
     """Open a model as a backend; what its folder holds decides whether that is diffusion or language.
 
     `source` is an embedded name ("nano"), a folder in diffusers' or transformers' layout, a folder with a
-    delta (`base` then overrides the base its record names), a Hub id ("owner/name"), a diffusers pipeline
-    in memory (shared, not copied), or a backend (returned as it is). `device` is the GPU where there is one
-    by default, `dtype` float32. Raises UserError for anything else, and for pickles.
+    delta or a LoRA (`base` then overrides the base its record names), a Hub id ("owner/name"), a diffusers
+    pipeline in memory (shared, not copied), or a backend (returned as it is). `device` is the GPU where there
+    is one by default, `dtype` float32. Raises UserError for anything else, and for pickles.
     """
     from oubliette.backends.base import Backend
 
@@ -74,10 +74,10 @@ def _open_folder(
     dtype: torch.dtype | None,
     base: Any = None,
 ) -> Backend:
-    if (folder / "delta.safetensors").is_file():
-        from oubliette.backends.delta import apply_delta, base_of
-        from oubliette.manifest import read_manifest
+    from oubliette.backends.delta import apply_delta, base_of
+    from oubliette.manifest import read_manifest
 
+    if (folder / "delta.safetensors").is_file():
         model = open_model(base if base is not None else base_of(folder), device=device, dtype=dtype)
         apply_delta(model, folder)
         model.source = source
@@ -93,9 +93,17 @@ def _open_folder(
         from oubliette.backends.language import LanguageBackend
 
         return LanguageBackend.open(folder, source=source, device=device, dtype=dtype)
+    from oubliette.backends.lora_form import apply_lora, lora_file
+
+    if lora_file(folder) is not None:
+        model = open_model(base if base is not None else base_of(folder), device=device, dtype=dtype)
+        apply_lora(model, folder)
+        model.source = source
+        model.world = read_manifest(folder).get("world", model.world)
+        return model
     raise UserError(
-        f"{folder}: holds no model; expected model_index.json (diffusers), config.json (transformers) "
-        "delta.safetensors or attached.json"
+        f"{folder}: holds no model; expected model_index.json (diffusers), config.json (transformers), "
+        "delta.safetensors, attached.json or a LoRA's safetensors"
     )
 
 

@@ -22,7 +22,15 @@ __all__ = ["ATTACHED", "ATTACHMENTS", "Attachable", "Attachment", "read_attachme
 
 ATTACHED, TENSORS = "attached.json", "attached.safetensors"
 
-ATTACHMENTS: Registry[type[Attachment]] = Registry("attachment", {})
+ATTACHMENTS: Registry[type[Attachment]] = Registry(
+    "attachment",
+    {
+        "sld": "oubliette.erase.diffusion.sld:SafetyGuidance",
+        "safree": "oubliette.erase.diffusion.safree:PromptFilter",
+        "adavd": "oubliette.erase.diffusion.adavd:ValueDecomposer",
+        "receler": "oubliette.erase.diffusion.receler_adapters:RecelerAdapters",
+    },
+)
 """What a folder with `attached.json` may hold, by the name in it."""
 
 

@@ -60,6 +60,12 @@ class Backend(Protocol):
         """
         ...
 
+    def rehearse(self, count: int) -> torch.Tensor:
+        """The network's output on `count` made-up rows of the usual size, to see what a pass costs; with a
+        graph where gradients are on.
+        """
+        ...
+
     def save(
         self,
         folder: Path | str,
@@ -67,8 +73,10 @@ class Backend(Protocol):
         form: str = "full",
         base: Backend | None = None,
         record: dict[str, Any] | None = None,
+        rank: int | None = None,
+        energy: float | None = None,
     ) -> None:
-        """Save to a new folder, atomically: "full" for the ecosystem's own loader, "delta" for what
-        changed.
+        """Save to a new folder, atomically: "full" for the ecosystem's own loader, "delta" for what changed,
+        "lora" for that as adapters of at most `rank`, or of the rank that keeps `energy` of the squared norm.
         """
         ...

@@ -185,6 +185,16 @@ class DiffusionBackend(Drawing):
         """
         return self._reader.encode_tokens(tokens, tails)
 
+    def encode_embeddings(self, prefix: Tensor, tails: Sequence[str]) -> TextEmbedding:
+        """Encode prompts that begin with input embeddings (B, k, d), with a graph to them and to the weights;
+        see `TextReader.encode_embeddings`.
+        """
+        return self._reader.encode_embeddings(prefix, tails)
+
+    def token_embeddings(self, tokens: Tensor) -> Tensor:
+        """The input embeddings (B, k, d) of tokens by id (B, k); see `TextReader.token_embeddings`."""
+        return self._reader.token_embeddings(tokens)
+
     @property
     def tokenizers(self) -> list[Any]:
         """The tokenizer of each text encoder, in the family's order."""
@@ -236,6 +246,19 @@ class DiffusionBackend(Drawing):
             0
         ]
 
+    def rehearse(self, count: int) -> Tensor:
+        """`predict` on noise (count, C, h, w) half-way through the noise levels, at the empty prompt; through
+        the text encoder too where gradients are on and that requires one.
+        """
+        rng = torch.Generator().manual_seed(0)
+        noisy = torch.randn(count, *self.latent_shape, generator=rng).to(self.device, self.dtype)
+        written = any(p.requires_grad for name, p in self.tensors().items() if not self._denoises(name))
+        text = self.encode_text([""] * count, grad=written and torch.is_grad_enabled())
+        return self.predict(noisy, self.train_timesteps // 2, text)
+
+    def _denoises(self, name: str) -> bool:
+        return name.startswith(f"{self.family.denoiser}.")
+
     def noise_of(self, prediction: Tensor, noisy: Tensor, t: Tensor | int) -> Tensor:
         """The noise (epsilon) that a prediction implies, whatever the prediction type."""
         return self.schedule.noise_of(prediction, noisy, t)
@@ -262,16 +285,20 @@ class DiffusionBackend(Drawing):
         base: Any = None,
         record: dict[str, Any] | None = None,
         dtype: torch.dtype | None = None,
+        rank: int | None = None,
+        energy: float | None = None,
     ) -> None:
-        """Save to a new folder: "full" opens with diffusers' `from_pretrained`, "delta" and "attached" with
-        `open_model`.
+        """Save to a new folder: "full" opens with diffusers' `from_pretrained`, "lora" with its
+        `load_lora_weights`, "delta" and "attached" with `open_model`, which opens all four.
 
         Unchanged tensors keep their stored bytes; changed ones are written in the base's dtype, or in
-        `dtype`. `base` (a backend) is what a delta is taken from; by default what this model was opened
-        from. `record` goes into `oubliette.json`. Raises UserError if the folder exists; writes nothing
-        unless all of it.
+        `dtype`. `base` (a backend) is what a delta or a LoRA is taken from; by default what this model was
+        opened from. `rank` and `energy` bound a LoRA (`lora_form.low_rank`), which is written in fp32.
+        `record` goes into `oubliette.json`. Raises UserError if the folder exists; writes nothing unless all
+        of it.
         """
-        saving.save(self, Path(folder), form=form, base=base, record=record, dtype=dtype)
+        options: dict[str, Any] = {"form": form, "base": base, "record": record, "dtype": dtype}
+        saving.save(self, Path(folder), **options, rank=rank, energy=energy)
 
     def save_adapters(self, folder: Path, values: Mapping[str, Tensor], *, rank: int, alpha: float) -> None:
         """Write LoRA adapters ("NAME.lora_A", "NAME.lora_B") into a folder, as diffusers opens them."""

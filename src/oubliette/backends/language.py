@@ -18,6 +18,7 @@ from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
+from oubliette.backends.lora_form import low_rank
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import PICKLES, header
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
 __all__ = ["LanguageBackend", "TokenBatch"]
+
+_REHEARSED = 128
 
 
 class LanguageBackend:
@@ -151,6 +154,12 @@ class LanguageBackend:
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
         ).logits
 
+    def rehearse(self, count: int) -> Tensor:
+        """`predict` on rows of made-up tokens, 128 each or as many as the model takes."""
+        length = min(_REHEARSED, self.reader.max_length)
+        words = torch.arange(count * length).view(count, length) % int(self.model.config.vocab_size)
+        return self.predict(TokenBatch(words, torch.ones_like(words), words))
+
     def log_likelihood(self, logits: Tensor, batch: TokenBatch) -> Tensor:
         """The log-likelihood of each row's counted tokens, summed over the row: shape (B,), fp32."""
         labels = batch.labels[:, 1:].to(logits.device)
@@ -182,31 +191,46 @@ class LanguageBackend:
         base: Backend | None = None,
         record: dict[str, Any] | None = None,
         dtype: torch.dtype | None = None,
+        rank: int | None = None,
+        energy: float | None = None,
     ) -> None:
-        """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed.
+        """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed,
+        "lora" opens with peft.
 
         Changed tensors are written in the stored dtype (or in `dtype`), with a warning when that rounds away
         more than 1 % of the update; the others keep their stored values. For this the base is read from disk
-        once more.
+        once more. `rank` and `energy` bound a LoRA (`lora_form.low_rank`), which is written in fp32.
         """
         folder = Path(folder)
         if form not in FORMS:
             raise UserError(f"no save form {form!r}; {suggest(form, FORMS)}")
+        if form == "attached":
+            raise UserError(
+                f"{self.source}: nothing can be attached to a language model; save it full, delta or lora"
+            )
         refuse_existing(folder)
         facts = make_record(kind=self.kind, form=form, world=self.world, model=self.source)
         facts.update(record or {})
-        if form == "delta" and base is None and self._origin is None:
+        if form != "full" and base is None and self._origin is None:
             raise UserError("a model wrapped in memory has no base on disk: give base=..., or save it full")
-        stored = base if form == "delta" and base is not None else self._stored()
+        stored = base if form != "full" and base is not None else self._stored()
         before = stored.tensors()
-        changed = changed_tensors(
-            self.tensors(), lambda name: before[name].detach(), dtype=dtype or self.stored_dtype
-        )
+        adapters = None
+        if form == "lora":
+            adapters = low_rank(self, lambda name: before[name].detach(), rank=rank, energy=energy)
+            changed, facts["lora"] = adapters.merged, adapters.facts()
+        else:
+            changed = changed_tensors(
+                self.tensors(), lambda name: before[name].detach(), dtype=dtype or self.stored_dtype
+            )
         facts["base"] = base_facts(stored.source, stored.fingerprint(), folder)
         facts["changed"] = sorted(changed)
         facts["fingerprint"] = self.fingerprint({**before, **changed})
         with atomic_folder(folder) as target:
-            if form == "delta":
+            if adapters is not None:
+                values, width = adapters.values, adapters.rank
+                save_peft_adapters(target, values, rank=width, alpha=width, base=stored.source)
+            elif form == "delta":
                 origin = {"base": stored.source, "base_fingerprint": facts["base"]["fingerprint"]}
                 write_delta(target, changed, {**origin, "kind": self.kind, "world": self.world})
             else:

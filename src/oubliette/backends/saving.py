@@ -15,6 +15,7 @@ from oubliette.backends.attachment import ATTACHED, write_attachment
 from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, base_of, write_delta
+from oubliette.backends.lora_form import low_rank
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import canonical
 from oubliette.errors import UserError, suggest
@@ -69,6 +70,8 @@ def save(
     base: Any,
     record: dict[str, Any] | None,
     dtype: torch.dtype | None,
+    rank: int | None,
+    energy: float | None,
 ) -> None:
     """Save `model` to `folder` in one of the FORMS; see `DiffusionBackend.save`."""
     if form not in FORMS:
@@ -84,14 +87,18 @@ def save(
             f"{model.source}: '{model.attachment.name}' is attached, which no weights hold: save it attached"
         )
     if model.stored is None and (form == "full" or base is None):
-        if form == "delta":
+        if form != "full":
             raise UserError(
                 "a pipeline wrapped in memory has no base on disk: give base=..., or save it full"
             )
         _save_wrapped(model, folder, facts)
         return
     base_of = _Stored(model) if base is None or form == "full" else _Held(base)
-    changed = changed_tensors(model.tensors(), base_of.tensor, dtype=dtype)
+    adapters = low_rank(model, base_of.tensor, rank=rank, energy=energy) if form == "lora" else None
+    if adapters is None:
+        changed = changed_tensors(model.tensors(), base_of.tensor, dtype=dtype)
+    else:
+        changed, facts["lora"] = adapters.merged, adapters.facts()
     facts["base"] = base_facts(base_of.source, base_of.fingerprint(), folder)
     facts["changed"] = sorted(changed)
     facts["fingerprint"] = fingerprint(model, _either(changed, base_of.tensor))
@@ -99,6 +106,8 @@ def save(
         if form == "full":
             assert model.stored is not None
             model.stored.copy_to(target, changed)
+        elif adapters is not None:
+            model.save_adapters(target, adapters.values, rank=adapters.rank, alpha=adapters.rank)
         else:
             write_delta(target, changed, _header(model, facts))
         write_manifest(target, facts)

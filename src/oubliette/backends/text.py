@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from oubliette.backends.family import Family
 from oubliette.errors import UserError
 
 _KEPT_PROMPTS = 4096  # bounds the cache: 4096 prompts of 77 x 768 floats are under 1 GB
+_Rows = Callable[[Any], Tensor]  # input embeddings (B, k, d) of one encoder, given its lookup of tokens
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,43 @@ class TextReader:
         differently.
         """
         soft = tokens.is_floating_point()
-        self._check_tokens(tokens.shape[1])
+        self._check_room(tokens.shape[1])
+        self._check_numbers()
         ids = (tokens.detach().argmax(dim=-1) if soft else tokens).tolist()
         return self._through(
             [_tokenized(tokenizer, tails, ids) for tokenizer in self.tokenizers],
-            tokens if soft else None,
-            [_starts(tokenizer) for tokenizer in self.tokenizers],
+            [_sums(tokens)] * len(self._parts) if soft else None,
         )
+
+    def encode_embeddings(self, prefix: Tensor, tails: Sequence[str]) -> TextEmbedding:
+        """Encode prompts that begin with input embeddings `prefix` (B, k, d), then `tails`; never cached.
+
+        d is the encoders' widths together, in their order: each takes its own channels, in its own dtype. The
+        graph runs back to the prefix, and to the encoders' weights where they require a gradient. Places,
+        cutting and padding are those of `encode_tokens`. UserError where the prefix alone does not fit.
+        """
+        count = prefix.shape[1]
+        self._check_room(count)
+        widths = [encoder.get_input_embeddings().weight.shape[1] for _, encoder, _ in self._parts]
+        if prefix.shape[-1] != sum(widths):
+            raise ValueError(f"input embeddings have {sum(widths)} channels, found {prefix.shape[-1]}")
+        return self._through(
+            [
+                _tokenized(tokenizer, tails, [[_plain(tokenizer)] * count] * len(tails))
+                for tokenizer in self.tokenizers
+            ],
+            [_these(part) for part in prefix.split(widths, dim=-1)],
+        )
+
+    @torch.no_grad()
+    def token_embeddings(self, tokens: Tensor) -> Tensor:
+        """The input embeddings (B, k, d) of tokens given by id (B, k), as `encode_embeddings` takes them.
+
+        Without a graph. Raises UserError where several text encoders number tokens differently.
+        """
+        self._check_numbers()
+        lookups = [encoder.get_input_embeddings() for _, encoder, _ in self._parts]
+        return torch.cat([lookup.weight[tokens.to(self._device)] for lookup in lookups], dim=-1)
 
     def forget(self) -> None:
         """Drop the cache (needed only after a change through `.data`, which leaves no trace)."""
@@ -131,17 +162,15 @@ class TextReader:
     def _encode(self, prompts: Sequence[str]) -> TextEmbedding:
         return self._through([_tokenized(tokenizer, prompts) for tokenizer in self.tokenizers])
 
-    def _through(
-        self, tokenized: Sequence[Any], weights: Tensor | None = None, starts: Sequence[int] = ()
-    ) -> TextEmbedding:
-        """Every encoder's own tokens (B, L) through it; `weights` stand in for those from `starts` on."""
+    def _through(self, tokenized: Sequence[Any], rows: Sequence[_Rows] | None = None) -> TextEmbedding:
+        """Every encoder's own tokens (B, L) through it; its `rows` stand in for those that open the text."""
         hidden: list[Tensor] = []
         extra: dict[str, Tensor] = {}
         length = tokenized[0].attention_mask.sum(dim=1)
-        for index, (_, encoder, name) in enumerate(self._parts):
+        for index, (tokenizer, encoder, name) in enumerate(self._parts):
             mask = tokenized[index].attention_mask
             wants_mask = bool(getattr(encoder.config, "use_attention_mask", False))
-            with _embedded(encoder, weights, starts[index] if weights is not None else 0):
+            with _embedded(encoder, tokenizer, None if rows is None else rows[index]):
                 output = encoder(
                     tokenized[index].input_ids.to(self._device),
                     attention_mask=mask.to(self._device) if wants_mask else None,
@@ -157,12 +186,14 @@ class TextReader:
         length = length.to(self._device)
         return TextEmbedding(torch.cat(hidden, dim=-1), (length - 2).clamp(min=0), length, extra)
 
-    def _check_tokens(self, count: int) -> None:
-        first, *others = self.tokenizers
+    def _check_room(self, count: int) -> None:
         for tokenizer in self.tokenizers:
             room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
             if count > room:
                 raise UserError(f"{count} tokens do not fit: the text encoder reads at most {room}")
+
+    def _check_numbers(self) -> None:
+        first, *others = self.tokenizers
         if any(tokenizer.get_vocab() != first.get_vocab() for tokenizer in others):
             raise UserError(
                 f"the text encoders of {self._family.title} number tokens differently, so none can be given "
@@ -196,19 +227,34 @@ def _starts(tokenizer: Any) -> int:
     return int(bool(ids) and ids[0] == tokenizer.bos_token_id and len(ids) > 1)
 
 
+def _plain(tokenizer: Any) -> int:
+    """A token that no encoder takes for its end: a stand-in where the embedding is given."""
+    special = set(tokenizer.all_special_ids)
+    return next(number for number in range(len(tokenizer)) if number not in special)
+
+
+def _sums(weights: Tensor) -> _Rows:
+    return lambda lookup: weights.to(lookup.weight) @ lookup.weight[: weights.shape[-1]]
+
+
+def _these(embeddings: Tensor) -> _Rows:
+    return lambda lookup: embeddings.to(lookup.weight)
+
+
 @contextmanager
-def _embedded(encoder: Any, weights: Tensor | None, start: int) -> Iterator[None]:
-    """While open, the encoder's lookup of tokens gives the weighted sums in place of those from `start` on.
+def _embedded(encoder: Any, tokenizer: Any, rows: _Rows | None) -> Iterator[None]:
+    """While open, the encoder's lookup of tokens gives the rows in place of those that open the text.
 
     A hook on the lookup alone: everything after it (positions, mask, pooling) stays the encoder's own code.
     """
-    if weights is None:
+    if rows is None:
         yield
         return
+    start = _starts(tokenizer)
 
     def put(lookup: Any, _: Any, found: Tensor) -> Tensor:
-        sums = weights.to(found) @ lookup.weight[: weights.shape[-1]]
-        return torch.cat([found[:, :start], sums, found[:, start + weights.shape[1] :]], dim=1)
+        own = rows(lookup)
+        return torch.cat([found[:, :start], own, found[:, start + own.shape[1] :]], dim=1)
 
     handle = encoder.get_input_embeddings().register_forward_hook(put)
     try:

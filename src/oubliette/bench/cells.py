@@ -17,7 +17,9 @@ __all__ = ["Cell", "Subject", "Target", "cells_of", "check_subjects", "chosen"]
 class Subject(StrictModel):
     """A row of the benchmark: a `method` (or preset) with overrides in `set`, a saved `model` or a `control`.
 
-    `runs` caps its runs on every concept. `attacked` false: it is evaluated and nothing more.
+    `published` takes the preset of exactly that name, where the base's world has one of its own. `runs` caps
+    its runs on every concept, `only` names the concepts it is run on. `attacked` false: it is evaluated and
+    nothing more.
     """
 
     name: str
@@ -25,7 +27,9 @@ class Subject(StrictModel):
     set: list[str] = Field(default_factory=list)
     model: str | None = None
     control: Literal["none", "gold", "random weights", "prompt filter"] | None = None
+    published: bool = False
     runs: int | None = Field(default=None, ge=1)
+    only: list[str] | None = None
     attacked: bool = True
 
     @model_validator(mode="after")
@@ -35,8 +39,8 @@ class Subject(StrictModel):
             raise ValueError(
                 f"give one of 'method', 'model', 'control'; found {' and '.join(given) or 'none'}"
             )
-        if self.set and self.method is None:
-            raise ValueError("'set' changes a method's recipe, and this has none")
+        if (self.set or self.published) and self.method is None:
+            raise ValueError("'set' and 'published' are of a method's recipe, and this has none")
         return self
 
 
@@ -68,7 +72,8 @@ def cells_of(subjects: Sequence[Subject], targets: Sequence[Target]) -> list[Cel
     for seed in range(max((target.runs for target in targets), default=0)):
         for subject in subjects:
             for target in targets:
-                if seed < min(target.runs, subject.runs or target.runs):
+                wanted = subject.only is None or target.name in subject.only
+                if wanted and seed < min(target.runs, subject.runs or target.runs):
                     made.append(Cell(subject=subject, target=target, seed=seed))
     return made
 

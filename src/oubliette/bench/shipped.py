@@ -13,7 +13,7 @@ from oubliette.errors import UserError, suggest
 
 __all__ = ["SHIPPED", "plan_content", "plan_text"]
 
-SHIPPED = ("audit", "guard")
+SHIPPED = ("erasure", "tuning", "audit", "guard")
 
 
 def plan_text(name: str) -> str:

@@ -31,13 +31,14 @@ def recipe_of(cell: Cell, base: Any) -> Recipe:
     from oubliette.recipe import read_recipe
 
     target, subject = cell.target, cell.subject
-    form = (read_recipe(pick_preset(base, subject.method)).get("save") or {}).get("form")
+    preset = subject.method if subject.published else pick_preset(base, subject.method)
+    form = (read_recipe(preset or "").get("save") or {}).get("form")
     return compose(
         base,
         concept=target.name,
         anchor=target.anchor,
         kind=target.kind,
-        method=subject.method,
+        preset=preset,
         seed=cell.seed,
         save="attached" if form == "attached" else "delta",
         overrides=subject.set,

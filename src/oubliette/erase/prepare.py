@@ -84,12 +84,17 @@ class DiffusionData:
             self._target = self._draw(prompts, _TARGET_OFFSET, "drawing the concept")
         return self._target
 
+    def words(self, concept: int) -> list[str]:
+        """Every word that the bank's prompts may use for a concept, given by its place in the request."""
+        return self._bank().words(self.request.concepts[concept])
+
     def retain_prompts(self) -> tuple[str, ...]:
         """The user's retain prompts, or the bank's where there are none."""
         if self.request.retain:
             return self.request.retain
-        concepts = list(self.request.concepts)
-        return tuple(self._bank().retain(concepts, self.request.prompt_count * len(concepts), self.seed))
+        gone = [*self.request.concepts, *self.request.avoid]
+        count = self.request.prompt_count * len(self.request.concepts)
+        return tuple(self._bank().retain(gone, count, self.seed))
 
     def prior(self, kind: str) -> tuple[list[str], Tensor]:
         """Captions and latents of the pictures to keep: "anchor", the items' own, or "retain", the retain
@@ -121,9 +126,10 @@ class DiffusionData:
 
     def _bank_pairs(self) -> tuple[PromptPair, ...]:
         concepts, each, bank = self.request.concepts, self.request.prompt_count, self._bank()
+        gone = (*concepts, *self.request.avoid)
         found = []
         for index, concept in enumerate(concepts):
-            others = [word for other in concepts if other != concept for word in bank.words(other)]
+            others = [word for other in gone if other != concept for word in bank.words(other)]
             # "a mosaic fish" to "a mosaic object" would teach to keep the mosaic that is to go as well.
             named = pattern(others)
             pairs = bank.pairs(concept, each * (_SPARE if others else 1), self.seed)
@@ -148,6 +154,7 @@ class DiffusionData:
             pair = own[which][index // len(concepts) % len(own[which])]
             caption = self._captions[index] if self._captions else ""
             if caption:
+                self.request.refuse_avoided(caption, "the caption")
                 pair = PromptPair(target_of(caption, concepts[which]), caption, which)
             items.append(pair)
         return tuple(items)

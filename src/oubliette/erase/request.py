@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oubliette.data.words import pattern
 from oubliette.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
-    from oubliette.recipe import Recipe
+    from oubliette.recipe import ConceptSpec, Recipe
 
 _COLUMNS = ("target", "anchor")
 
@@ -34,7 +35,8 @@ class ErasureRequest:
     user's prompts, `pictures` a folder of the user's anchor pictures, `retain` prompts that are to stay as
     they are. `prompt_count` is how many prompts are made for each concept, `picture_count` how many pictures
     for all together, where the user brought none; `picture_steps` and `picture_guidance` how the base draws.
-    `bank` names the prompt bank (None: the one that fits the model).
+    `bank` names the prompt bank (None: the one that fits the model). `avoid` are concepts that were erased
+    before: no anchor prompt and no prompt to retain may name one, since the base no longer shows it.
     """
 
     concepts: tuple[Concept, ...] = ()
@@ -48,20 +50,22 @@ class ErasureRequest:
     picture_guidance: float = 6.0
     forget: Path | None = None
     retain_file: Path | None = None
+    avoid: tuple[Concept, ...] = ()
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> ErasureRequest:
         """What a recipe asks to be erased; UserError for a concept or a pair file that cannot be used."""
         from oubliette.data.concept import Concept
 
-        concepts = tuple(
-            Concept(spec.name, spec.anchor, spec.kind, tuple(spec.synonyms)) for spec in recipe.concepts
-        )
+        def made(specs: Iterable[ConceptSpec]) -> tuple[Concept, ...]:
+            return tuple(Concept(each.name, each.anchor, each.kind, tuple(each.synonyms)) for each in specs)
+
+        concepts = made(recipe.concepts)
         twice = {one.name for one in concepts if sum(one.name == other.name for other in concepts) > 1}
         if twice:
             raise UserError(f"concept '{min(twice)}' is listed twice")
         data = recipe.data
-        return cls(
+        request = cls(
             concepts=concepts,
             pairs=read_pairs(data.pairs, concepts) if data.pairs is not None else (),
             retain=tuple(data.retain),
@@ -73,7 +77,24 @@ class ErasureRequest:
             picture_guidance=data.picture_guidance,
             forget=None if recipe.forget is None else Path(recipe.forget),
             retain_file=None if recipe.retain is None else Path(recipe.retain),
+            avoid=made(data.avoid),
         )
+        for prompt in request.retain:
+            request.refuse_avoided(prompt, "the prompt to retain")
+        for pair in request.pairs:
+            request.refuse_avoided(pair.anchor, "the anchor prompt")
+        for concept in concepts:
+            request.refuse_avoided(concept.anchor, f"the anchor of '{concept.name}',")
+        return request
+
+    def refuse_avoided(self, text: str, what: str) -> None:
+        """UserError if a text of the user's names a concept that was erased before; `what` opens the line."""
+        for concept in self.avoid:
+            if pattern(concept.words).search(text):
+                raise UserError(
+                    f"{what} {text!r} names '{concept.name}', which was erased before: the model no longer "
+                    "shows it; take another"
+                )
 
 
 def read_pairs(path: Path | str, concepts: Sequence[Concept]) -> tuple[PromptPair, ...]:

@@ -97,14 +97,32 @@ class EraseResult:
             "losses": {role: losses[-1] for role, losses in self.losses.items()},
         }
 
-    def save(self, folder: Path | str, *, form: str | None = None, base: Backend | None = None) -> None:
-        """Save the model with its record to a new folder, in `form` (full, delta) or the recipe's own.
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        form: str | None = None,
+        base: Backend | None = None,
+        rank: int | None = None,
+        energy: float | None = None,
+    ) -> None:
+        """Save the model with its record to a new folder, in `form` (full, delta, lora) or the recipe's own.
 
-        Under a multi-process launch the main process writes and the others wait.
+        `rank` or `energy` bounds a LoRA, by default as the recipe has it. Under a multi-process launch the
+        main process writes and the others wait.
         """
         start = time.perf_counter()
         processes = Processes(self.model.device)
+        asked = self.recipe.save
+        bounds = (asked.rank, asked.energy) if rank is None and energy is None else (rank, energy)
         if processes.is_main:
-            self.model.save(folder, form=form or self.recipe.save.form, base=base, record=self.record())
+            self.model.save(
+                folder,
+                form=form or asked.form,
+                base=base,
+                record=self.record(),
+                rank=bounds[0],
+                energy=bounds[1],
+            )
         processes.wait()
         self.seconds["save"] += time.perf_counter() - start

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from oubliette.backends.attachment import Attachable
+from oubliette.backends.lora_form import check_lora
 from oubliette.erase import ELEMENTS, METHODS, PREPARERS
 from oubliette.erase.edit import apply_edits
 from oubliette.erase.request import ErasureRequest
@@ -57,6 +58,8 @@ def erase(
         _check_attachable(model, recipe)
     start = time.perf_counter()
     scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
+    if recipe.save.form == "lora" and method.solution == "trained":
+        check_lora(model, scoped)
     request = ErasureRequest.from_recipe(recipe)
     eraser = method(recipe.method_options(), request)
     data = PREPARERS.get(model.kind)(

@@ -10,6 +10,7 @@ import torch
 
 from attack.probes.rig import CAR, CASES, HOW, How, backend, bits, erased, flow, pictures, same_bits
 from oubliette.attack.probes.complete import Complete
+from oubliette.attack.probes.detach import Detach
 from oubliette.attack.probes.inpaint import Inpaint
 from oubliette.attack.probes.invert import Invert
 from oubliette.attack.probes.probe import derived_seed, kept_signal
@@ -18,7 +19,7 @@ from oubliette.attack.probes.transplant import Transplant
 from oubliette.backends.sampling import make_scheduler
 from oubliette.errors import UserError
 
-ALL = [Transplant, Inpaint, Complete, Trajectory, Invert]
+ALL = [Transplant, Inpaint, Complete, Trajectory, Invert, Detach]
 
 
 def _few(kind: Any) -> Any:

@@ -73,6 +73,25 @@ def test_hellinger_is_one_minus_exp_of_each_items_error() -> None:
     torch.testing.assert_close(small, distance(a, b, "mse", 1.0), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("loss", ["hellinger", "kl", "chi-square"])
+def test_a_divergence_is_that_of_two_gaussians_of_one_variance(loss: str) -> None:
+    from torch.distributions import Normal
+
+    apart, deviation = 0.7, 1.3
+    one, other = (Normal(torch.tensor(mean, dtype=torch.float64), deviation) for mean in (0.0, apart))
+    x = torch.linspace(-20, 20, 200_001, dtype=torch.float64)
+    p, q = one.log_prob(x).exp(), other.log_prob(x).exp()
+    under = {
+        "hellinger": (p.sqrt() - q.sqrt()).square() / 2,
+        "kl": p * (one.log_prob(x) - other.log_prob(x)),
+        "chi-square": (p - q).square() / q,
+    }
+    integral = torch.trapezoid(under[loss], x)
+    gap = torch.full((1, 1), apart)
+    found = distance(gap, torch.zeros(1, 1), loss, 1 / (8 * deviation**2))
+    torch.testing.assert_close(found.double(), integral, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("prior", ["anchor", "retain"])
 def test_prior_is_the_denoising_loss_on_pictures_of_its_own(prior: str) -> None:
     case = tiny_erasure.Prepared(Ablation, prior=prior)

@@ -15,14 +15,26 @@ if TYPE_CHECKING:
     from oubliette.erase.request import ErasureRequest
 
 
-def distance(prediction: Tensor, target: Tensor, loss: Literal["mse", "hellinger"], k: float) -> Tensor:
+Divergence = Literal["mse", "hellinger", "kl", "chi-square"]
+
+
+def distance(prediction: Tensor, target: Tensor, loss: Divergence, k: float) -> Tensor:
     """The mean over the batch of each item's distance, a scalar in fp32.
 
-    "mse": m = mean squared difference of an item. "hellinger": 1 - exp(-k m), the squared Hellinger distance
-    between two Gaussian reverse steps of equal covariance; its gradient fades where the two are far apart.
+    With m an item's mean squared difference, "mse" is m, and the others are the divergences between two
+    Gaussian reverse steps of one variance s^2, in k = 1 / (8 s^2) (s^2 being the variance over the latent's
+    size, as m is a mean): "kl" = 4 k m, "hellinger" (squared) = 1 - exp(-k m), "chi-square" = exp(8 k m) - 1.
+    Next to m's, the gradient of Hellinger's fades where the two are far apart, and chi-square's grows without
+    bound.
     """
     gap = (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
-    return (gap if loss == "mse" else -torch.expm1(-k * gap)).mean()
+    if loss == "hellinger":
+        gap = -torch.expm1(-k * gap)
+    elif loss == "kl":
+        gap = 4 * k * gap
+    elif loss == "chi-square":
+        gap = torch.expm1(8 * k * gap)
+    return gap.mean()
 
 
 class Ablation(PairObjective):
@@ -31,7 +43,8 @@ class Ablation(PairObjective):
     Model-based: mean ||eps_th(x_t, target prompt) - sg[eps(x_t, anchor prompt)]||^2 on noised anchor
     pictures; the teacher is the network under training itself (as released) or the original one. Noise-based:
     the target is the noise that was really added. The option `prior` adds ordinary denoising on anchor or
-    retain pictures as a retain role. Paper: Kumari et al., ICCV 2023, arXiv 2303.13516.
+    retain pictures as a retain role. Paper: Kumari et al., ICCV 2023, arXiv 2303.13516. With another `loss`
+    it is the closed form of f-divergence unlearning (f-DMU, ICML 2026, arXiv 2509.21167).
     """
 
     name: ClassVar[str] = "ablation"
@@ -51,8 +64,8 @@ class Ablation(PairObjective):
         teacher: Literal["current", "original"] = Field(
             default="current", description="whose anchor prediction"
         )
-        loss: Literal["mse", "hellinger"] = "mse"
-        hellinger_k: float = Field(default=1.0, gt=0, description="k in 1 - exp(-k m)")
+        loss: Divergence = Field(default="mse", description="how far apart two predictions are")
+        k: float = Field(default=1.0, gt=0, description="k in 1 - exp(-k m), and of its kin; 1 / (8 s^2)")
 
     options: Options
 
@@ -82,4 +95,4 @@ class Ablation(PairObjective):
         if role == "prior":
             return self.prior_loss(draw)
         prediction = self.student(draw["noisy"], draw["t"], draw["target"])
-        return distance(prediction, draw["goal"], self.options.loss, self.options.hellinger_k)
+        return distance(prediction, draw["goal"], self.options.loss, self.options.k)

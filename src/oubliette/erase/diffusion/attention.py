@@ -16,7 +16,7 @@ from oubliette.errors import UserError
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
 
-__all__ = ["Attended", "attention_layers", "token_map", "token_positions", "watching"]
+__all__ = ["Attended", "attention_layers", "find_tokens", "token_map", "token_positions", "watching"]
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,21 @@ def token_positions(model: DiffusionBackend, prompts: Sequence[str], words: Sequ
 
     UserError for a prompt that does not hold its words, or only beyond what the text encoder reads.
     """
-    tokenizer = model.tokenizers[0]
     found = []
     for prompt, text in zip(prompts, words, strict=True):
-        ids = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids
-        own = tokenizer(text, add_special_tokens=False).input_ids
-        starts = [at for at in range(len(ids) - len(own) + 1) if own and ids[at : at + len(own)] == own]
-        if not starts:
+        places = find_tokens(model, prompt, text)
+        if not places:
             raise UserError(
                 f"prompt {prompt!r} does not hold the tokens of '{text}'; its attention has no place"
             )
-        found.append([at + offset for at in starts for offset in range(len(own))])
+        found.append(places)
     return found
+
+
+def find_tokens(model: DiffusionBackend, prompt: str, text: str) -> list[int]:
+    """The positions of a text's tokens among those the text encoder reads of a prompt; [] without them."""
+    tokenizer = model.tokenizers[0]
+    ids = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids
+    own = tokenizer(text, add_special_tokens=False).input_ids
+    starts = [at for at in range(len(ids) - len(own) + 1) if own and ids[at : at + len(own)] == own]
+    return [at + offset for at in starts for offset in range(len(own))]

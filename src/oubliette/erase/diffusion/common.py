@@ -86,7 +86,7 @@ class DiffusionObjective(BaseObjective):
 
 
 class PairObjective(DiffusionObjective):
-    """A trained eraser that works on noised anchor pictures, each with its target and its anchor prompt."""
+    """A trained eraser that works on noised pictures, each with its target and its anchor prompt."""
 
     options: NoiseOptions
 
@@ -96,9 +96,13 @@ class PairObjective(DiffusionObjective):
         if self.options.t_max is not None and self.options.t_max > model.train_timesteps:
             raise UserError(f"t_max is {self.options.t_max}, the model has {model.train_timesteps} timesteps")
         self._readers = readers(model, model.text_facing()) if self.options.detach_bos else []
-        data.anchor_latents()
+        self.pictures()
         if self.options.prior != "none":
             data.prior(self.options.prior)
+
+    def pictures(self) -> Tensor:
+        """Latents (items, C, h, w) of what is noised: the anchor's pictures, unless a method has others."""
+        return self.data.anchor_latents()
 
     def timesteps(self, rng: torch.Generator, batch: int) -> Tensor:
         """Timesteps (batch,) long, uniform over the options' range, on the model's device."""
@@ -117,9 +121,10 @@ class PairObjective(DiffusionObjective):
         return {"clean": clean, "noise": noise, "t": t, "noisy": noisy}
 
     def draw_pairs(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """Noised anchor pictures with both captions, and a prior batch where the options ask for one."""
+        """Noised pictures with both captions, and a prior batch where the options ask for one."""
         items = self.data.pick(step, rng, batch)
-        draw = Draw(self.noised(self.data.anchor_latents()[items], rng))
+        draw = Draw(self.noised(self.pictures()[items], rng))
+        draw["items"] = items
         draw["target"] = [self.data.items[index].target for index in items]
         draw["anchor"] = [self.data.items[index].anchor for index in items]
         if self.options.prior != "none":

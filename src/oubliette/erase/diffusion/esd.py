@@ -77,7 +77,11 @@ class ESD(DiffusionObjective):
 
         The whole batch stops at the same step, as a sampler runs; the step is drawn anew each time.
         """
-        concepts = self._concept_prompts(step, rng, batch)
+        return self.met(self._concept_prompts(step, rng, batch), rng)
+
+    def met(self, concepts: list[str], rng: torch.Generator) -> Draw:
+        """Drawn for these concept prompts: "concept" is the original's prediction, "goal" the target."""
+        batch = len(concepts)
         parents = concepts if self.options.erase_from is None else [self.options.erase_from] * batch
         stop = int(torch.randint(self.options.trajectory_steps, (1,), generator=rng))
         with torch.no_grad(), self.weights.originals():
@@ -99,7 +103,7 @@ class ESD(DiffusionObjective):
         concept, empty = answers[:2]
         start = empty if self.options.eta_convention == "paper" else answers[-1] if asked == 3 else concept
         goal = esd_target(start, concept, empty, self.options.eta)
-        return Draw(noisy=noisy, t=t, prompts=parents, goal=goal)
+        return Draw(noisy=noisy, t=t, concepts=concepts, prompts=parents, concept=concept, goal=goal)
 
     def loss(self, role: str, draw: Draw) -> Tensor:
         """The squared distance to the target, in the network's native output."""

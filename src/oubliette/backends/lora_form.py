@@ -1,0 +1,263 @@
+"""A changed model as a LoRA of its base: what is written with `--save lora`, and how it is opened again."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from oubliette.backends.stored import canonical
+from oubliette.backends.truncation import TOLERANCE, Product, truncated
+from oubliette.errors import UserError
+from oubliette.manifest import read_manifest, read_object
+
+if TYPE_CHECKING:
+    from oubliette.backends.base import Backend
+
+__all__ = [
+    "ERROR_BOUND",
+    "LowRankForm",
+    "TruncationWarning",
+    "apply_lora",
+    "check_lora",
+    "lora_file",
+    "low_rank",
+]
+
+#: A greater relative error of the whole is worth a word.
+ERROR_BOUND = 1e-3
+_DIFFUSERS, _PEFT = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
+_PEFT_PREFIX = "base_model.model."
+
+
+class TruncationWarning(UserWarning):
+    """A LoRA of the rank asked for leaves out a noticeable part of the update."""
+
+
+@dataclass(frozen=True)
+class LowRankForm:
+    """The change of every tensor as a product, and `merged`, the tensors as whoever opens the file has them
+    (fp32).
+
+    `values` are the adapters "NAME.lora_A" and "NAME.lora_B" of one common `rank`, to be written with alpha =
+    rank, so that their scale is 1.
+    """
+
+    products: dict[str, Product]
+    values: dict[str, Tensor]
+    merged: dict[str, Tensor]
+    rank: int
+
+    @property
+    def error(self) -> float:
+        """The relative Frobenius error over all tensors together."""
+        square = sum(product.square for product in self.products.values())
+        return math.sqrt(sum(product.lost for product in self.products.values()) / square)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says of it: the ranks and the relative errors."""
+        return {
+            "rank": self.rank,
+            "alpha": self.rank,
+            "tolerance": TOLERANCE,
+            "error": self.error,
+            "tensors": {
+                name: {"rank": product.rank, "error": product.error}
+                for name, product in sorted(self.products.items())
+            },
+        }
+
+
+def check_lora(model: Backend, names: Iterable[str]) -> None:
+    """UserError naming the first of `names` that no adapter can change: no linear or convolution weight."""
+    layers = _layers(model)
+    for name in names:
+        if name not in layers:
+            raise UserError(
+                f"{model.source}: '{name}' is no weight of a linear or convolution layer, which are all that "
+                "a LoRA holds; save it as a delta or full, or choose a scope without it"
+            )
+
+
+@torch.no_grad()
+def low_rank(
+    model: Backend,
+    base: Callable[[str], Tensor],
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+) -> LowRankForm:
+    """What changed in `model` against the base, as adapters; `base(name)` gives a tensor as the base stores
+    it.
+
+    The difference is taken before any rounding to the base's dtype, one tensor at a time, a convolution's as
+    (out, in k k). Its rank is the numerical one, singular values under the rounding of the held weights
+    (half a unit in the last place times their norm) being zero, or lower where `rank` or `energy` asks for
+    that (`truncation.truncated`). Warns (TruncationWarning) where the whole is off by more than ERROR_BOUND.
+    UserError where nothing changed, or something that is no matrix (`check_lora`).
+    """
+    layers = _layers(model)
+    products: dict[str, Product] = {}
+    before: dict[str, Tensor] = {}
+    for name, tensor in model.tensors().items():
+        now, stored = tensor.detach().cpu(), base(name).cpu()
+        if torch.equal(now, stored.to(now.dtype)):
+            continue
+        if name not in layers:
+            check_lora(model, [name])
+        if not bool(torch.isfinite(now).all()):
+            raise UserError(f"{name}: holds values that are not finite; nothing was saved")
+        floor = torch.finfo(now.dtype).eps / 2 * float(now.double().norm())
+        difference = _flat(now.double() - stored.double(), layers[name])
+        products[name] = truncated(difference, floor=floor, rank=rank, energy=energy)
+        before[name] = stored
+    common = max((product.rank for product in products.values()), default=0)
+    if common == 0:
+        raise UserError(f"{model.source}: nothing changed against its base that a LoRA could hold")
+    values: dict[str, Tensor] = {}
+    merged: dict[str, Tensor] = {}
+    for name, product in products.items():
+        if product.rank == 0:
+            continue
+        up, down = product.padded(common)
+        if before[name].ndim == 4:
+            down = down.view(common, *before[name].shape[1:])
+            up = up[:, :, None, None]
+        values[f"{name}.lora_A"], values[f"{name}.lora_B"] = down, up
+        merged[name] = _merged(before[name], up, down, 1.0, layers[name]).float()
+    form = LowRankForm(products, values, merged, common)
+    if form.error > ERROR_BOUND:
+        warnings.warn(
+            f"a LoRA of rank {common} leaves out {form.error:.2%} of the update's norm; "
+            "a higher save.rank (or none) keeps more, save.form delta all of it",
+            TruncationWarning,
+            stacklevel=2,
+        )
+    return form
+
+
+def lora_file(folder: Path) -> Path | None:
+    """The adapter file that diffusers or peft would open in a folder; None where there is none."""
+    return next((folder / name for name in (_DIFFUSERS, _PEFT) if (folder / name).is_file()), None)
+
+
+@torch.no_grad()
+def apply_lora(model: Backend, folder: Path) -> None:
+    """Add a folder's adapters to the weights of their base, in place, each summed in fp64 and rounded once.
+
+    UserError if `model` is not the base that the folder's record names (by fingerprint), or lacks a layer,
+    and for a file that cannot be read.
+    """
+    expected = (read_manifest(folder).get("base") or {}).get("fingerprint")
+    if expected and model.fingerprint() != expected:
+        raise UserError(
+            f"{folder}: was made from a base with fingerprint {expected[:12]}..., "
+            f"but {model.source} has {model.fingerprint()[:12]}...; give the right base with base=..."
+        )
+    pairs, scales = _read(folder)
+    layers = _layers(model)
+    own = {canonical(name): name for name in layers}
+    tensors = model.tensors()
+    ready: dict[str, Tensor] = {}
+    for name, (down, up) in pairs.items():
+        known = own.get(canonical(name))
+        if known is None or not _fits(tensors[known], up, down, layers[known]):
+            raise UserError(
+                f"{folder}: the adapter of '{name}' {tuple(up.shape)} x {tuple(down.shape)} has no place in "
+                f"{model.source}"
+            )
+        scale = scales.get(name.partition(".")[0], scales.get("", 1.0))
+        ready[known] = _merged(tensors[known].detach().cpu(), up, down, scale, layers[known])
+    for name, value in ready.items():
+        tensors[name].copy_(value)
+
+
+def _layers(model: Backend) -> dict[str, nn.Module]:
+    """The layers that both diffusers and peft keep adapters for, by the name of their weight."""
+    names = {id(tensor): name for name, tensor in model.tensors().items()}
+    found: dict[str, nn.Module] = {}
+    shared: set[str] = set()
+    for component in model.modules().values():
+        for module in component.modules():
+            name = names.get(id(getattr(module, "weight", None)))
+            if name is None:
+                continue
+            plain = isinstance(module, nn.Linear) or _is_transposed(module)
+            if plain or (isinstance(module, nn.Conv2d) and module.groups == 1):
+                found[name] = module
+            else:
+                shared.add(name)  # an embedding, perhaps with an output layer tied to it
+    return {name: module for name, module in found.items() if name not in shared}
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    # GPT-2's linear layer is transformers' own Conv1D: its weight is (in, out), and no convolution.
+    return type(module).__name__ == "Conv1D"
+
+
+def _flat(difference: Tensor, layer: nn.Module) -> Tensor:
+    return difference.T if _is_transposed(layer) else difference.flatten(1)
+
+
+def _fits(weight: Tensor, up: Tensor, down: Tensor, layer: nn.Module) -> bool:
+    shape = weight.T.shape if _is_transposed(layer) else weight.shape
+    return up.shape[:2] == (shape[0], down.shape[0]) and down.shape[1:] == shape[1:]
+
+
+def _merged(weight: Tensor, up: Tensor, down: Tensor, scale: float, layer: nn.Module) -> Tensor:
+    """weight + scale * up down in fp64."""
+    product = scale * (up.double().flatten(1) @ down.double().flatten(1))
+    return weight.double() + (product.T if _is_transposed(layer) else product.view_as(weight))
+
+
+def _read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
+    """(lora_A, lora_B) by the weight's name, and alpha / rank by component ("" where there is but one)."""
+    path = lora_file(folder)
+    assert path is not None
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    halves: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        layer, mark, half = key.removeprefix(_PEFT_PREFIX).rpartition(".lora_")
+        if not mark or half not in ("A.weight", "B.weight"):
+            raise UserError(
+                f"{path}: tensor {key!r} is none of a plain LoRA's (lora_A.weight, lora_B.weight)"
+            )
+        halves.setdefault(f"{layer}.weight", {})[half[0]] = tensor
+    for name, pair in halves.items():
+        if len(pair) != 2:
+            raise UserError(f"{path}: '{name}' has lora_{next(iter(pair))} alone; expected lora_A and lora_B")
+    return {name: (pair["A"], pair["B"]) for name, pair in halves.items()}, _scales(path, metadata)
+
+
+def _scales(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
+    """alpha / rank as diffusers keeps them in the file's header, or peft in the config beside it."""
+    config: dict[str, Any]
+    if path.name == _PEFT:
+        config = read_object(path.with_name("adapter_config.json"))
+    else:
+        try:
+            config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: its header's lora_adapter_metadata is not JSON ({error})") from error
+    scales: dict[str, float] = {}
+    for key, alpha in config.items():
+        component, _, last = key.rpartition(".")
+        if last == "lora_alpha":
+            rank = config.get(f"{component}.r" if component else "r")
+            if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+                raise UserError(f"{path}: alpha {alpha!r} over rank {rank!r} is no scale")
+            scales[component] = alpha / rank
+    return scales

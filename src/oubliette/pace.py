@@ -1,0 +1,125 @@
+"""How fast a model is here, and how much a pass of it takes: a few passes timed, nothing learnt."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from oubliette.backends.base import Backend
+
+__all__ = ["Pace", "pace_of"]
+
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one item's forward pass and of its backward, and the bytes its graph holds.
+
+    `items` went through at once, `repeats` times each way. `graph` is what a forward with a graph holds until
+    its backward, for one item, counted over the tensors that autograd saves (each storage once, weights not).
+    """
+
+    forward: float
+    backward: float
+    graph: int
+    items: int
+    repeats: int
+    seconds: float
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data, and in words what was measured."""
+        said = f"{self.repeats} forwards and backwards of {self.items} items in {self.seconds:.1f} s"
+        return {**asdict(self), "measured": said}
+
+
+def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budget: float = 5.0) -> Pace:
+    """Time passes of `items` rows of noise, or of one row where the whole would take longer than `budget` s.
+
+    The first pass warms up. A single row's time is a poor guess of a batch's on a GPU, and a fair one on a
+    CPU that it fills. Weights and flags are as before when the call returns.
+    """
+    import torch
+
+    every = [parameter for module in model.modules().values() for parameter in module.parameters()]
+    flags = [parameter.requires_grad for parameter in every]
+    wanted = {id(parameter) for parameter in trained}
+    begun = time.perf_counter()
+    try:
+        for parameter in every:
+            parameter.requires_grad_(id(parameter) in wanted)
+        with torch.no_grad():
+            model.rehearse(1)
+            single = _timed(model, lambda: model.rehearse(1))
+        # A forward, and one with its backward, twice as long, each time; and once to warm up.
+        count = items if single * items * 4 * (_REPEATS + 1) <= budget else 1
+        repeats = _REPEATS if single * count * 4 * (_REPEATS + 1) <= budget else 1
+        forwards, boths, held = [], [], 0
+        for number in range(repeats + (repeats > 1)):
+            with torch.no_grad():
+                forward = _timed(model, lambda: model.rehearse(count))
+            saved = _Saved(every)
+            whole = _timed(model, partial(_there_and_back, model, trained, count, saved))
+            if number or repeats == 1:
+                forwards.append(forward)
+                boths.append(whole)
+                held = saved.size
+    finally:
+        for parameter, flag in zip(every, flags, strict=True):
+            parameter.requires_grad_(flag)
+    forward = statistics.median(forwards)
+    return Pace(
+        forward=forward / count,
+        backward=max(statistics.median(boths) - forward, 0.0) / count,
+        graph=held // count,
+        items=count,
+        repeats=repeats,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _there_and_back(model: Backend, trained: Sequence[nn.Parameter], count: int, saved: _Saved) -> None:
+    import torch
+
+    with torch.enable_grad(), saved.counted():
+        loss = model.rehearse(count).float().square().mean()
+    if loss.requires_grad:
+        torch.autograd.grad(loss, list(trained), allow_unused=True)
+
+
+class _Saved:
+    """Counts the bytes that autograd saves for a backward, each storage once and none of the weights'."""
+
+    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+        self._known = {weight.untyped_storage().data_ptr() for weight in weights}
+        self.size = 0
+
+    def counted(self) -> Any:
+        """While open, what is saved is counted."""
+        import torch
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self._known:
+                self._known.add(storage.data_ptr())
+                self.size += storage.nbytes()
+            return tensor
+
+        return torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+
+
+def _timed(model: Backend, work: Callable[[], Any]) -> float:
+    import torch
+
+    begun = time.perf_counter()
+    work()
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter() - begun

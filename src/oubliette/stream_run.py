@@ -1,0 +1,101 @@
+"""Running a stream of requests: one folder a stage, figures after each, to be taken up where it was cut
+short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oubliette.errors import UserError
+from oubliette.manifest import refuse_existing
+from oubliette.stream import read_requests, settle
+from oubliette.stream_result import StreamOutcome
+from oubliette.stream_stages import Running, take_back, worth_keeping
+from oubliette.unfinished import Unfinished, is_main
+
+__all__ = ["dry_stream", "run_stream"]
+
+
+def run_stream(
+    requests: Path | str,
+    *,
+    model: Any,
+    out: Path | str | None,
+    options: Mapping[str, Any] | None = None,
+    check: str = "auto",
+    judges: Sequence[str] = (),
+    require_leakage: float | None = None,
+    report: bool = True,
+    resume: bool = False,
+    command: str | None = None,
+    show_progress: bool = True,
+) -> StreamOutcome:
+    """Erase the requests of a YAML file one after another, each from the last result.
+
+    After each, all the stream's concepts are drawn from the model and from the base it began with, with the
+    same prompts, seeds and number of pictures. `out` then holds the last model as `oubliette erase` saves it,
+    `stream.json` and `stream.md` with the figures, and a folder a stage ("01-car") with its model as a delta
+    against the base, in the precision it was held in: each opens without the others, bit for bit what the
+    next began with. While it runs they lie in `OUT.unfinished`, from where `resume` goes on, inside a stage
+    where that has a checkpoint. `options` are `compose.compose`'s for all requests, the others as in
+    `job.run_job`. Raises UserError for what cannot be run; all requests are looked at before the first.
+    """
+    from oubliette.api import load
+    from oubliette.checking import fitted, open_judges
+    from oubliette.job import bounds_for, mode_for
+
+    mode = mode_for(check, require_leakage)
+    if out is None:
+        raise UserError("no output folder was given; --out FOLDER")
+    target = Path(out)
+    refuse_existing(target)
+    asked = read_requests(requests)
+    work = Unfinished(target, resume=resume, worth=worth_keeping)
+    take_back(target, work.folder)
+    opened = load(model)
+    stages = settle(opened, asked, options)
+    opened_judges = [] if mode == "off" else open_judges(opened, judges)
+    run = Running(opened, stages, work.folder, target, show_progress)
+    with work:
+        plan = run.begin(
+            lambda: fitted(
+                opened,
+                run.base,
+                run.concepts,
+                mode=mode if is_main() else "off",
+                judges=opened_judges,
+                seed=stages[0].recipe.seed,
+            )
+        )
+        look = {"judges": opened_judges, "bounds": bounds_for(require_leakage), "plan": plan}
+        outcome = StreamOutcome(target, form=stages[-1].recipe.save.form, main=is_main())
+        outcome.required = require_leakage if is_main() else None
+        for stage in stages:
+            seconds = run.seconds_of(stage)
+            if seconds is None:
+                seconds = run.erase(stage)
+            outcome.stages.append(run.measured(stage, seconds, look))
+        run.finish(outcome, report=report, command=command)
+    return outcome
+
+
+def dry_stream(
+    requests: Path | str, *, model: Any, options: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """What `run_stream` would do: each request's resolved recipe and an estimate of its cost."""
+    from oubliette.api import load
+    from oubliette.estimate import estimate
+    from oubliette.recipe import dump
+
+    opened = load(model)
+    return [
+        {
+            "stage": stage.name,
+            "recipe": stage.recipe.model_dump(mode="json"),
+            "recipe_yaml": dump(stage.recipe),
+            "estimate": estimate(opened, stage.recipe),
+        }
+        for stage in settle(opened, read_requests(requests), options)
+    ]
