@@ -86,10 +86,21 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_recipes_in_the_docs_are_valid() -> None:
     from oubliette.recipe import build_recipe, validate
 
-    found = snippets("yaml")
+    found = [(page, yaml.safe_load(text)) for page, text in snippets("yaml")]
+    recipes = [(page, content) for page, content in found if isinstance(content, dict)]
+    assert recipes
+    for page, content in recipes:
+        validate(build_recipe(content, page))
+
+
+def test_streams_in_the_docs_are_valid(tmp_path: Path) -> None:
+    from oubliette.stream import read_requests
+
+    found = [text for _, text in snippets("yaml") if isinstance(yaml.safe_load(text), list)]
     assert found
-    for page, text in found:
-        validate(build_recipe(yaml.safe_load(text), page))
+    for text in found:
+        (tmp_path / "requests.yaml").write_text(text)
+        assert read_requests(tmp_path / "requests.yaml")
 
 
 def test_every_method_and_preset_has_its_place_in_the_docs() -> None:
@@ -110,7 +121,7 @@ def test_every_method_and_preset_has_its_place_in_the_docs() -> None:
 def test_the_example_of_a_method_erases() -> None:
     from oubliette.train.config import TrainConfig
 
-    (code,) = [code for page, code in snippets("python") if page == "adding-a-method.md"]
+    code = next(code for page, code in snippets("python") if page == "adding-a-method.md")
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, "example.py", "exec"), names)
     loop = tiny_erasure.loop(names["Nearest"], steps=2)
