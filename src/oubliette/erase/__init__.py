@@ -34,8 +34,8 @@ METHODS: Registry[Any] = Registry(
         "graddiff": "oubliette.erase.language.graddiff:GradDiff",
     },
 )
-"""Every method: a class with `name`, `backend`, `solution` (trained, solved, attached), `paper`, `Options`, built
-from `(options, request)`. A trained one is an `oubliette.train.objective.Objective`; a solved one has
+"""Every method: a class with `name`, `backend`, `solution` (trained, solved, attached), `paper`, `Options`,
+built from `(options, request)`. A trained one is an `oubliette.train.objective.Objective`; a solved one has
 `solve(model, data, scope) -> Iterator[Edit]`; an attached one has `attachment(model, data, scope)`, an
 `oubliette.backends.attachment.Attachment`, and is an Objective too where that has parameters to train."""
 

@@ -96,6 +96,16 @@ class DiffusionData:
         count = self.request.prompt_count * len(self.request.concepts)
         return tuple(self._bank().retain(gone, count, self.seed))
 
+    def erased_before(self) -> list[str]:
+        """Prompts of what was erased from the model before: a closed form keeps what they lead to now, or it
+        would undo the earlier edits; no picture is drawn of them.
+        """
+        found: list[str] = []
+        for concept in self.request.avoid:
+            drawn = self._bank().pairs(concept, self.request.prompt_count, self.seed)
+            found += [*concept.words, *(target for target, _ in drawn)]
+        return list(dict.fromkeys(found))
+
     def prior(self, kind: str) -> tuple[list[str], Tensor]:
         """Captions and latents of the pictures to keep: "anchor", the items' own, or "retain", the retain
         prompts'.

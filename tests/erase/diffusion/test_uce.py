@@ -9,10 +9,12 @@ import torch
 
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.data.concept import Concept
 from oubliette.erase.diffusion.closed import right_factor, token_rows
 from oubliette.erase.diffusion.uce import UCE, orthogonal_goals
-from oubliette.erase.edit import Edit
+from oubliette.erase.edit import Edit, apply_edits
 from oubliette.erase.prepare import prepare
+from tiny_erasure import CAR, VAN_GOGH
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +80,30 @@ def test_the_tensor_technique_gives_each_layer_its_own_goal(model: DiffusionBack
         own = weight @ row
         expected = expected - (expected @ own) / (own @ own) * own
         torch.testing.assert_close((weight + edit.delta) @ row, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_later_request_keeps_what_an_earlier_one_mapped() -> None:
+    model = tiny_erasure.backend()
+    name = model.text_facing()[0]
+    weight = model.tensors()[name]
+    text = model.encode_text(["car"])
+    rows = text.hidden[0, text.last_token].double()
+    original = rows @ weight.detach().double().T
+
+    def erase(*concepts: Concept, **more: Any) -> None:
+        request = tiny_erasure.request(*concepts, **more)
+        data = prepare(model, request, seed=0, show_progress=False)
+        solver = UCE(UCE.Options(regularisation=1e-3), request)
+        apply_edits({name: weight}, solver.solve(model, data, [name]))
+
+    erase(CAR)
+    mapped = rows @ weight.detach().double().T
+    held = weight.detach().clone()
+    erase(VAN_GOGH, avoid=(CAR,))
+    kept = (rows @ weight.detach().double().T - mapped).norm() / (original - mapped).norm()
+    with torch.no_grad():
+        weight.copy_(held)
+    erase(VAN_GOGH)
+    unguarded = (rows @ weight.detach().double().T - mapped).norm() / (original - mapped).norm()
+    assert kept < 0.05
+    assert unguarded > 3 * kept, (kept, unguarded)

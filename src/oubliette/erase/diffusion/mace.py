@@ -197,7 +197,7 @@ class MACE:
             ):
                 sums.add(pair.concept, target, anchor, where)
         if self.options.refine_retain_weight or self.options.fuse_retain_weight:
-            prompts = data.retain_prompts()
+            prompts = [*data.retain_prompts(), *data.erased_before()]
             for first in range(0, len(prompts), _AT_ONCE):
                 rows = model.encode_text(prompts[first : first + _AT_ONCE]).hidden.flatten(0, 1).double()
                 sums.kept += rows.T @ rows

@@ -191,7 +191,7 @@ class SPEED:
 
     def kept(self, model: DiffusionBackend, data: DiffusionData) -> Tensor:
         """The retained rows (m, d): the last subject tokens, or all positions in the other token modes."""
-        text = model.encode_text(list(dict.fromkeys(data.retain_prompts())))
+        text = model.encode_text(list(dict.fromkeys([*data.retain_prompts(), *data.erased_before()])))
         mode: TokenMode = "last" if self.options.token_mode == "last" else "all"
         return token_rows(text, text, mode)[0]
 

@@ -86,10 +86,11 @@ class UCE:
         return mapped_prompts(self.options, self.request, data)
 
     def kept_prompts(self, data: DiffusionData) -> list[str]:
-        """The prompts that are to stay as they are."""
+        """The prompts that are to stay as they are; those of earlier erasures among them."""
         prompts = list(self.request.retain)
         if not prompts and self.options.retain == "bank":
             prompts = list(data.retain_prompts())
+        prompts += data.erased_before()
         if self.options.retain_empty and "" not in prompts:
             prompts.append("")
         return prompts
