@@ -39,6 +39,8 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
 
     method = METHODS.get(recipe.method["name"])
     named = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
+    if method.solution == "attached":
+        named = {}
     found: dict[str, Any] = {
         "method": method.name,
         "solution": method.solution,

@@ -199,3 +199,18 @@ def test_pictures_of_the_concept_are_drawn_from_the_target_prompts(model) -> Non
         latents[1], model.draw_latents([prompt], [seed], steps=2, guidance=2.0)[0], atol=1e-5
     )
     assert data.target_latents() is latents
+
+
+def test_prompts_of_an_earlier_erasure_name_nothing_that_is_to_go_now(model) -> None:
+    request = tiny_erasure.request(
+        Concept("mosaic", "picture", "style"),
+        bank="world",
+        prompt_count=40,
+        avoid=(Concept("fish", "object"),),
+    )
+    found = prepare(model, request, seed=0, show_progress=False).erased_before()
+    assert 20 < len(found) <= 41
+    assert all("fish" in prompt for prompt in found)
+    assert not any("mosaic" in prompt for prompt in found)
+    plain = tiny_erasure.request(Concept("mosaic", "picture", "style"), bank="world")
+    assert prepare(model, plain, seed=0, show_progress=False).erased_before() == []

@@ -77,3 +77,21 @@ def test_the_command_prints_and_refuses(masked: Path, capsys: pytest.CaptureFixt
 
 def test_the_area_is_the_mean_over_log_steps() -> None:
     assert area([0, 1, 3], [0.0, 0.4, 0.8]) == pytest.approx(0.4)
+
+
+def test_a_lora_user_whose_layers_are_all_frozen_is_shut_out(masked: Path) -> None:
+    from oubliette.api import load
+    from oubliette.compose import make_concepts
+    from oubliette.eval.judge import default_judges
+    from oubliette.guarding.apply import budget_for
+    from oubliette.guarding.user import User, asked_of
+    from oubliette.train.tuning.lora import targets_of
+
+    model = load("nano")
+    concept = make_concepts(model, ["bicycle"])[0]
+    user = User(model, default_judges(model)[0], "lora", budget_for(model, "lora", BUDGET), sampling_steps=2)
+    user.frozen = list(targets_of(model, "attention"))
+    course = user.train(concept, None, asked_of(model, concept, 2, 0), [0, 2, 4])
+    assert course.parameters == 0
+    assert len(course.hits) == 3
+    assert course.hits[0] == course.hits[2]

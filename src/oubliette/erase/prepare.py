@@ -98,12 +98,14 @@ class DiffusionData:
 
     def erased_before(self) -> list[str]:
         """Prompts of what was erased from the model before: a closed form keeps what they lead to now, or it
-        would undo the earlier edits; no picture is drawn of them.
+        would undo the earlier edits; none names what is to go now, and no picture is drawn of them.
         """
-        found: list[str] = []
+        bank, found = self._bank(), []
+        going = pattern([word for concept in self.request.concepts for word in bank.words(concept)])
         for concept in self.request.avoid:
-            drawn = self._bank().pairs(concept, self.request.prompt_count, self.seed)
-            found += [*concept.words, *(target for target, _ in drawn)]
+            drawn = bank.pairs(concept, self.request.prompt_count * _SPARE, self.seed)
+            left = [target for target, _ in drawn if not going.search(target)]
+            found += [*concept.words, *left[: self.request.prompt_count]]
         return list(dict.fromkeys(found))
 
     def prior(self, kind: str) -> tuple[list[str], Tensor]:

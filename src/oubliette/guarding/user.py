@@ -66,7 +66,8 @@ class User:
     def train(self, concept: Concept, data: Any, asked: Any, at: Sequence[int], *, name: str = "") -> Course:
         """Train on `data`, judging `asked` (prompts and seeds of the concept) after the steps in `at`.
 
-        `name` is what the start is kept under; nothing is kept where it is empty.
+        `name` is what the start is kept under; nothing is kept where it is empty. A mask that freezes every
+        layer that adapters would go on leaves a LoRA user nothing to train: the start is what there is.
         """
         from oubliette.train.tuning.modes import rewording
         from oubliette.train.tuning.tune import tune
@@ -95,6 +96,9 @@ class User:
                 start.parent.mkdir(parents=True, exist_ok=True)
                 write_json(start, {"hits": hits[-1]})
 
+        if self._shut_out():
+            look(0, self.model)
+            return Course(hits * len(at), 0, 0.0, 0.0)
         moves_weights = self.mode != "textual-inversion"
         done = tune(
             self.model if self.lent is None else self.lent.model,
@@ -109,6 +113,11 @@ class User:
         )
         drift = math.sqrt(sum(float(moved.square().sum()) for moved in done.delta.values()))
         return Course(hits, done.parameters, drift, done.seconds / self.budget.steps)
+
+    def _shut_out(self) -> bool:
+        from oubliette.train.tuning.lora import targets_of
+
+        return self.mode == "lora" and set(targets_of(self.model, "attention")) <= set(self.frozen)
 
 
 def asked_of(model: Any, concept: Concept, pictures: int, seed: int) -> Any:

@@ -21,7 +21,7 @@ Point = tuple[float, float] | None
 def draw_plots(
     cells: Sequence[CellFigures], names: Sequence[str], controls: Sequence[str], path: Path | str
 ) -> Path | None:
-    """Three panels as one PNG, a labelled point a subject (means over its cells); None where there are no
+    """Three panels as one PNG, a numbered point a subject (means over its cells); None where there are no
     cells.
 
     1: leakage on withheld prompts against what is kept of the kind; 2: leakage in-set against withheld; 3:
@@ -38,10 +38,10 @@ def draw_plots(
         ("seconds of erasing", "balance, %", "What time buys", _time),
     ]
     for axes, (across, up, title, place) in zip(panels[0], views, strict=True):
-        for index, (name, group) in enumerate(groups.items()):
+        for number, (name, group) in enumerate(groups.items(), start=1):
             point = place(group)
             if point is not None:
-                _mark(axes, point, name, index, name in controls)
+                _mark(axes, point, number, name, name in controls)
         axes.set_xlabel(across)
         axes.set_ylabel(up)
         axes.set_title(title, fontsize=11)
@@ -49,6 +49,9 @@ def draw_plots(
         axes.grid(color="#e6e6e6", lw=0.6)
     panels[0][1].axline((0, 0), slope=1, color="#999999", lw=0.8, ls=(0, (3, 2)))
     panels[0][2].set_xscale("log")
+    panels[0][2].set_ylim(-3, 103)
+    handles, labels = panels[0][1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return save(figure, Path(path))
 
 
@@ -74,7 +77,8 @@ def _time(group: list[CellFigures]) -> Point:
     return (max(0.1, fmean(spent)), 100 * balance(group)) if spent else None
 
 
-def _mark(axes: Any, point: tuple[float, float], name: str, index: int, control: bool) -> None:
-    colour = GOLD if name == "gold" else _CONTROL if control else COLOURS[index % len(COLOURS)]
-    axes.plot(*point, marker="D" if control else "o", color=colour, ms=6, ls="")
-    axes.annotate(name, point, xytext=(4, 3), textcoords="offset points", fontsize=7.5, color="#333333")
+def _mark(axes: Any, point: tuple[float, float], number: int, name: str, control: bool) -> None:
+    colour = GOLD if name == "gold" else _CONTROL if control else COLOURS[number % len(COLOURS)]
+    label = f"{number}  {name}"
+    axes.plot(*point, marker="D" if control else "o", color=colour, ms=11, ls="", alpha=0.85, label=label)
+    axes.annotate(str(number), point, ha="center", va="center", fontsize=6.5, color="white")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
 from oubliette.erase.diffusion.common import DiffusionObjective
+from oubliette.erase.diffusion.turns import Said, in_turn
 from oubliette.train.roles import Draw, Role
 from oubliette.validation import StrictModel
 
@@ -49,9 +50,7 @@ class ESD(DiffusionObjective):
         erase_from: str | None = Field(
             default=None, description="parent prompt that loses the concept (released only)"
         )
-        prompts: Literal["name", "bank"] = Field(
-            default="name", description="the bare name, or the bank's prompts"
-        )
+        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
         trajectory_steps: int = Field(default=50, ge=1, description="sampling steps of a whole trajectory")
         guidance: float = Field(default=3.0, ge=0, description="guidance of the trajectory")
 
@@ -77,7 +76,8 @@ class ESD(DiffusionObjective):
 
         The whole batch stops at the same step, as a sampler runs; the step is drawn anew each time.
         """
-        return self.met(self._concept_prompts(step, rng, batch), rng)
+        pairs = in_turn(self.request, self.data, self.options.prompts, step, rng, batch)
+        return self.met([pair.target for pair in pairs], rng)
 
     def met(self, concepts: list[str], rng: torch.Generator) -> Draw:
         """Drawn for these concept prompts: "concept" is the original's prediction, "goal" the target."""
@@ -109,9 +109,3 @@ class ESD(DiffusionObjective):
         """The squared distance to the target, in the network's native output."""
         prediction = self.student(draw["noisy"], draw["t"], draw["prompts"])
         return F.mse_loss(prediction.float(), draw["goal"].float())
-
-    def _concept_prompts(self, step: int, rng: torch.Generator, batch: int) -> list[str]:
-        if self.options.prompts == "bank" or self.request.pairs:
-            return [self.data.items[index].target for index in self.data.pick(step, rng, batch)]
-        names = [concept.name for concept in self.request.concepts]
-        return [names[(step * batch + slot) % len(names)] for slot in range(batch)]
