@@ -19,20 +19,8 @@ from oubliette.erase.run import erase
 from oubliette.errors import UserError
 from oubliette.recipe import build_recipe, preset_names, read_recipe
 from oubliette.validation import StrictModel
+from short_methods import SCOPED, SHORT, saved_as
 
-# Options that make a published default short; a method that needs none is not listed.
-SHORT: dict[str, dict[str, Any]] = {
-    "mace": {"steps": 3},
-    "doco": {"warm_up": 1},
-    "esd": {"trajectory_steps": 3},
-    "advunlearn": {"trajectory_steps": 3, "attack_after": 1, "attack_steps": 2, "kept_per_prompt": 1},
-    "spm": {"trajectory_steps": 3, "anchors": 1},
-    "stereo": {"rounds": 1, "erase_steps": 1, "inversion_steps": 1, "trajectory_steps": 3},
-    "receler": {"trajectory_steps": 3, "rank": 4, "adversary_steps": 1, "adversary_tokens": 2},
-    "sld": {"warm_up": 0},
-}
-# Scopes of methods that cannot work on their bench's; a tensor of theirs is frozen in its place.
-SCOPED: dict[str, str] = {"hirm": r"re:^text_encoder\.(text_model\.)?encoder\.layers\.0\."}
 CONCEPTS = [
     {"name": "car", "anchor": "object"},
     {"name": "van gogh", "anchor": "painting", "kind": "style"},
@@ -102,10 +90,6 @@ def run(bench: Bench, name: str, *, seed: int = 0, **more: Any) -> EraseResult:
         **bench.facts,
     }
     return erase(open_model(bench.folder, device="cpu"), build_recipe(facts | more), show_progress=False)
-
-
-def saved_as(name: str) -> str:
-    return "attached" if METHODS.get(name).solution == "attached" else "full"
 
 
 def moved(result: EraseResult) -> set[str]:

@@ -1,0 +1,31 @@
+"""How to run every method in a moment on a tiny model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oubliette.erase import METHODS
+
+#: Options that make a published default short, or strong enough for a tiny model; a method that needs none is
+#: not listed.
+SHORT: dict[str, dict[str, Any]] = {
+    "mace": {"steps": 3},
+    "doco": {"warm_up": 1},
+    "esd": {"trajectory_steps": 3},
+    "advunlearn": {"trajectory_steps": 3, "attack_after": 1, "attack_steps": 2, "kept_per_prompt": 1},
+    "spm": {"trajectory_steps": 3, "anchors": 1},
+    "stereo": {"rounds": 1, "erase_steps": 1, "inversion_steps": 1, "trajectory_steps": 3},
+    "receler": {"trajectory_steps": 3, "rank": 4, "adversary_steps": 1, "adversary_tokens": 2},
+    "sld": {"warm_up": 0},
+    "adavd": {"centre": 0.0},
+}
+#: Scopes of methods that cannot work on their bench's; a tensor of theirs is frozen in its place.
+SCOPED: dict[str, str] = {
+    "hirm": r"re:^text_encoder(_2)?\.(text_model\.)?encoder\.layers\.0\.",
+    "fmn": r"re:\.attn2\.to_k\.weight$",  # values have no part in where the last layer looks
+}
+
+
+def saved_as(name: str) -> str:
+    """The form in which a method's result is saved whole."""
+    return "attached" if METHODS.get(name).solution == "attached" else "full"
