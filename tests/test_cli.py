@@ -154,8 +154,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "did you mean 'oracle'",
     ),
     "unknown form": (
-        ["erase", "--model", "MODEL", "--concept", "car", "--save", "lora", "--out", "out"],
-        "'full' or 'delta'",
+        ["erase", "--model", "MODEL", "--concept", "car", "--save", "pickle", "--out", "out"],
+        "'full', 'delta', 'lora' or 'attached'",
     ),
     "leakage bound": (
         ["erase", "--model", "MODEL", "--concept", "car", "--require-leakage", "10", "--out", "out"],

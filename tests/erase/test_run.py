@@ -98,7 +98,7 @@ def test_save_records_the_run_and_opens_again(tiny_folder: Path, tmp_path: Path)
     [
         (
             {"method": "npo"},
-            "for language models, .* is a diffusion model; known for it: ablation, doco, esd, uce",
+            "for language models, .* is a diffusion model; known for it: ablation, adavd, advunlearn, doco",
         ),
         ({"method": "uce", "surgery": "project"}, "solved, not trained"),
         ({"method": "uce", "smoother": {"name": "sam", "rho": 0.1}}, "solved, not trained"),

@@ -86,10 +86,13 @@ class Masters:
 
     @torch.no_grad()
     def push(self) -> None:
-        """Round the fp32 copies into the weights."""
+        """Round the fp32 copies into the weights, and let whoever caches by a weight's version know."""
         for parameter, master in zip(self._parameters, self.tensors, strict=True):
             if master is not parameter:
                 parameter.copy_(master)
+            else:
+                # A fused step changes a tensor without counting it: text embeddings would be taken for fresh.
+                torch.autograd.graph.increment_version(parameter)
 
     @torch.no_grad()
     def load(self, values: Sequence[Tensor]) -> None:

@@ -62,7 +62,7 @@ def test_cells_come_seed_by_seed_and_runs_are_capped(tmp_path: Path) -> None:
         ({"subjects": [{"name": "x", "method": "uce", "control": "gold"}]}, "found method and control"),
         (
             {"subjects": [{"name": "x", "control": "gold", "set": ["seed=1"]}]},
-            "'set' changes a method's recipe",
+            "'set' and 'published' are of a method's recipe",
         ),
         ({"subjects": [{"name": "x", "method": "uce", "set": ["method.no=1"]}]}, "unknown key"),
         ({"subjects": [SMALL["subjects"][0]] * 2}, "two subjects have one name"),
