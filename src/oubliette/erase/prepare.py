@@ -85,8 +85,9 @@ class DiffusionData:
         return self._target
 
     def words(self, concept: int) -> list[str]:
-        """Every word that the bank's prompts may use for a concept, given by its place in the request."""
-        return self._bank().words(self.request.concepts[concept])
+        """Every word that prompts may use for a concept, given by its place in the request."""
+        asked = self.request.concepts[concept]
+        return list(dict.fromkeys([*asked.words, *self._bank().words(asked)]))
 
     def retain_prompts(self) -> tuple[str, ...]:
         """The user's retain prompts, or the bank's where there are none."""

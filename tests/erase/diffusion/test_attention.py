@@ -79,10 +79,11 @@ def test_a_token_map_is_the_mean_over_heads_layers_and_tokens(model) -> None:
 
 
 def test_positions_are_found_by_tokens(model) -> None:
-    assert token_positions(model, ["a car", "a red car and a car"], ["car", "car"])[0] == [2]
-    both = token_positions(model, ["a car", "a red car and a car"], ["car", "car"])[1]
+    assert token_positions(model, ["a car", "a red car and a car"], [["car"]] * 2)[0] == [2]
+    both = token_positions(model, ["a car", "a red car and a car"], [["car"]] * 2)[1]
     ids = model.tokenizers[0]("a red car and a car").input_ids
     car = model.tokenizers[0]("car", add_special_tokens=False).input_ids
     assert [ids[at] for at in both] == car * 2
+    assert token_positions(model, ["a red coupe"], [["car", "coupe"]])
     with pytest.raises(UserError, match="does not hold the tokens of 'boat'"):
-        token_positions(model, ["a car"], ["boat"])
+        token_positions(model, ["a car"], [["boat"]])

@@ -101,19 +101,23 @@ def token_map(seen: Sequence[Attended], tokens: Sequence[Sequence[int]], side: i
     return torch.cat(maps, dim=1).mean(dim=1)
 
 
-def token_positions(model: DiffusionBackend, prompts: Sequence[str], words: Sequence[str]) -> list[list[int]]:
-    """Where in each prompt's tokens its words stand (one text a prompt), the start token at 0.
+def token_positions(
+    model: DiffusionBackend, prompts: Sequence[str], words: Sequence[Sequence[str]]
+) -> list[list[int]]:
+    """Where in each prompt's tokens any of its words stand (a concept's name and its other words), the start
+    token at 0.
 
-    UserError for a prompt that does not hold its words, or only beyond what the text encoder reads.
+    UserError for a prompt that holds none of its words, or only beyond what the text encoder reads.
     """
     found = []
-    for prompt, text in zip(prompts, words, strict=True):
-        places = find_tokens(model, prompt, text)
+    for prompt, texts in zip(prompts, words, strict=True):
+        places = {place for text in texts for place in find_tokens(model, prompt, text)}
         if not places:
             raise UserError(
-                f"prompt {prompt!r} does not hold the tokens of '{text}'; its attention has no place"
+                f"prompt {prompt!r} does not hold the tokens of {' or '.join(map(repr, texts))}; its "
+                "attention has no place"
             )
-        found.append(places)
+        found.append(sorted(places))
     return found
 
 

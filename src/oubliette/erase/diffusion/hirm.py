@@ -108,7 +108,7 @@ class HiRM(DiffusionObjective):
         """Which tokens count, (B, L) of 0 and 1 in fp32: never the start token, which no text can change."""
         first = [1] * len(prompts)
         if self.options.tokens == "after":
-            names = [self.request.concepts[which].name for which in concepts]
-            first = [min(places) for places in token_positions(self.model, prompts, names)]
+            words = [self.data.words(which) for which in concepts]
+            first = [min(places) for places in token_positions(self.model, prompts, words)]
         places = torch.arange(hidden.shape[1], device=hidden.device)
         return (places >= torch.tensor(first, device=hidden.device).unsqueeze(1)).float()

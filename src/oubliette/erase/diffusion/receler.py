@@ -130,9 +130,7 @@ class Receler(DiffusionObjective):
         with watching(self.model, self._names) as seen:
             concept = self.model.predict(noisy, t, text)
         empty = self.model.predict(noisy, t, self.model.unconditional(batch))
-        places = token_positions(
-            self.model, prompts, [self.request.concepts[pair.concept].name for pair in pairs]
-        )
+        places = token_positions(self.model, prompts, [self.data.words(pair.concept) for pair in pairs])
         start = torch.randn(batch, options.adversary_tokens, text.hidden.shape[-1], generator=rng)
         return Draw(
             noisy=noisy,
