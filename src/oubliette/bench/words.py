@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from oubliette.eval.statistics import t_interval
 
-__all__ = ["NOTHING", "markdown", "mean_of", "percent", "plain", "slug"]
+__all__ = ["NOTHING", "counted", "markdown", "mean_of", "percent", "plain", "slug"]
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -44,3 +45,9 @@ def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str
 def plain(text: str) -> str:
     """No minus before a zero, and a real minus elsewhere."""
     return text.lstrip("-+") if not text.strip("-+0.") else text.replace("-", "−")
+
+
+def counted(words: Sequence[str]) -> str:
+    """Words with how often each came: "erased (2), hidden (1)"; the word alone where all are the same."""
+    found = Counter(words)
+    return ", ".join(word if len(words) == count else f"{word} ({count})" for word, count in found.items())

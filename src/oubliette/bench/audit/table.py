@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from oubliette.bench.audit.contrasts import Correlation, Difference
 from oubliette.bench.audit.figures import CellFigures, Relearned, names_in
-from oubliette.bench.words import NOTHING, markdown, mean_of, percent, plain
+from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent, plain
 from oubliette.eval.statistics import Estimate
 
 __all__ = ["contrast_table", "correlation_table", "prompt_table", "relearning_table"]
@@ -27,7 +27,7 @@ def prompt_table(cells: Sequence[CellFigures]) -> str:
     head += [f"leakage {name}" for name in splits] + [f"{name} (gold)" for name in searches]
     rows = []
     for (subject, kind), group in _groups(cells).items():
-        row = [subject, kind, str(len(group)), _verdicts(group)]
+        row = [subject, kind, str(len(group)), counted([cell.verdict for cell in group])]
         row += [percent([c.leakage.get(name) for c in group]) for name in splits]
         row += [_searched(group, name) for name in searches]
         rows.append(row + [percent([c.kept.get(name) for c in group]) for name in kept])
@@ -77,11 +77,6 @@ def _groups(cells: Sequence[CellFigures]) -> dict[tuple[str, str], Group]:
     for cell in sorted(cells, key=lambda cell: kinds.index(cell.kind)):
         found[cell.subject, cell.kind].append(cell)
     return found
-
-
-def _verdicts(group: Group) -> str:
-    words = Counter(cell.verdict for cell in group)
-    return ", ".join(word if len(group) == count else f"{word} ({count})" for word, count in words.items())
 
 
 def _searched(group: Group, name: str) -> str:

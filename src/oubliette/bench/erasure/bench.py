@@ -10,7 +10,7 @@ from typing import Any
 from oubliette.bench.erasure.figures import CellFigures
 from oubliette.bench.erasure.plan import Plan, read_plan
 from oubliette.bench.erasure.plots import draw_plots
-from oubliette.bench.erasure.run import finished, leading, run_cells
+from oubliette.bench.erasure.run import done, finished, leading, run_cells
 from oubliette.bench.erasure.table import concept_table, leader_table
 from oubliette.eval.pictures import write_bytes
 from oubliette.manifest import record, write_json
@@ -91,16 +91,15 @@ def bench_erasure(
 
 def summarise(plan: Plan, out: Path) -> Benched:
     """The tables of the cells that are done, written to `out`."""
-    own = finished(plan, out, further=False)
-    every = finished(plan, out)
-    done = {cell.key for cell, _ in every}
-    leaders = leading(plan, out)
+    cells = finished(plan.cells(), out)
+    leaders = leading(plan, cells)
+    wanted = plan.further_cells(leaders)
     benched = Benched(
         plan=plan,
-        cells=[figures for _, figures in own],
-        further=[figures for _, figures in every[len(own) :]],
+        cells=cells,
+        further=finished(wanted, out),
         leaders=leaders,
-        missing=[cell.key for cell in plan.cells() + plan.further_cells(leaders) if cell.key not in done],
+        missing=[cell.key for cell in plan.cells() + wanted if not done(out, cell)],
         out=out,
     )
     names = [subject.name for subject in plan.everyone]

@@ -15,11 +15,12 @@ from oubliette.bench.folder import claim
 from oubliette.bench.pool import in_processes
 from oubliette.manifest import read_manifest, write_json
 
-__all__ = ["finished", "leading", "run_cell", "run_cells", "states"]
+__all__ = ["done", "finished", "leading", "run_cell", "run_cells", "states"]
 
 #: Not those of the erasers' own pictures, nor of any other command's evaluation.
 _EVALUATION_SEED = 1000
 _ROW = "erased"
+_DONE = "evaluation.json"
 
 
 def run_cells(
@@ -39,22 +40,21 @@ def run_cells(
     wanted = chosen(plan.cells(), subjects, plan.everyone)
     claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before))
     _run(plan, wanted, out, jobs, progress)
-    further = plan.further_cells(leading(plan, out))
+    further = plan.further_cells(leading(plan, finished(plan.cells(), out)))
     if further:
         _run(plan, chosen(further, subjects, plan.everyone), out, jobs, progress)
 
 
-def leading(plan: Plan, out: Path) -> list[str]:
+def leading(plan: Plan, cells: Sequence[CellFigures]) -> list[str]:
     """The erasers that go on to the further concepts: the best of those whose cells are all done."""
     if plan.further is None:
         return []
-    done = [figures for _, figures in finished(plan, out, further=False)]
     whole = {
         subject.name: sum(cell.subject.name == subject.name for cell in plan.cells())
         for subject in plan.everyone
         if subject.control is None
     }
-    ready = [f for f in done if sum(g.subject == f.subject for g in done) == whole.get(f.subject)]
+    ready = [f for f in cells if sum(g.subject == f.subject for g in cells) == whole.get(f.subject)]
     return leaders(ready, plan.further.leading)
 
 
@@ -82,21 +82,18 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.write_samples(folder / "samples.jsonl")
     write_json(folder / "facts.json", _facts(cell, out))
-    evaluation.write(folder / "evaluation.json")  # last: it says that the cell is done
+    evaluation.write(folder / _DONE)  # last: it says that the cell is done
     return time.monotonic() - started
 
 
-def finished(plan: Plan, out: Path, *, further: bool = True) -> list[tuple[Cell, CellFigures]]:
-    """The cells that are done and their figures, in the plan's order; the leaders' further ones last."""
-    cells = plan.cells()
-    if further:
-        cells = cells + plan.further_cells(leading(plan, out))
+def finished(cells: Sequence[Cell], out: Path) -> list[CellFigures]:
+    """The figures of those of the cells that are done, in their order."""
     found = []
     for cell in cells:
-        folder = _folder(out, cell)
-        if (folder / "evaluation.json").is_file():
+        if done(out, cell):
+            folder = _folder(out, cell)
             facts = json.loads((folder / "facts.json").read_text("utf-8"))
-            found.append((cell, figures_of(cell, folder / "evaluation.json", _ROW, facts)))
+            found.append(figures_of(cell, folder / _DONE, _ROW, facts))
     return found
 
 
@@ -104,10 +101,9 @@ def states(plan: Plan, out: Path) -> list[tuple[Cell, str]]:
     """Every cell of a plan with whether it is done or to do; the leaders' further ones as far as they are
     known.
     """
-    cells = plan.cells() + plan.further_cells(leading(plan, out))
-    return [
-        (cell, "done" if (_folder(out, cell) / "evaluation.json").is_file() else "to do") for cell in cells
-    ]
+    own = plan.cells()
+    cells = own + plan.further_cells(leading(plan, finished(own, out)))
+    return [(cell, "done" if done(out, cell) else "to do") for cell in cells]
 
 
 def _run(
@@ -117,7 +113,7 @@ def _run(
     jobs: int,
     progress: Callable[[int, int, str], None] | None,
 ) -> None:
-    left = [cell for cell in cells if not (_folder(out, cell) / "evaluation.json").is_file()]
+    left = [cell for cell in cells if not done(out, cell)]
     count = len(cells) - len(left)
     for cell, seconds in in_processes(run_cell, plan, left, out, jobs):
         count += 1
@@ -155,3 +151,8 @@ def _differs(plan: Plan, before: dict[str, Any]) -> str | None:
 
 def _folder(out: Path, cell: Cell) -> Path:
     return out / "cells" / cell.key
+
+
+def done(out: Path, cell: Cell) -> bool:
+    """Whether `out` holds the cell's outcome."""
+    return (_folder(out, cell) / _DONE).is_file()

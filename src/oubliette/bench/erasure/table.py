@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 from oubliette.bench.erasure.figures import CellFigures, balance
-from oubliette.bench.words import NOTHING, markdown, mean_of, percent
+from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent
 
 __all__ = ["concept_table", "leader_table", "ordered"]
 
@@ -33,7 +33,7 @@ def leader_table(cells: Sequence[CellFigures], names: Sequence[str], controls: S
         row += [mean_of([cell.moved.get("KID") for cell in group], lambda value: f"{1000 * value:.0f}")]
         row += [mean_of([cell.moved.get("CMMD") for cell in group], lambda value: f"{value:.2f}")]
         row += [mean_of([cell.seconds for cell in group], lambda value: f"{value:.0f}")]
-        rows.append([*row, _verdicts(group)])
+        rows.append([*row, counted([cell.verdict for cell in group])])
     return markdown(head, rows)
 
 
@@ -51,7 +51,9 @@ def concept_table(cells: Sequence[CellFigures], names: Sequence[str], controls: 
             group = [cell for cell in there if cell.subject == name]
             row = [concept, name, str(len(group)), *(_leak(group, split) for split in _SPLITS)]
             row += [percent([cell.kept.get(part) for cell in group]) for part in _KEPT]
-            rows.append([*row, percent([cell.harmonic for cell in group]), _verdicts(group)])
+            rows.append(
+                [*row, percent([cell.harmonic for cell in group]), counted([cell.verdict for cell in group])]
+            )
     return markdown(head, rows)
 
 
@@ -75,8 +77,3 @@ def _leak(group: Sequence[CellFigures], split: str) -> str:
     low, high = cell.bounds[split]
     sides = "" if low is None or high is None else f" [{percent([low])}, {percent([high])}]"
     return percent([cell.leakage[split]]) + sides
-
-
-def _verdicts(group: Sequence[CellFigures]) -> str:
-    words = Counter(cell.verdict for cell in group)
-    return ", ".join(word if len(group) == count else f"{word} ({count})" for word, count in words.items())
