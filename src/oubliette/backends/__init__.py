@@ -112,7 +112,7 @@ def _open_attached(
 ) -> Backend:
     """The base that the folder's record names, with the folder's attachment on it."""
     from oubliette.backends.attachment import Attachable, read_attachment
-    from oubliette.backends.delta import base_of
+    from oubliette.backends.delta import base_of, check_base
     from oubliette.manifest import read_manifest
 
     attachment = read_attachment(folder)
@@ -120,11 +120,7 @@ def _open_attached(
     if not isinstance(model, Attachable):
         raise UserError(f"{folder}: nothing can be attached to a {model.kind} model ({model.source})")
     expected = (read_manifest(folder).get("base") or {}).get("fingerprint")
-    if expected and model.fingerprint() != expected:
-        raise UserError(
-            f"{folder}: goes with a base of fingerprint {expected[:12]}..., "
-            f"but {model.source} has {model.fingerprint()[:12]}...; give the right base with base=..."
-        )
+    check_base(model, expected, f"{folder}: goes with a base of fingerprint")
     model.attach(attachment)
     model.source = source
     return model

@@ -65,6 +65,15 @@ def base_facts(base_source: str, base_fingerprint: str, folder: Path) -> dict[st
     return facts
 
 
+def check_base(model: Backend, expected: str | None, said: str) -> None:
+    """UserError, opened by `said`, if `model` is not the base of fingerprint `expected`; None passes."""
+    if not expected or (own := model.fingerprint()) == expected:
+        return
+    raise UserError(
+        f"{said} {expected[:12]}..., but {model.source} has {own[:12]}...; give the right base with base=..."
+    )
+
+
 @torch.no_grad()
 def apply_delta(model: Backend, folder: Path | str) -> dict[str, str]:
     """Put a delta's tensors into its base, in place, and return the header's metadata.
@@ -73,11 +82,7 @@ def apply_delta(model: Backend, folder: Path | str) -> dict[str, str]:
     """
     tensors, metadata = read_delta(folder)
     expected = metadata.get("base_fingerprint")
-    if expected and model.fingerprint() != expected:
-        raise UserError(
-            f"{folder}: was made from a base with fingerprint {expected[:12]}..., "
-            f"but {model.source} has {model.fingerprint()[:12]}...; give the right base with base=..."
-        )
+    check_base(model, expected, f"{folder}: was made from a base with fingerprint")
     own = {canonical(name): parameter for name, parameter in model.tensors().items()}
     for name, value in tensors.items():
         parameter = own.get(canonical(name))

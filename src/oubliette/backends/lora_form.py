@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from oubliette.backends.delta import check_base
 from oubliette.backends.stored import canonical
 from oubliette.backends.truncation import TOLERANCE, Product, truncated
 from oubliette.errors import UserError
@@ -157,11 +158,7 @@ def apply_lora(model: Backend, folder: Path) -> None:
     and for a file that cannot be read.
     """
     expected = (read_manifest(folder).get("base") or {}).get("fingerprint")
-    if expected and model.fingerprint() != expected:
-        raise UserError(
-            f"{folder}: was made from a base with fingerprint {expected[:12]}..., "
-            f"but {model.source} has {model.fingerprint()[:12]}...; give the right base with base=..."
-        )
+    check_base(model, expected, f"{folder}: was made from a base with fingerprint")
     pairs, scales = _read(folder)
     layers = _layers(model)
     own = {canonical(name): name for name in layers}
