@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ class TextReader:
         self._parts = [(getattr(pipe, a), getattr(pipe, b), b) for a, b in family.text_encoders]
         self._family = family
         self._time_ids = time_ids
+        self._rows = [lru_cache(_KEPT_PROMPTS)(partial(_row, tokenizer)) for tokenizer, _, _ in self._parts]
         self._cache: OrderedDict[str, TextEmbedding] = OrderedDict()
         self._stamp: tuple = ()
 
@@ -160,7 +162,7 @@ class TextReader:
         return row
 
     def _encode(self, prompts: Sequence[str]) -> TextEmbedding:
-        return self._through([_tokenized(tokenizer, prompts) for tokenizer in self.tokenizers])
+        return self._through([_stacked([row(prompt) for prompt in prompts]) for row in self._rows])
 
     def _through(self, tokenized: Sequence[Any], rows: Sequence[_Rows] | None = None) -> TextEmbedding:
         """Every encoder's own tokens (B, L) through it; its `rows` stand in for those that open the text."""
@@ -208,13 +210,29 @@ class TextReader:
         return [p for _, encoder, _ in self._parts for p in encoder.parameters()]
 
 
-def _tokenized(tokenizer: Any, texts: Sequence[str], first: Sequence[Sequence[int]] | None = None) -> Any:
+@dataclass(frozen=True)
+class _Tokens:
+    """Ids and attention mask of prompts, (B, L) long each, as a tokenizer's own output names them."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+def _row(tokenizer: Any, text: str) -> _Tokens:
+    """One prompt, padded and cut as the pipeline does."""
+    length = tokenizer.model_max_length
+    found = tokenizer([text], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return _Tokens(found.input_ids, found.attention_mask)
+
+
+def _stacked(rows: Sequence[_Tokens]) -> _Tokens:
+    ids = torch.cat([row.input_ids for row in rows])
+    return _Tokens(ids, torch.cat([row.attention_mask for row in rows]))
+
+
+def _tokenized(tokenizer: Any, texts: Sequence[str], first: Sequence[Sequence[int]]) -> Any:
     """Ids and attention mask (B, L), padded and cut as the pipeline does; `first` tokens open each row."""
     length = tokenizer.model_max_length
-    if first is None:
-        return tokenizer(
-            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
     rows = tokenizer(list(texts), max_length=length - len(first[0]), truncation=True).input_ids
     start = _starts(tokenizer)
     rows = [[*row[:start], *ids, *row[start:]] for row, ids in zip(rows, first, strict=True)]

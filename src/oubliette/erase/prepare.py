@@ -60,6 +60,7 @@ class DiffusionData:
         ]
         self._retained: tuple[list[str], Tensor] | None = None
         self._target: Tensor | None = None
+        self._retain: tuple[str, ...] | None = None
 
     def pick(self, step: int, rng: torch.Generator, batch: int) -> list[int]:
         """`batch` item indices for a step: the concepts in turn, within a concept at random."""
@@ -93,9 +94,11 @@ class DiffusionData:
         """The user's retain prompts, or the bank's where there are none."""
         if self.request.retain:
             return self.request.retain
-        gone = [*self.request.concepts, *self.request.avoid]
-        count = self.request.prompt_count * len(self.request.concepts)
-        return tuple(self._bank().retain(gone, count, self.seed))
+        if self._retain is None:
+            gone = [*self.request.concepts, *self.request.avoid]
+            count = self.request.prompt_count * len(self.request.concepts)
+            self._retain = tuple(self._bank().retain(gone, count, self.seed))
+        return self._retain
 
     def erased_before(self) -> list[str]:
         """Prompts of what was erased from the model before: a closed form keeps what they lead to now, or it

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from oubliette.errors import UserError
 from oubliette.manifest import fingerprint
@@ -99,8 +99,12 @@ class Loop:
         self._show = show_progress and self._processes.is_main
         self._log = RunLog(log if self._processes.is_main else None)
         self._scale = GradScale(config.precision == "fp16")
+        self._everything = _parameters(model)
         with self._only_these_require_grad(), self._autocast(), self.weights.originals():
             objective.setup(model, data, weights, seed)
+        self._everything = _parameters(
+            model
+        )  # again: an objective may add layers, and to walk them takes a while
         self._masters = weights.masters()
         self._optimizer = build_optimizer(self._masters.tensors, config)
 
@@ -294,7 +298,7 @@ class Loop:
     @contextmanager
     def _only_these_require_grad(self) -> Iterator[None]:
         """No gradient is computed for tensors outside the scope; the model's own flags come back after."""
-        every = [p for module in self.model.modules().values() for p in module.parameters()]
+        every = self._everything
         flags = [parameter.requires_grad for parameter in every]
         trained = {id(parameter) for parameter in self.weights.parameters}
         try:
@@ -304,6 +308,10 @@ class Loop:
         finally:
             for parameter, flag in zip(every, flags, strict=True):
                 parameter.requires_grad_(flag)
+
+
+def _parameters(model: Backend) -> list[nn.Parameter]:
+    return [parameter for module in model.modules().values() for parameter in module.parameters()]
 
 
 def _step_helper(role: Role, gradient: list[Tensor]) -> None:

@@ -29,7 +29,7 @@ def test_the_probabilities_are_those_of_the_attention_itself(model) -> None:
         kept["in"], kept["text"], kept["out"] = inputs[0], options["encoder_hidden_states"], output
 
     handle = layer.register_forward_hook(keep, with_kwargs=True)
-    with torch.no_grad(), watching(model) as seen:
+    with torch.no_grad(), watching(attention_layers(model)) as seen:
         passed(model)
     handle.remove()
     mine = next(each for each in seen if each.layer == name)
@@ -44,7 +44,7 @@ def test_the_probabilities_are_those_of_the_attention_itself(model) -> None:
 def test_watching_leaves_the_output_alone_and_ends(model) -> None:
     with torch.no_grad():
         before = passed(model)
-        with watching(model) as seen:
+        with watching(attention_layers(model)) as seen:
             assert torch.equal(passed(model), before)
         count = len(seen)
         assert count == len(attention_layers(model))
@@ -58,7 +58,7 @@ def test_the_graph_runs_back_to_keys_and_queries_of_the_named_layers_alone(model
     weight = model.tensors()[chosen[0]]
     weight.requires_grad_()
     try:
-        with watching(model, chosen) as seen:
+        with watching(attention_layers(model, chosen)) as seen:
             passed(model)
         assert len(seen) == 1
         loss = seen[0].probabilities[:, :, :, 1].square().sum()
@@ -69,7 +69,7 @@ def test_the_graph_runs_back_to_keys_and_queries_of_the_named_layers_alone(model
 
 
 def test_a_token_map_is_the_mean_over_heads_layers_and_tokens(model) -> None:
-    with torch.no_grad(), watching(model, model.text_facing()[:2]) as seen:
+    with torch.no_grad(), watching(attention_layers(model, model.text_facing()[:2])) as seen:
         passed(model)
     (one,) = seen
     got = token_map(seen, [[1, 2], [2]], one.side)

@@ -11,7 +11,7 @@ import torch
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.data.concept import Concept
-from oubliette.erase.diffusion.attention import Attended, watching
+from oubliette.erase.diffusion.attention import Attended, attention_layers, watching
 from oubliette.erase.diffusion.closed import right_factor
 from oubliette.erase.diffusion.mace import MACE, Fusion, Phrase, Sums, phrase, phrases, refinement
 from oubliette.erase.diffusion.rank_one import (
@@ -233,7 +233,7 @@ def train(model: DiffusionBackend, subject: Subject, names: list[str], steps: in
 
 def attention(model: DiffusionBackend, subject: Subject) -> float:
     t = torch.full((len(subject),), 300)
-    with torch.no_grad(), watching(model) as seen:
+    with torch.no_grad(), watching(attention_layers(model)) as seen:
         model.predict(subject.latents, t, model.encode_text(subject.prompts))
     masks = torch.ones(len(subject), 8, 8, dtype=torch.bool)
     return float(attention_inside(seen, subject.tokens, masks, "squared"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
 
 __all__ = ["Attended", "attention_layers", "find_tokens", "token_map", "token_positions", "watching"]
+
+#: Places already found, by tokenizer: a trainer asks for those of the same prompts in every step.
+_PLACES: WeakKeyDictionary[Any, dict[tuple[str, str], list[int]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,11 @@ def attention_layers(model: Backend, names: Sequence[str] | None = None) -> dict
 
 
 @contextmanager
-def watching(model: Backend, names: Sequence[str] | None = None) -> Iterator[list[Attended]]:
-    """While open, collect what each watched layer attends to, one entry a layer and forward pass.
+def watching(layers: Mapping[str, nn.Module]) -> Iterator[list[Attended]]:
+    """While open, collect what each of the layers attends to, one entry a layer and forward pass.
 
     The probabilities are formed beside the network's own fused attention, from the same queries and keys: the
-    network's output keeps its bits, and the graph runs back to both. `names` are text-facing weights.
+    network's output keeps its bits, and the graph runs back to both. `layers` is from `attention_layers`.
     """
     seen: list[Attended] = []
 
@@ -74,7 +78,6 @@ def watching(model: Backend, names: Sequence[str] | None = None) -> Iterator[lis
 
         return hook
 
-    layers = attention_layers(model, names)
     handles = [
         module.register_forward_pre_hook(look(name), with_kwargs=True) for name, module in layers.items()
     ]
@@ -124,7 +127,10 @@ def token_positions(
 def find_tokens(model: DiffusionBackend, prompt: str, text: str) -> list[int]:
     """The positions of a text's tokens among those the text encoder reads of a prompt; [] without them."""
     tokenizer = model.tokenizers[0]
-    ids = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids
-    own = tokenizer(text, add_special_tokens=False).input_ids
-    starts = [at for at in range(len(ids) - len(own) + 1) if own and ids[at : at + len(own)] == own]
-    return [at + offset for at in starts for offset in range(len(own))]
+    known = _PLACES.setdefault(tokenizer, {})
+    if (prompt, text) not in known:
+        ids = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids
+        own = tokenizer(text, add_special_tokens=False).input_ids
+        starts = [at for at in range(len(ids) - len(own) + 1) if own and ids[at : at + len(own)] == own]
+        known[prompt, text] = [at + offset for at in starts for offset in range(len(own))]
+    return known[prompt, text]

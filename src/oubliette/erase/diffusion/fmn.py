@@ -60,7 +60,7 @@ class ForgetMeNot(PairObjective):
         UserError for a model whose cross-attention cannot be read, a prompt that does not name the concept,
         or where all are cut.
         """
-        attention_layers(model)
+        self._layers = attention_layers(model)
         self._tokens = [self._concept_tokens(model, data, item) for item in data.items]
         if cut := self._tokens.count([]):
             what = f"{cut} of {len(self._tokens)} prompts are cut before they name the concept"
@@ -85,7 +85,7 @@ class ForgetMeNot(PairObjective):
         """What the concept's tokens get of the attention ("forget"), or the denoising loss ("prior")."""
         if role == "prior":
             return self.prior_loss(draw)
-        with watching(self.model) as seen:
+        with watching(self._layers) as seen:
             self.student(draw["noisy"], draw["t"], draw["target"])
         squares = []
         for row, item in enumerate(draw["items"]):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oubliette.erase.diffusion.attention import Attended, token_map, watching
+from oubliette.erase.diffusion.attention import Attended, attention_layers, token_map, watching
 from oubliette.erase.edit import Factors
 from oubliette.errors import UserError
 from oubliette.train.progress import Tick
@@ -44,7 +44,7 @@ class Subject:
         t = torch.multinomial(weights, len(items), replacement=True, generator=rng).to(model.device)
         noise = torch.randn(clean.shape, generator=rng).to(model.device)
         noisy = model.add_noise(clean.to(noise), noise, t).to(model.dtype)
-        with watching(model) as seen:
+        with watching(attention_layers(model)) as seen:
             model.predict(noisy, t, model.encode_text([self.prompts[index] for index in items]))
         return list(seen)
 

@@ -94,15 +94,15 @@ class Receler(DiffusionObjective):
 
     def attachment(self, model: DiffusionBackend, data: DiffusionData, scope: list[str]) -> RecelerAdapters:
         """Untrained adapters behind the cross-attention layers whose keys or values lie in the scope."""
-        self._names = [name for name in model.text_facing() if name in set(scope)]
-        if not self._names:
+        names = [name for name in model.text_facing() if name in set(scope)]
+        if not names:
             raise UserError(
                 "method 'receler' puts adapters behind cross-attention, and the scope holds none of its keys "
                 "and values; use scope xattn-kv"
             )
-        layers: dict[str, Any] = dict(attention_layers(model, self._names))
+        self._layers: dict[str, Any] = dict(attention_layers(model, names))
         self.adapters = RecelerAdapters.untrained(
-            {name: int(layer.to_out[0].out_features) for name, layer in layers.items()},
+            {name: int(layer.to_out[0].out_features) for name, layer in self._layers.items()},
             rank=self.options.rank,
             seed=data.seed,
             device=model.device,
@@ -127,7 +127,7 @@ class Receler(DiffusionObjective):
         noisy, t = self.model.trajectory(
             text, stop, steps=options.trajectory_steps, guidance=options.guidance, generator=rng
         )
-        with watching(self.model, self._names) as seen:
+        with watching(self._layers) as seen:
             concept = self.model.predict(noisy, t, text)
         empty = self.model.predict(noisy, t, self.model.unconditional(batch))
         places = token_positions(self.model, prompts, [self.data.words(pair.concept) for pair in pairs])
