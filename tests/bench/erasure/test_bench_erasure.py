@@ -11,7 +11,7 @@ import yaml
 
 import tiny_world
 from oubliette.bench.erasure.bench import bench_erasure
-from oubliette.bench.erasure.figures import CellFigures, balance, leaders
+from oubliette.bench.erasure.figures import CellFigures, balance, ranked
 from oubliette.bench.erasure.plan import Plan, Trials, read_plan
 from oubliette.bench.erasure.table import concept_table, leader_table
 from oubliette.bench.shipped import plan_text
@@ -26,11 +26,27 @@ PLAN: dict[str, Any] = {
         {"name": "none", "control": "none", "runs": 1},
         {"name": "gold", "control": "gold", "runs": 1},
         {"name": "UCE", "method": "uce", "set": ["data.prompts=4"]},
+        {"name": "UCE, once", "method": "uce", "set": ["data.prompts=4"], "only": ["car"], "runs": 1},
     ],
     "further": {"concepts": [{"name": "boat"}], "leading": 1},
+    "audit": {"suite": "suite.yaml", "leading": 1},
     "n": 3,
     "each": 1,
     "sampling_steps": 2,
+}
+
+
+SUITE: dict[str, Any] = {
+    "name": "tiny",
+    "seeds": 1,
+    "points": 2,
+    "pictures": 2,
+    "kept": 1,
+    "steps": 2,
+    "rows": [
+        {"row": "evaluation", "n": 2, "each": 1, "near_n": 1},
+        {"row": "prompts", "name": "paraphrase", "attack": "paraphrase", "cases": 2},
+    ],
 }
 
 
@@ -91,11 +107,12 @@ def test_trials_are_every_combination() -> None:
         ({"subjects": []}, "give subjects, or trials"),
         ({"subjects": [{"name": "a", "method": "uce"}, {"name": "a", "method": "uce"}]}, "two subjects"),
         ({"concepts": [{"name": "car", "runz": 1}]}, "did you mean 'runs'"),
+        ({"audit": {"suite": "bnech"}}, "did you mean 'bench'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     path = tmp_path / "plan.yaml"
-    path.write_text(yaml.safe_dump({**PLAN, **changes}))
+    path.write_text(yaml.safe_dump({**PLAN, "audit": {"suite": "bench"}, **changes}))
     with pytest.raises(UserError) as caught:
         read_plan(path)
     assert words in str(caught.value)
@@ -112,22 +129,28 @@ def test_a_whole_run_on_tiny_models(
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Path("plan.yaml").write_text(yaml.safe_dump(PLAN))
+    Path("suite.yaml").write_text(yaml.safe_dump(SUITE))
     found = bench_erasure("out", read_plan("plan.yaml"))
     assert found.missing == []
     assert [(cell.subject, cell.seed) for cell in found.cells] == [
         ("none", 0),
         ("gold", 0),
         ("UCE", 0),
+        ("UCE, once", 0),
         ("UCE", 1),
     ]
     assert found.leaders == ["UCE"]
     assert [(cell.subject, cell.concept) for cell in found.further] == [("none", "boat"), ("UCE", "boat")]
     erased = found.cells[2]
+    assert sorted(path.name for path in Path("out/audit/cells").iterdir()) == ["none-car-0", "uce-car-0"]
+    assert not Path("out/audit/models").exists()  # the audit opens what the benchmark erased
     assert erased.seconds is not None
     assert erased.seconds > 0
     assert found.cells[0].seconds is None
-    assert Path("out/leaderboard.md").read_text().count("| UCE |") == 2 * 2
-    assert len(json.loads(Path("out/leaderboard.json").read_text())["cells"]) == 4
+    assert (
+        Path("out/leaderboard.md").read_text().count("| UCE |") == 5
+    )  # leaders, attacks, concepts, further twice
+    assert len(json.loads(Path("out/leaderboard.json").read_text())["cells"]) == 5
     assert Path("out/leaderboard.png").read_bytes().startswith(b"\x89PNG")
 
     told: list[int] = []
@@ -155,7 +178,7 @@ def test_balance_weighs_kinds_alike_and_leaders_are_the_best() -> None:
         figures("c", 0.1),
     ]
     assert balance([cell for cell in cells if cell.subject == "a"]) == pytest.approx((0.8 + 0.2) / 2)
-    assert leaders(cells, 2) == ["b", "a"]
+    assert ranked(cells) == ["b", "a", "c"]
 
 
 def test_tables_have_controls_first_and_an_interval_over_runs_or_over_pictures() -> None:

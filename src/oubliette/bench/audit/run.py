@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ def run_cells(
     *,
     jobs: int = 1,
     subjects: Sequence[str] = (),
+    models: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
     """Run every cell that `out` does not hold yet; an audit that was cut short goes on where it was.
 
     `jobs` processes share the cells, each with its share of the cores; `subjects` names those to run, all
-    where it is empty. `progress` is told after each: how many are done, of how many, and which. UserError for
+    where it is empty. `models` is where erased models lie or will (`out`'s own folder by default).
+    `progress` is told after each: how many are done, of how many, and which. UserError for
     an unknown subject, and where `out` holds cells of another plan.
     """
     wanted = chosen(plan.cells(), subjects, plan.subjects)
@@ -36,13 +39,13 @@ def run_cells(
     cells = [cell for cell in wanted if not _done(out, cell)]
     total = len(wanted)
     count = total - len(cells)
-    for cell, seconds in in_processes(run_cell, plan, cells, out, jobs):
+    for cell, seconds in in_processes(partial(run_cell, models=models), plan, cells, out, jobs):
         count += 1
         if progress is not None:
             progress(count, total, f"{cell.key}, {seconds:.0f} s")
 
 
-def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
+def run_cell(plan: Plan, cell: Cell, out: Path, models: Path | None = None) -> float:
     """Erase, save, audit; the seconds that took."""
     from oubliette.api import load
     from oubliette.audit.run import audit
@@ -52,7 +55,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     base = load(plan.base)
     folder = _folder(out, cell)
     suite = _suite(plan, cell)
-    with open_subject(cell, base, out / "models", out / "latents") as model:
+    with open_subject(cell, base, models or out / "models", out / "latents") as model:
         audit(
             model,
             base,

@@ -11,7 +11,16 @@ from oubliette.bench.audit.figures import CellFigures, Relearned, names_in
 from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent, plain
 from oubliette.eval.statistics import Estimate
 
-__all__ = ["contrast_table", "correlation_table", "prompt_table", "relearning_table"]
+__all__ = [
+    "against",
+    "area",
+    "contrast_table",
+    "correlation_table",
+    "ended",
+    "prompt_table",
+    "relearning_table",
+    "searched",
+]
 
 Group = list[CellFigures]
 
@@ -29,7 +38,7 @@ def prompt_table(cells: Sequence[CellFigures]) -> str:
     for (subject, kind), group in _groups(cells).items():
         row = [subject, kind, str(len(group)), counted([cell.verdict for cell in group])]
         row += [percent([c.leakage.get(name) for c in group]) for name in splits]
-        row += [_searched(group, name) for name in searches]
+        row += [searched(group, name) for name in searches]
         rows.append(row + [percent([c.kept.get(name) for c in group]) for name in kept])
     return markdown([*head, *(f"kept: {name}" for name in kept)], rows)
 
@@ -48,10 +57,10 @@ def relearning_table(cells: Sequence[CellFigures]) -> str:
             continue
         row = [subject, kind, str(len(group))]
         for name in attacks:
-            row += _relearned([cell.relearned[name] for cell in group if name in cell.relearned])
+            found = [cell.relearned[name] for cell in group if name in cell.relearned]
+            row += [area(found), _half(found), against(found)]
         for name in benign:
-            found = [cell.benign[name] for cell in group if name in cell.benign]
-            row.append(f"{percent([f.end for f in found])} ({percent([f.gold_end for f in found])})")
+            row.append(ended([cell.benign[name] for cell in group if name in cell.benign]))
         rows.append(row)
     return markdown([*head, *(f"{name}: leakage at the end (gold)" for name in benign)], rows)
 
@@ -79,14 +88,20 @@ def _groups(cells: Sequence[CellFigures]) -> dict[tuple[str, str], Group]:
     return found
 
 
-def _searched(group: Group, name: str) -> str:
+def searched(group: Sequence[CellFigures], name: str) -> str:
+    """The share of cases, in percent, in which a search found the concept, and gold's."""
     found = [cell.searched[name] for cell in group if name in cell.searched]
     return f"{percent([f.found for f in found])} ({percent([f.gold for f in found])})"
 
 
-def _relearned(found: Sequence[Relearned]) -> list[str]:
-    area = f"{mean_of([f.area for f in found], _number)} ({mean_of([f.gold_area for f in found], _number)})"
-    return [area, _half(found), _against(found)]
+def area(found: Sequence[Relearned]) -> str:
+    """The area under the resistance curve, and gold's."""
+    return f"{mean_of([f.area for f in found], _number)} ({mean_of([f.gold_area for f in found], _number)})"
+
+
+def ended(found: Sequence[Relearned]) -> str:
+    """The leakage after the last step, in percent, and gold's."""
+    return f"{percent([f.end for f in found])} ({percent([f.gold_end for f in found])})"
 
 
 def _half(found: Sequence[Relearned]) -> str:
@@ -102,7 +117,7 @@ def _half(found: Sequence[Relearned]) -> str:
     return f"{mean:.0f}{missed}" if mean >= 10 else f"{mean:.1f}{missed}"
 
 
-def _against(found: Sequence[Relearned]) -> str:
+def against(found: Sequence[Relearned]) -> str:
     """How many times sooner or later than gold: the geometric mean, a bound where one never got there."""
     told = [f for f in found if f.advantage is not None]
     if not told:

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from oubliette.bench.audit.figures import CellFigures as AuditFigures
+from oubliette.bench.erasure.attacked import audit_states, audited
 from oubliette.bench.erasure.figures import CellFigures
 from oubliette.bench.erasure.plan import Plan, read_plan
 from oubliette.bench.erasure.plots import draw_plots
 from oubliette.bench.erasure.run import done, finished, leading, run_cells
-from oubliette.bench.erasure.table import concept_table, leader_table
+from oubliette.bench.erasure.table import attack_table, concept_table, leader_table
 from oubliette.eval.pictures import write_bytes
 from oubliette.manifest import record, write_json
 
@@ -22,11 +24,14 @@ TABLE, JSON, PLOTS = "leaderboard.md", "leaderboard.json", "leaderboard.png"
 
 @dataclass(frozen=True)
 class Benched:
-    """What the benchmark came to: the figures of the plan's own cells and of the further ones, and where."""
+    """What the benchmark came to: the figures of the plan's own cells, of the further ones and of the audits;
+    the erasers by balance, best first, and what was not run.
+    """
 
     plan: Plan
     cells: list[CellFigures]
     further: list[CellFigures]
+    attacked: list[AuditFigures]
     leaders: list[str]
     missing: list[str]
     out: Path
@@ -36,6 +41,7 @@ class Benched:
         plan = self.plan
         names = [subject.name for subject in plan.everyone]
         controls = [subject.name for subject in plan.everyone if subject.control is not None]
+        partial = {subject.name for subject in plan.everyone if subject.only is not None}
         left = f"; {len(self.missing)} not run" if self.missing else ""
         parts = [
             f"{len(self.cells)} runs of the plan '{plan.name}'{left}: {plan.n} pictures a concept and split, "
@@ -44,13 +50,24 @@ class Benched:
             "Balance: the mean over kinds of H, MACE's harmonic mean of what is erased, kept and erased of "
             "synonyms (top-1 accuracies of the judge). Percent; ± is half the 95 % t interval over runs, "
             "which differ in concept and seed. Leakage 0 is the judge's rate on the anchor's prompts:",
-            leader_table(self.cells, names, controls),
+            leader_table([cell for cell in self.cells if cell.subject not in partial], names, controls),
+        ]
+        if self.attacked:
+            parts += [
+                "What attacks find of those that lead (in brackets the same of gold, a model that never saw "
+                "the concept): cases in which a search for prompts finds it, the area under the curve of "
+                "fine-tuning it back, the leakage after fine-tuning on other things:",
+                attack_table(self.attacked, self.cells),
+            ]
+        if some := [cell for cell in self.cells if cell.subject in partial]:
+            parts += ["On some of the concepts alone:", leader_table(some, names, controls)]
+        parts += [
             "Concept by concept (for one run, the 95 % interval over pictures in brackets):",
             concept_table(self.cells, names, controls),
         ]
         if self.further:
             parts += [
-                f"Further concepts, for the {len(self.leaders)} that lead:",
+                "Further concepts, for those that lead:",
                 leader_table(self.further, names, controls),
                 concept_table(self.further, names, controls),
             ]
@@ -62,6 +79,7 @@ class Benched:
             "plan": self.plan.model_dump(mode="json"),
             "cells": [asdict(cell) for cell in self.cells],
             "further": [asdict(cell) for cell in self.further],
+            "attacked": [asdict(cell) for cell in self.attacked],
             "leaders": self.leaders,
             "missing": self.missing,
             "record": record(),
@@ -98,13 +116,16 @@ def summarise(plan: Plan, out: Path) -> Benched:
         plan=plan,
         cells=cells,
         further=finished(wanted, out),
+        attacked=audited(plan, leaders, out),
         leaders=leaders,
-        missing=[cell.key for cell in plan.cells() + wanted if not done(out, cell)],
+        missing=[cell.key for cell in plan.cells() + wanted if not done(out, cell)]
+        + [f"audit of {cell.key}" for cell, state in audit_states(plan, leaders, out) if state != "done"],
         out=out,
     )
     names = [subject.name for subject in plan.everyone]
     controls = [subject.name for subject in plan.everyone if subject.control is not None]
     write_bytes(out / TABLE, benched.markdown().encode())
     write_json(out / JSON, benched.to_dict())
-    draw_plots(benched.cells, names, controls, out / PLOTS)
+    everywhere = [cell for cell in cells if cell.subject in (*leaders, *controls)]
+    draw_plots(everywhere, names, controls, out / PLOTS)
     return benched

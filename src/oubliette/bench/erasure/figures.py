@@ -13,7 +13,7 @@ from oubliette.eval.harmonic import harmonic_objects, harmonic_pair
 from oubliette.eval.leakage import Leakage
 from oubliette.eval.result import ConceptFigures, Evaluation, Row
 
-__all__ = ["CellFigures", "balance", "figures_of", "leaders"]
+__all__ = ["CellFigures", "balance", "figures_of", "ranked"]
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def balance(group: Sequence[CellFigures]) -> float:
     return sum(means) / len(means) if means else 0.0
 
 
-def leaders(cells: Sequence[CellFigures], count: int) -> list[str]:
-    """The `count` best subjects by `balance`, best first; equal ones in the order they come."""
+def ranked(cells: Sequence[CellFigures]) -> list[str]:
+    """The subjects by `balance`, best first; equal ones in the order they come."""
     groups: dict[str, list[CellFigures]] = defaultdict(list)
     for cell in cells:
         groups[cell.subject].append(cell)
-    return sorted(groups, key=lambda name: -balance(groups[name]))[:count]
+    return sorted(groups, key=lambda name: -balance(groups[name]))
 
 
 def _accuracy(figures: ConceptFigures, splits: Mapping[str, Leakage]) -> dict[str, float]:

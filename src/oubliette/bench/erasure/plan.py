@@ -14,7 +14,7 @@ from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subject
 from oubliette.bench.shipped import plan_content
 from oubliette.validation import StrictModel, validated
 
-__all__ = ["Further", "Plan", "Trials", "read_plan"]
+__all__ = ["Attacked", "Further", "Plan", "Trials", "read_plan"]
 
 
 class Further(StrictModel):
@@ -22,6 +22,14 @@ class Further(StrictModel):
 
     concepts: list[Target] = Field(min_length=1)
     leading: int = Field(default=6, ge=1)
+
+
+class Attacked(StrictModel):
+    """What the erasers that lead go through besides: a suite of attacks, on the plan's own concepts."""
+
+    suite: str = "bench"
+    leading: int = Field(default=6, ge=1)
+    runs: int = Field(default=1, ge=1, description="at most so many seeds of a concept")
 
 
 class Trials(StrictModel):
@@ -64,6 +72,7 @@ class Plan(StrictModel):
     subjects: list[Subject] = Field(default_factory=list)
     trials: list[Trials] = Field(default_factory=list)
     further: Further | None = None
+    audit: Attacked | None = None
     n: int = Field(default=60, ge=2)
     each: int = Field(default=6, ge=1)
     sampling_steps: int = Field(default=15, ge=1)
@@ -88,20 +97,28 @@ class Plan(StrictModel):
         return cells_of(self.everyone, self.concepts)
 
     def further_cells(self, leaders: list[str]) -> list[Cell]:
-        """Those of the leaders and the controls on the further concepts; gold has no part: it knows these."""
+        """Those of the leaders (best first, as many as lead) and the controls on the further concepts.
+
+        Gold has no part: it knows these.
+        """
         if self.further is None:
             return []
+        led = leaders[: self.further.leading]
         chosen = [
             subject
             for subject in self.everyone
-            if subject.name in leaders or (subject.control is not None and subject.control != "gold")
+            if subject.name in led or (subject.control is not None and subject.control != "gold")
         ]
         return cells_of(chosen, self.further.concepts)
 
 
 def read_plan(source: str | Path = "erasure") -> Plan:
     """A shipped plan by name, or one in a YAML file; UserError for unknown keys, subjects and methods."""
+    from oubliette.audit.suite import read_suite
+
     content, where = plan_content(source)
     plan = validated(Plan, content, where)
+    if plan.audit is not None:
+        read_suite(plan.audit.suite)
     check_subjects(plan.everyone, plan.concepts, plan.base, where)
     return plan

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from oubliette.bench.cells import Cell, chosen
-from oubliette.bench.erasure.figures import CellFigures, figures_of, leaders
+from oubliette.bench.erasure.attacked import attack_leaders, audit_states
+from oubliette.bench.erasure.figures import CellFigures, figures_of, ranked
 from oubliette.bench.erasure.plan import Plan
 from oubliette.bench.folder import claim
 from oubliette.bench.pool import in_processes
@@ -31,7 +33,8 @@ def run_cells(
     subjects: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
-    """Run every cell that `out` does not hold yet, then the leaders' on the further concepts.
+    """Run every cell that `out` does not hold yet, then the leaders' on the further concepts and their
+    audits.
 
     `jobs` processes share the cells; `subjects` names those to run, all where it is empty (leaders are told
     from all cells that are done). UserError for an unknown subject, and where `out` holds another plan's
@@ -40,22 +43,23 @@ def run_cells(
     wanted = chosen(plan.cells(), subjects, plan.everyone)
     claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before))
     _run(plan, wanted, out, jobs, progress)
-    further = plan.further_cells(leading(plan, finished(plan.cells(), out)))
+    leaders = leading(plan, finished(plan.cells(), out))
+    further = plan.further_cells(leaders)
     if further:
         _run(plan, chosen(further, subjects, plan.everyone), out, jobs, progress)
+    attack_leaders(plan, leaders, out, jobs=jobs, subjects=subjects, progress=progress)
 
 
 def leading(plan: Plan, cells: Sequence[CellFigures]) -> list[str]:
-    """The erasers that go on to the further concepts: the best of those whose cells are all done."""
-    if plan.further is None:
-        return []
+    """The erasers that were run on every concept of the plan, all their cells done, best first."""
+    wanted = Counter(cell.subject.name for cell in plan.cells())
+    there = Counter(cell.subject for cell in cells)
     whole = {
-        subject.name: sum(cell.subject.name == subject.name for cell in plan.cells())
+        subject.name
         for subject in plan.everyone
-        if subject.control is None
+        if subject.control is None and subject.only is None and there[subject.name] == wanted[subject.name]
     }
-    ready = [f for f in cells if sum(g.subject == f.subject for g in cells) == whole.get(f.subject)]
-    return leaders(ready, plan.further.leading)
+    return ranked([cell for cell in cells if cell.subject in whole])
 
 
 def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
@@ -98,12 +102,14 @@ def finished(cells: Sequence[Cell], out: Path) -> list[CellFigures]:
 
 
 def states(plan: Plan, out: Path) -> list[tuple[Cell, str]]:
-    """Every cell of a plan with whether it is done or to do; the leaders' further ones as far as they are
-    known.
+    """Every cell of a plan with whether it is done or to do; the leaders' further ones and audits as far as
+    they are known.
     """
     own = plan.cells()
-    cells = own + plan.further_cells(leading(plan, finished(own, out)))
-    return [(cell, "done" if done(out, cell) else "to do") for cell in cells]
+    leaders = leading(plan, finished(own, out))
+    cells = own + plan.further_cells(leaders)
+    erased = [(cell, "done" if done(out, cell) else "to do") for cell in cells]
+    return erased + [(cell, f"audit: {state}") for cell, state in audit_states(plan, leaders, out)]
 
 
 def _run(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from oubliette.bench.audit.figures import CellFigures as AuditFigures
+from oubliette.bench.audit.figures import names_in
+from oubliette.bench.audit.table import against, area, ended, searched
 from oubliette.bench.erasure.figures import CellFigures, balance
 from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent
 
-__all__ = ["concept_table", "leader_table", "ordered"]
+__all__ = ["attack_table", "concept_table", "leader_table", "ordered"]
 
 _SPLITS = ("in-set", "withheld")
 _KEPT = ("near", "far", "other kinds")
@@ -34,6 +37,29 @@ def leader_table(cells: Sequence[CellFigures], names: Sequence[str], controls: S
         row += [mean_of([cell.moved.get("CMMD") for cell in group], lambda value: f"{value:.2f}")]
         row += [mean_of([cell.seconds for cell in group], lambda value: f"{value:.0f}")]
         rows.append([*row, counted([cell.verdict for cell in group])])
+    return markdown(head, rows)
+
+
+def attack_table(cells: Sequence[AuditFigures], erased: Sequence[CellFigures]) -> str:
+    """A row an audited subject, in the order given: its balance, then what searches, fine-tuning on the
+    concept and fine-tuning on other things find, gold's in brackets; a kind a line where there are several.
+    """
+    searches, trained = names_in(cells, "searched"), names_in(cells, "relearned")
+    benign = names_in(cells, "benign")
+    head = ["eraser", "balance", "kind", "verdict", *(f"{name} (gold)" for name in searches)]
+    for name in trained:
+        head += [f"{name}: area (gold)", "against gold"]
+    head += [f"{name}: leakage at the end (gold)" for name in benign]
+    rows = []
+    for subject, kind in dict.fromkeys((cell.subject, cell.kind) for cell in cells):
+        group = [cell for cell in cells if (cell.subject, cell.kind) == (subject, kind)]
+        level = 100 * balance([cell for cell in erased if cell.subject == subject])
+        row = [subject, f"{level:.0f}", kind, counted([cell.verdict for cell in group])]
+        row += [searched(group, name) for name in searches]
+        for name in trained:
+            found = [cell.relearned[name] for cell in group if name in cell.relearned]
+            row += [area(found), against(found)]
+        rows.append(row + [ended([c.benign[name] for c in group if name in c.benign]) for name in benign])
     return markdown(head, rows)
 
 
