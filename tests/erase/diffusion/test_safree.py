@@ -194,6 +194,23 @@ def test_not_adaptive_is_every_step_and_negative_is_another_empty_prompt() -> No
         assert torch.equal(guide(59, torch.tensor(9), latents), both(59, torch.tensor(9), latents))
 
 
+def test_the_rows_behind_the_prompt_are_filtered_where_asked_for_and_they_alone_besides() -> None:
+    model = tiny_erasure.backend()
+    text = model.encode_text([PROMPT])
+    plain = Guidance(model.predict, text, model.unconditional(1), 3.0, 5, (PROMPT,))
+    [(left, _)] = prompt_filter(alpha=0.0)._filtered(model, plain)
+    [(filtered, _)] = prompt_filter(alpha=0.0, padding=True)._filtered(model, plain)
+    last = int(text.length) - 1
+    assert torch.equal(filtered[:last], left[:last])
+    with torch.no_grad():
+        masked = masked_rows(model, PROMPT).double()
+    own = text.hidden[0].double()
+    concept = projector(closing_rows(model.encode_text(["car"])).double())
+    moved = own @ projector(masked) @ (torch.eye(own.shape[1]).double() - concept)
+    torch.testing.assert_close(filtered[last:], moved[last:].float(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(left[last:], text.hidden[0, last:])
+
+
 def test_it_draws_with_two_text_encoders() -> None:
     model = DiffusionBackend.from_pipeline(tiny.xl_pipeline())
     plain = model.draw_latents([PROMPT], [1], **HOW)

@@ -37,6 +37,7 @@ class PromptFilter(SettingsAlone):
     centre: float
     slope: float = Field(gt=0)
     negative: bool
+    padding: bool = False
 
     def guide(self, model: DiffusionBackend, plain: Guidance) -> Guide:
         """`FilteredGuide` for one batch; with `negative`, against the words in place of the empty prompt."""
@@ -60,6 +61,7 @@ class PromptFilter(SettingsAlone):
             moved = off_concept(own, concept, basis(masked))
             hit = torch.zeros(len(own), dtype=torch.bool, device=own.device)
             hit[1 : len(masked) + 1] = triggers(masked, concept, self.alpha)
+            hit[len(masked) + 1 :] = self.padding
             length = int(plain.text.length[index])
             found.append(
                 (torch.where(hit[:, None], moved, own), self._last_step(own[:length], moved[:length]))
@@ -124,6 +126,11 @@ class SAFREE(TrainingFree):
         negative: bool = Field(
             default=False,
             description="guide away from the words, as the released scripts do, not from the empty prompt",
+        )
+        padding: bool = Field(
+            default=False,
+            description="filter the rows behind the prompt too (end of text, padding): they have read it, and "
+            "hold the concept when its own token is gone; the released code leaves them",
         )
 
     options: Options
