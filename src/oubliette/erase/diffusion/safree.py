@@ -129,8 +129,8 @@ class SAFREE(TrainingFree):
         )
         padding: bool = Field(
             default=False,
-            description="filter the rows behind the prompt too (end of text, padding): they have read it, and "
-            "hold the concept when its own token is gone; the released code leaves them",
+            description="filter the rows behind the prompt too (end of text, padding): they have read it, "
+            "and hold the concept when its own token is gone; the released code leaves them",
         )
 
     options: Options
