@@ -69,7 +69,7 @@ class EraseDiff(PseudoObjective):
         parameters = self.weights.parameters
         moves = [nn.Parameter(torch.zeros_like(each, dtype=torch.float32)) for each in parameters]
         kind = torch.optim.Adam if self.options.inner_optimizer == "adam" else torch.optim.SGD
-        optimizer = kind(moves, lr=self.options.inner_learning_rate)
+        optimizer = kind(moves, lr=self.options.inner_learning_rate, fused=True)
         for _ in range(self.options.inner_steps):
             with self.weights.perturbed([move.detach() for move in moves]):
                 gradients = torch.autograd.grad(self.forget_loss(draw), parameters, allow_unused=True)
