@@ -49,6 +49,18 @@ def test_a_smoothers_passes_and_an_adversarys_count(model: Backend) -> None:
     assert sam["forwards"] - plain["forwards"] == sam["backwards"] - plain["backwards"] == 10 * 2
 
 
+def test_the_passes_of_choosing_elements_count(model: Backend) -> None:
+    plain = estimate(model, recipe())
+    chosen = estimate(model, recipe(scope={"name": "xattn-kv", "elements": "saliency"}))
+    # 4 pictures, each with its prompt and with none
+    assert chosen["forwards"] - plain["forwards"] == chosen["backwards"] - plain["backwards"] == 4 * 2
+    some = {"name": "saliency", "batches": 1, "batch": 3}
+    fewer = estimate(model, recipe(scope={"name": "xattn-kv", "elements": some}))
+    assert fewer["forwards"] - plain["forwards"] == 3 * 2
+    drawn = estimate(model, recipe(scope={"name": "xattn-kv", "elements": "random"}))
+    assert drawn["forwards"] == plain["forwards"]
+
+
 def test_a_closed_form_is_not_timed(model: Backend) -> None:
     found = estimate(model, recipe(method="uce"))
     assert found["seconds"] is None

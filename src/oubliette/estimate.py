@@ -57,6 +57,8 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
 
 
 def _trained(recipe: Recipe, options: Any) -> dict[str, int]:
+    from oubliette.erase import ELEMENTS
+    from oubliette.train.scope import check_scope
     from oubliette.train.smoothing import Passes
 
     train = recipe.train
@@ -76,6 +78,10 @@ def _trained(recipe: Recipe, options: Any) -> dict[str, int]:
     if prior is not None and recipe.data.path is None:
         pictures = recipe.data.pictures * (2 if prior == "retain" else 1)
     forwards += pictures * recipe.data.picture_steps * 2
+    elements = check_scope(recipe.scope).elements
+    if elements is not None:
+        chosen = ELEMENTS.build(elements).passes(recipe.data.pictures)
+        forwards, backwards = forwards + chosen.forwards, backwards + chosen.backwards
     return {"pictures": pictures, "forwards": forwards, "backwards": backwards}
 
 

@@ -164,12 +164,15 @@ def test_other_shapes_quantised_and_missing_tensors(tmp_path: Path) -> None:
 def test_pickles_and_nothing_at_all(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"\x80\x04")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "attached").mkdir()
+    (tmp_path / "attached" / "attached.json").write_text("{}")
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04")
     for path, said in (
         (tmp_path / "model.bin", "pickle"),
         (tmp_path / "pickled", "pickle"),
         (tmp_path / "folder", "holds no model"),
+        (tmp_path / "attached", "no weights; give the model that it goes with"),
         (tmp_path / "nowhere", "no such file"),
         ("with\0null", "null"),
         ("x" * 5000, "too long"),

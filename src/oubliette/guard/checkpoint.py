@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from oubliette.backends.attachment import ATTACHED
 from oubliette.backends.delta import DELTA_NAME, base_of
 from oubliette.backends.stored import PICKLES, refuse_pickle
 from oubliette.errors import UserError
@@ -91,6 +92,10 @@ def open_checkpoint(source: Path | str) -> Checkpoint:
         return _pipeline(path)
     found = Checkpoint(path, "weights", _sets(path, None), notes=_pickles(path))
     _sort(found)
+    if not found.weights and not found.adapters and (path / ATTACHED).is_file():
+        raise UserError(
+            f"{path}: holds what goes with a model ({ATTACHED}) and no weights; give the model that it goes with"
+        )
     if not found.weights and not found.adapters:
         raise UserError(
             f"{path}: holds no model; expected model_index.json (diffusers), safetensors weights, "

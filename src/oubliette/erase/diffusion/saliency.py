@@ -13,6 +13,7 @@ from oubliette.backends.base import TEXT_ENCODER
 from oubliette.backends.text import TextEmbedding
 from oubliette.errors import UserError
 from oubliette.train.gradients import step_rng
+from oubliette.train.smoothing.base import Passes
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -43,6 +44,11 @@ class Saliency:
             if value is not None and value < least:
                 raise UserError(f"element mask 'saliency': {name} must be at least {least}, found {value}")
         self.share, self.batches, self.batch, self.guidance = share, batches, batch, guidance
+
+    def passes(self, pictures: int) -> Passes:
+        """What it makes of so many pictures: each with its prompt and with none, forward and backward."""
+        count = pictures if self.batches is None else min(pictures, self.batches * self.batch)
+        return Passes(2 * count, 2 * count)
 
     def masks(
         self, model: DiffusionBackend, data: DiffusionData, named: Mapping[str, nn.Parameter], seed: int
@@ -117,6 +123,10 @@ class RandomElements:
     def __init__(self, share: float = 0.5) -> None:
         _check_share("random", share)
         self.share = share
+
+    def passes(self, pictures: int) -> Passes:
+        """None."""
+        return Passes()
 
     def masks(
         self, model: Backend, data: Any, named: Mapping[str, nn.Parameter], seed: int
