@@ -58,6 +58,6 @@ ELEMENTS: Registry[Any] = Registry(
     },
 )
 """What chooses elements within a scope's tensors (a recipe's `scope.elements`): built from its options, with
-`masks(model, data, named, seed)`, a boolean tensor of each named parameter's shape, and `passes(pictures)`, what
-that takes.
+`masks(model, data, named, seed)`, a boolean tensor of each named parameter's shape, and `passes(pictures)`,
+what that takes.
 """

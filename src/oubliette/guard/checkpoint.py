@@ -94,7 +94,7 @@ def open_checkpoint(source: Path | str) -> Checkpoint:
     _sort(found)
     if not found.weights and not found.adapters and (path / ATTACHED).is_file():
         raise UserError(
-            f"{path}: holds what goes with a model ({ATTACHED}) and no weights; give the model that it goes with"
+            f"{path}: holds what goes with a model ({ATTACHED}), no weights; give the model that it goes with"
         )
     if not found.weights and not found.adapters:
         raise UserError(
