@@ -26,9 +26,15 @@ def canvas(rows: int, columns: int, *, width: float, height: float) -> tuple[Any
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def save(figure: Any, path: Path) -> Path:
-    """Write the figure as a PNG, atomically; returns the path."""
+def save(figure: Any, path: Path, *, colours: int | None = None) -> Path:
+    """Write the figure as a PNG, atomically, in so many colours where given; returns the path."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    if colours is not None:
+        from PIL import Image
+
+        full = Image.open(buffer).convert("RGB")
+        buffer = io.BytesIO()
+        full.quantize(colours, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
     write_bytes(path, buffer.getvalue())
     return path

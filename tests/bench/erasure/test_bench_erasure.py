@@ -12,6 +12,7 @@ import yaml
 import tiny_world
 from oubliette.bench.erasure.bench import bench_erasure
 from oubliette.bench.erasure.figures import CellFigures, balance, ranked
+from oubliette.bench.erasure.gallery import columns_of
 from oubliette.bench.erasure.plan import Plan, Trials, read_plan
 from oubliette.bench.erasure.table import concept_table, leader_table
 from oubliette.bench.shipped import plan_text
@@ -151,7 +152,8 @@ def test_a_whole_run_on_tiny_models(
         Path("out/leaderboard.md").read_text().count("| UCE |") == 5
     )  # leaders, attacks, concepts, further twice
     assert len(json.loads(Path("out/leaderboard.json").read_text())["cells"]) == 5
-    assert Path("out/leaderboard.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("leaderboard.png", "gallery-car.png"):
+        assert Path("out", name).read_bytes().startswith(b"\x89PNG")
 
     told: list[int] = []
     again = bench_erasure("out", read_plan("plan.yaml"), progress=lambda *told_of: told.append(1))
@@ -197,3 +199,27 @@ def test_tables_have_controls_first_and_an_interval_over_runs_or_over_pictures()
     assert "| a object | b | 1 | 10 [0, 30] |" in by_concept
     assert "| a object | a | 2 | 30 ± 127 |" in by_concept  # t with one degree of freedom: 12.7 x 0.1
     assert "| a object | none | 1 | 100 |" in by_concept
+
+
+def test_a_gallery_asks_for_the_concept_its_neighbour_and_all_else() -> None:
+    def sample(role: str, concept: str, split: str, number: int) -> dict[str, Any]:
+        return {
+            "role": role,
+            "concept": concept,
+            "split": split,
+            "prompt": f"{concept} {number}",
+            "seed": number,
+        }
+
+    samples = [sample("target", "car", split, i) for split in ("in-set", "withheld") for i in range(6)]
+    samples += [sample("retained", "truck", "in-set", i) for i in range(5)]
+    samples += [sample("retained", name, "in-set", i) for name in ("dog", "Pella") for i in range(4)]
+    parts = columns_of(samples, "car")
+    assert [[each["concept"] for each in part] for part in parts] == [
+        ["car"] * 3,
+        ["car"] * 3,
+        ["truck"] * 2,
+        ["dog", "dog", "Pella", "Pella"],
+    ]
+    assert [each["seed"] for each in parts[0]] == [1, 3, 5]  # spread over all of them
+    assert columns_of(samples[:2], "car") == [samples[:2], []]

@@ -10,10 +10,12 @@ from typing import Any
 from oubliette.bench.audit.figures import CellFigures as AuditFigures
 from oubliette.bench.erasure.attacked import audit_states, audited
 from oubliette.bench.erasure.figures import CellFigures
+from oubliette.bench.erasure.gallery import draw_gallery
 from oubliette.bench.erasure.plan import Plan, read_plan
 from oubliette.bench.erasure.plots import draw_plots
-from oubliette.bench.erasure.run import done, finished, leading, run_cells
+from oubliette.bench.erasure.run import ROW, done, finished, leading, run_cells, samples_of
 from oubliette.bench.erasure.table import attack_table, concept_table, leader_table
+from oubliette.bench.words import slug
 from oubliette.eval.pictures import write_bytes
 from oubliette.manifest import record, write_json
 
@@ -95,7 +97,8 @@ def bench_erasure(
     run: bool = True,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Benched:
-    """Run the plan's cells that `out` lacks, then write leaderboard.md, leaderboard.json and leaderboard.png.
+    """Run the plan's cells that `out` lacks, then write leaderboard.md, .json and .png and each concept's
+    gallery.
 
     `subjects` are the names of those to run; `run` false makes the tables of what is there. UserError for an
     unknown subject and for a folder that holds another benchmark.
@@ -128,4 +131,13 @@ def summarise(plan: Plan, out: Path) -> Benched:
     write_json(out / JSON, benched.to_dict())
     everywhere = [cell for cell in cells if cell.subject in (*leaders, *controls)]
     draw_plots(everywhere, names, controls, out / PLOTS)
+    shown = [subject.name for subject in plan.everyone if subject.control in ("none", "gold")]
+    for target in plan.concepts:
+        draw_gallery(
+            samples_of(plan, out, target.name, [*shown, *leaders]),
+            out / "cache",
+            target.name,
+            ROW,
+            out / f"{slug('gallery', target.name)}.png",
+        )
     return benched

@@ -17,12 +17,13 @@ from oubliette.bench.folder import claim
 from oubliette.bench.pool import in_processes
 from oubliette.manifest import read_manifest, write_json
 
-__all__ = ["done", "finished", "leading", "run_cell", "run_cells", "states"]
+__all__ = ["ROW", "done", "finished", "leading", "run_cell", "run_cells", "samples_of", "states"]
 
 #: Not those of the erasers' own pictures, nor of any other command's evaluation.
 _EVALUATION_SEED = 1000
-_ROW = "erased"
-_DONE = "evaluation.json"
+#: What the erased model is called in a cell's evaluation.
+ROW = "erased"
+_DONE, _SAMPLES = "evaluation.json", "samples.jsonl"
 
 
 def run_cells(
@@ -73,7 +74,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     base = load(plan.base)
     with open_subject(cell, base, out / "models", out / "latents") as model:
         evaluation = compare(
-            {_ROW: model},
+            {ROW: model},
             base,
             [concept_of(cell, base)],
             n=plan.n,
@@ -84,7 +85,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
         )
     folder = _folder(out, cell)
     folder.mkdir(parents=True, exist_ok=True)
-    evaluation.write_samples(folder / "samples.jsonl")
+    evaluation.write_samples(folder / _SAMPLES)
     write_json(folder / "facts.json", _facts(cell, out))
     evaluation.write(folder / _DONE)  # last: it says that the cell is done
     return time.monotonic() - started
@@ -97,8 +98,18 @@ def finished(cells: Sequence[Cell], out: Path) -> list[CellFigures]:
         if done(out, cell):
             folder = _folder(out, cell)
             facts = json.loads((folder / "facts.json").read_text("utf-8"))
-            found.append(figures_of(cell, folder / _DONE, _ROW, facts))
+            found.append(figures_of(cell, folder / _DONE, ROW, facts))
     return found
+
+
+def samples_of(plan: Plan, out: Path, concept: str, subjects: Sequence[str]) -> dict[str, Path]:
+    """The first seed's samples on a concept by subject, in the subjects' order, of cells that are done."""
+    found = {
+        cell.subject.name: _folder(out, cell) / _SAMPLES
+        for cell in plan.cells()
+        if (cell.target.name, cell.seed) == (concept, 0) and done(out, cell)
+    }
+    return {name: found[name] for name in subjects if name in found}
 
 
 def states(plan: Plan, out: Path) -> list[tuple[Cell, str]]:
