@@ -68,7 +68,9 @@ class Measured:
     backwards: float = 0.0
     memory: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
-    """Of the time that is not bare: seconds of the optimiser, the surgery and the drawing of the batch."""
+    """Of the time that is not bare: seconds of the optimiser, of the surgery, and of backwards that a replay
+    cannot make.
+    """
     skipped: str = ""
 
     def facts(self) -> dict[str, Any]:
@@ -148,20 +150,20 @@ def _timed(loop: Any, case: Case, *, pairs: int, budget: float, clock: Callable[
     started = time.monotonic()
     for number in range(pairs + 1):
         parts.clear()
-        with recorded(networks) as trace:
+        with recorded(networks, clock) as trace:
             begun = clock()
             loop.advance(1)
             seconds = clock() - begun
         trace.settle()
         with loop._only_these_require_grad(), loop._autocast():
             begun = clock()
-            replay(trace)
+            left_out = replay(trace)
             again = clock() - begun
         if number:
             real.append(seconds)
             bare.append(again)
             calls.append(trace.calls(denoiser))
-            parts.keep()
+            parts.keep(backwards=left_out)
         if len(real) >= 2 and time.monotonic() - started > budget:
             break
     ratios = sorted(a / b for a, b in zip(real, bare, strict=True))
@@ -204,8 +206,8 @@ class _Parts:
     def clear(self) -> None:
         self._now = {}
 
-    def keep(self) -> None:
-        self._kept.append(self._now)
+    def keep(self, **more: float) -> None:
+        self._kept.append({**self._now, **more})
 
     def medians(self) -> dict[str, float]:
         names = {name for each in self._kept for name in each}

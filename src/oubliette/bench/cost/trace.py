@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class _Backward:
     roots: list[Any]
     inputs: list[nn.Parameter]
     create_graph: bool
+    seconds: float = 0.0
     through: list[int] = field(default_factory=list)
 
 
@@ -66,8 +68,12 @@ class Trace:
 
 
 @contextmanager
-def recorded(networks: Iterable[nn.Module]) -> Iterator[Trace]:
-    """Record every call of the networks, and of autograd, inside the block; call `settle` after it."""
+def recorded(
+    networks: Iterable[nn.Module], clock: Callable[[], float] = time.perf_counter
+) -> Iterator[Trace]:
+    """Record every call of the networks, and of autograd with its seconds, inside the block; call `settle`
+    after it.
+    """
     trace = Trace()
     networks = list(networks)
     trained = [parameter for network in networks for parameter in network.parameters()]
@@ -89,17 +95,31 @@ def recorded(networks: Iterable[nn.Module]) -> Iterator[Trace]:
 
         return forward
 
+    def timed(event: _Backward, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        trace.events.append(event)
+        begun = clock()
+        found = call(*arguments, **options)
+        event.seconds = clock() - begun
+        return found
+
     def watched_grad(outputs: Any, inputs: Any, *more: Any, **options: Any) -> Any:
         roots = [tensor.grad_fn for tensor in _tensors(outputs) if tensor.grad_fn is not None]
         leaves = [each for each in _tensors(inputs) if isinstance(each, nn.Parameter)]
-        trace.events.append(_Backward(roots, leaves, bool(options.get("create_graph"))))
-        return grad(outputs, inputs, *more, **options)
+        return timed(
+            _Backward(roots, leaves, bool(options.get("create_graph"))),
+            grad,
+            outputs,
+            inputs,
+            *more,
+            **options,
+        )
 
     def watched_backward(tensors: Any, *more: Any, **options: Any) -> Any:
         roots = [tensor.grad_fn for tensor in _tensors(tensors) if tensor.grad_fn is not None]
         leaves = [parameter for parameter in trained if parameter.requires_grad]
-        trace.events.append(_Backward(roots, leaves, bool(options.get("create_graph"))))
-        return backward(tensors, *more, **options)
+        return timed(
+            _Backward(roots, leaves, bool(options.get("create_graph"))), backward, tensors, *more, **options
+        )
 
     try:
         for network in networks:
@@ -112,12 +132,15 @@ def recorded(networks: Iterable[nn.Module]) -> Iterator[Trace]:
             vars(network).pop("forward", None)
 
 
-def replay(trace: Trace) -> None:
+def replay(trace: Trace) -> float:
     """Make a settled trace's passes again, with the same inputs and nothing in between.
 
     Every network is called as it was; each backward runs from the mean square of what those calls put out to
-    the same parameters, and to their inputs where those carried a graph.
+    the same parameters, and to their inputs where those carried a graph. Returned are the seconds that the
+    step spent in backwards which have no such call: from what was taken out of a network's middle
+    (attention maps), or to layers that are hung on it (adapters).
     """
+    left_out = 0.0
     results: dict[int, tuple[Tensor, list[Tensor]]] = {}
     slopes: list[Tensor] = []
     for index, event in enumerate(trace.events):
@@ -138,6 +161,7 @@ def replay(trace: Trace) -> None:
             start = torch.stack([loss for loss, _ in met]).sum()
         inputs = [*event.inputs, *(leaf for _, leaves in met for leaf in leaves)]
         if start is None or not inputs or start.grad_fn is None:
+            left_out += event.seconds
             continue
         plain = any(
             isinstance(each, _Forward) and each.plain for each in (trace.events[i] for i in event.through)
@@ -150,6 +174,7 @@ def replay(trace: Trace) -> None:
         if not event.create_graph:
             for i in event.through:
                 results.pop(i, None)
+    return left_out
 
 
 def _attention(plain: bool) -> Any:
