@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from oubliette.errors import UserError
 from oubliette.manifest import fingerprint
@@ -34,6 +34,7 @@ from oubliette.train.run_log import RunLog
 from oubliette.train.schedule import learning_rate
 from oubliette.train.smoothing import NoSmoother, Smoother
 from oubliette.train.surgery import Sum, Surgery
+from oubliette.train.trainable import parameters_of, these_alone
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
@@ -99,12 +100,10 @@ class Loop:
         self._show = show_progress and self._processes.is_main
         self._log = RunLog(log if self._processes.is_main else None)
         self._scale = GradScale(config.precision == "fp16")
-        self._everything = _parameters(model)
+        self._everything = parameters_of(model)
         with self._only_these_require_grad(), self._autocast(), self.weights.originals():
             objective.setup(model, data, weights, seed)
-        self._everything = _parameters(
-            model
-        )  # again: an objective may add layers, and to walk them takes a while
+        self._everything = parameters_of(model)  # again: an objective may add layers
         self._masters = weights.masters()
         self._optimizer = build_optimizer(self._masters.tensors, config)
 
@@ -295,23 +294,8 @@ class Loop:
             self.model.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False
         )
 
-    @contextmanager
-    def _only_these_require_grad(self) -> Iterator[None]:
-        """No gradient is computed for tensors outside the scope; the model's own flags come back after."""
-        every = self._everything
-        flags = [parameter.requires_grad for parameter in every]
-        trained = {id(parameter) for parameter in self.weights.parameters}
-        try:
-            for parameter in every:
-                parameter.requires_grad_(id(parameter) in trained)
-            yield
-        finally:
-            for parameter, flag in zip(every, flags, strict=True):
-                parameter.requires_grad_(flag)
-
-
-def _parameters(model: Backend) -> list[nn.Parameter]:
-    return [parameter for module in model.modules().values() for parameter in module.parameters()]
+    def _only_these_require_grad(self) -> AbstractContextManager[None]:
+        return these_alone(self._everything, self.weights.parameters)
 
 
 def _step_helper(role: Role, gradient: list[Tensor]) -> None:
