@@ -13,9 +13,16 @@ def test_these_alone_require_a_gradient_and_all_flags_come_back() -> None:
     layer, other = nn.Linear(2, 2), nn.Linear(2, 2)
     other.weight.requires_grad_(False)
     every = [layer.weight, layer.bias, other.weight, other.bias]
-    with pytest.raises(RuntimeError, match="stop"), these_alone(every, [layer.bias, other.weight]):
-        assert [each.requires_grad for each in every] == [False, True, True, False]
-        raise RuntimeError("stop")
+    seen = []
+
+    def stopped() -> None:
+        with these_alone(every, [layer.bias, other.weight]):
+            seen.extend(each.requires_grad for each in every)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stopped()
+    assert seen == [False, True, True, False]
     assert [each.requires_grad for each in every] == [True, True, False, True]
 
 
