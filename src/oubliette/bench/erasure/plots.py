@@ -10,11 +10,12 @@ from statistics import fmean
 from typing import Any
 
 from oubliette.bench.erasure.figures import CellFigures, balance
+from oubliette.bench.erasure.table import ordered
 from oubliette.bench.plotting import COLOURS, GOLD, canvas, save
 
 __all__ = ["draw_plots"]
 
-_CONTROL = "#777777"
+_GOLD = "gold"
 Point = tuple[float, float] | None
 
 
@@ -22,15 +23,17 @@ def draw_plots(
     cells: Sequence[CellFigures], names: Sequence[str], controls: Sequence[str], path: Path | str
 ) -> Path | None:
     """Three panels as one PNG, a numbered point a subject (means over its cells); None where there are no
-    cells.
+    erasers.
 
+    Of the controls gold alone is shown: the others lie in the corners, and would press all erasers into one.
     1: leakage on withheld prompts against what is kept of the kind; 2: leakage in-set against withheld; 3:
     balance against seconds of erasing (logarithmic).
     """
-    if not cells:
+    shown = [name for name in names if name == _GOLD or name not in controls]
+    groups = {name: [cell for cell in cells if cell.subject == name] for name in shown}
+    groups = {name: groups[name] for name in ordered(cells, names, controls) if groups.get(name)}
+    if not groups:
         return None
-    groups = {name: [cell for cell in cells if cell.subject == name] for name in names}
-    groups = {name: group for name, group in groups.items() if group}
     figure, panels = canvas(1, 3, width=5.2, height=4.6)
     views: list[tuple[str, str, str, Callable[[list[CellFigures]], Point]]] = [
         ("kept of the same kind, %", "leakage on withheld prompts, %", "Erased against kept", _erased_kept),
@@ -41,7 +44,7 @@ def draw_plots(
         for number, (name, group) in enumerate(groups.items(), start=1):
             point = place(group)
             if point is not None:
-                _mark(axes, point, number, name, name in controls)
+                _mark(axes, point, number, name)
         axes.set_xlabel(across)
         axes.set_ylabel(up)
         axes.set_title(title, fontsize=11)
@@ -77,8 +80,9 @@ def _time(group: list[CellFigures]) -> Point:
     return (max(0.1, fmean(spent)), 100 * balance(group)) if spent else None
 
 
-def _mark(axes: Any, point: tuple[float, float], number: int, name: str, control: bool) -> None:
-    colour = GOLD if name == "gold" else _CONTROL if control else COLOURS[number % len(COLOURS)]
+def _mark(axes: Any, point: tuple[float, float], number: int, name: str) -> None:
+    gold = name == _GOLD
+    colour = GOLD if gold else COLOURS[number % len(COLOURS)]
     label = f"{number}  {name}"
-    axes.plot(*point, marker="D" if control else "o", color=colour, ms=11, ls="", alpha=0.85, label=label)
+    axes.plot(*point, marker="D" if gold else "o", color=colour, ms=11, ls="", alpha=0.85, label=label)
     axes.annotate(str(number), point, ha="center", va="center", fontsize=6.5, color="white")
