@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Demo", "demo", "free_folder"]
 
 BASE = "nano"
-TITLES = {"uce": "UCE", "doco": "DoCo", "ablation": "Concept Ablation"}
+TITLES = {"uce": "UCE", "mace": "MACE", "hirm": "HiRM", "doco": "DoCo", "ablation": "Concept Ablation"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def free_folder(path: Path | str) -> Path:
 def demo(
     out: Path | str,
     seed: int = 0,
-    methods: Sequence[str] = ("uce", "doco"),
+    methods: Sequence[str] = ("uce", "mace"),
     *,
     n: int = 16,
     each: int = 2,
@@ -78,7 +78,7 @@ def demo(
     out = Path(out)
     refuse_existing(out)
     if not methods:
-        raise UserError("demo: no method was given; known: uce, doco, ablation, esd-x, esd-u")
+        raise UserError("demo: no method was given; `oubliette ls methods` has them")
     started = time.perf_counter()
     names = {TITLES.get(method, method): method for method in methods}
     with atomic_folder(out) as folder:

@@ -89,7 +89,7 @@ def demo(
         Path | None, typer.Option(help="New folder; by default runs/demo, or the next that is free.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.", min=0)] = 0,
-    method: Annotated[list[str] | None, typer.Option(help="Methods; by default uce and doco.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Methods; by default uce and mace.")] = None,
     n: Annotated[int, typer.Option(help="Pictures a concept and split.", min=1)] = 16,
     control: Annotated[list[str] | None, typer.Option(help="Controls; by default gold.")] = None,
     save: Annotated[str, typer.Option(help="full or delta.", metavar="FORM")] = "full",
