@@ -41,10 +41,10 @@ class Pace:
 
 
 def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budget: float = 5.0) -> Pace:
-    """Time passes of `items` rows of noise, or of one row where the whole would take longer than `budget` s.
+    """Time passes of `items` rows of noise, or of as many as `budget` seconds would surely do.
 
-    The first pass warms up. A single row's time is a poor guess of a batch's on a GPU, and a fair one on a
-    CPU that it fills. Weights and flags are as before when the call returns.
+    The first pass warms up. A few rows' time is a poor guess of a batch's on a GPU and for a small model, and
+    a fair one on a CPU that they fill. Weights and flags are as before when the call returns.
     """
     import torch
 
@@ -59,7 +59,7 @@ def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budg
             model.rehearse(1)
             single = _timed(model, lambda: model.rehearse(1))
         # A forward, and one with its backward, twice as long, each time; and once to warm up.
-        count = items if single * items * 4 * (_REPEATS + 1) <= budget else 1
+        count = min(items, max(1, int(budget / (single * 4 * (_REPEATS + 1)))))
         repeats = _REPEATS if single * count * 4 * (_REPEATS + 1) <= budget else 1
         forwards, boths, held = [], [], 0
         for number in range(repeats + (repeats > 1)):
