@@ -48,13 +48,11 @@ def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budg
     """
     import torch
 
-    every = [parameter for module in model.modules().values() for parameter in module.parameters()]
-    flags = [parameter.requires_grad for parameter in every]
-    wanted = {id(parameter) for parameter in trained}
+    from oubliette.train.trainable import parameters_of, these_alone
+
+    every = parameters_of(model)
     begun = time.perf_counter()
-    try:
-        for parameter in every:
-            parameter.requires_grad_(id(parameter) in wanted)
+    with these_alone(every, trained):
         with torch.no_grad():
             model.rehearse(1)
             single = _timed(model, lambda: model.rehearse(1))
@@ -71,9 +69,6 @@ def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budg
                 forwards.append(forward)
                 boths.append(whole)
                 held = saved.size
-    finally:
-        for parameter, flag in zip(every, flags, strict=True):
-            parameter.requires_grad_(flag)
     forward = statistics.median(forwards)
     return Pace(
         forward=forward / count,
