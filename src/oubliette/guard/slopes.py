@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from oubliette.errors import UserError
 from oubliette.guard.draws import Picked
+from oubliette.train.trainable import parameters_of, these_alone
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -37,9 +38,8 @@ def each_gradient(model: Backend, parameters: Mapping[str, nn.Parameter], use: U
     Parameters outside `parameters` get none. `use` may change the parameter: nothing reads it any more in
     that pass. The model's flags and gradients are as before after the block.
     """
-    every = [p for module in model.modules().values() for p in module.parameters()]
-    before = [(parameter.requires_grad, parameter.grad) for parameter in every]
-    wanted = {id(parameter) for parameter in parameters.values()}
+    every = parameters_of(model)
+    before = [parameter.grad for parameter in every]
 
     def hook_of(name: str) -> Callable[[Tensor], None]:
         def hook(parameter: Tensor) -> None:
@@ -53,16 +53,15 @@ def each_gradient(model: Backend, parameters: Mapping[str, nn.Parameter], use: U
     handles = []
     try:
         for parameter in every:
-            parameter.requires_grad_(id(parameter) in wanted)
             parameter.grad = None
-        for name, wanted_one in parameters.items():
-            handles.append(wanted_one.register_post_accumulate_grad_hook(hook_of(name)))
-        yield
+        with these_alone(every, list(parameters.values())):
+            for name, wanted in parameters.items():
+                handles.append(wanted.register_post_accumulate_grad_hook(hook_of(name)))
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        for parameter, (flag, gradient) in zip(every, before, strict=True):
-            parameter.requires_grad_(flag)
+        for parameter, gradient in zip(every, before, strict=True):
             parameter.grad = gradient
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from oubliette.backends.text import TextEmbedding
 from oubliette.errors import UserError
 from oubliette.train.gradients import step_rng
 from oubliette.train.smoothing.base import Passes
+from oubliette.train.trainable import these_alone
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -73,8 +73,8 @@ class Saliency:
         found = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in named.items()}
         text_too = not set(named).isdisjoint(model.groups().get(TEXT_ENCODER, []))
         starts = range(0, len(prompts), self.batch)[: self.batches]
-        reached = False
-        with _requiring_grad(named.values()):
+        reached, held = False, list(named.values())
+        with these_alone(held, held):
             for number, first in enumerate(starts):
                 part = slice(first, first + self.batch)
                 loss = self._loss(
@@ -82,7 +82,7 @@ class Saliency:
                 )
                 if not loss.requires_grad:
                     break
-                gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+                gradients = torch.autograd.grad(loss, held, allow_unused=True)
                 for total, gradient in zip(found.values(), gradients, strict=True):
                     if gradient is not None:
                         reached = True
@@ -177,17 +177,3 @@ def _number(masks: Iterator[Tensor]) -> int:
 def _check_share(what: str, share: float) -> None:
     if not 0 < share <= 1:
         raise UserError(f"element mask '{what}': share must lie above 0 and at most at 1, found {share:g}")
-
-
-@contextmanager
-def _requiring_grad(parameters: Any) -> Iterator[None]:
-    """While open, exactly these of a frozen model's parameters require a gradient."""
-    held = list(parameters)
-    flags = [each.requires_grad for each in held]
-    try:
-        for each in held:
-            each.requires_grad_()
-        yield
-    finally:
-        for each, flag in zip(held, flags, strict=True):
-            each.requires_grad_(flag)
