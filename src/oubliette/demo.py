@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from oubliette.erase.result import EraseResult
     from oubliette.eval.result import Evaluation
 
-__all__ = ["Demo", "demo", "free_folder"]
+__all__ = ["METHODS_SHOWN", "Demo", "demo", "free_folder"]
 
 BASE = "nano"
+#: What is shown where nothing else is asked for.
+METHODS_SHOWN = ("uce", "mace")
 TITLES = {"uce": "UCE", "mace": "MACE", "hirm": "HiRM", "doco": "DoCo", "ablation": "Concept Ablation"}
 
 
@@ -58,7 +60,7 @@ def free_folder(path: Path | str) -> Path:
 def demo(
     out: Path | str,
     seed: int = 0,
-    methods: Sequence[str] = ("uce", "mace"),
+    methods: Sequence[str] = METHODS_SHOWN,
     *,
     n: int = 16,
     each: int = 2,

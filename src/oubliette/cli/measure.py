@@ -97,13 +97,13 @@ def demo(
     json: Json = False,
 ) -> int:
     """Erase the three default concepts from nano, set the results beside nano and gold, write the page."""
+    from oubliette.demo import METHODS_SHOWN, free_folder
     from oubliette.demo import demo as show_all
-    from oubliette.demo import free_folder
 
     done = show_all(
         out or free_folder("runs/demo"),
         seed,
-        tuple(method or ("uce", "doco")),
+        tuple(method or METHODS_SHOWN),
         n=n,
         controls=tuple(control or ("gold",)),
         form=save,
