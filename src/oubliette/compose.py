@@ -75,7 +75,10 @@ def compose(
         _set_steps(raw, steps)
     if save is not None:
         raw["save"] = {**(raw.get("save") or {}), "form": save}
-    return validate(build_recipe(apply_overrides({**raw, **changes}, overrides), "recipe"))
+    overrides = list(overrides)
+    built = build_recipe(apply_overrides({**raw, **changes}, overrides), "recipe")
+    own = {override.partition("=")[0].strip() for override in overrides} | ({"train.steps"} if steps else set())
+    return validate(_grown(built, own))
 
 
 def make_concepts(
@@ -148,6 +151,24 @@ def _anchor_of(model: Backend, kind: str) -> str:
     from oubliette.eval.scenery import BROADER
 
     return BROADER.get(kind, _GENERAL_ANCHOR)
+
+
+def _grown(recipe: Recipe, own: set[str]) -> Recipe:
+    """The recipe with its budget (`budget` of the method) multiplied by the number of concepts, so that each
+    gets what the preset gives one; numbers that the user gave (`own`) are totals and stay.
+    """
+    from oubliette.erase import METHODS
+
+    count = len(recipe.concepts)
+    if count < 2:
+        return recipe
+    found = recipe.model_dump()
+    options = recipe.method_options().model_dump()
+    for key in getattr(METHODS.get(recipe.method["name"]), "budget", ()):
+        if key not in own:
+            part, name = key.split(".")
+            found[part][name] = count * {**options, **found[part]}[name]
+    return recipe.model_validate({**found, "budget_for": count})
 
 
 def _same_name(current: Any, given: str | Mapping[str, Any]) -> bool:

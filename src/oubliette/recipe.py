@@ -96,8 +96,9 @@ class Recipe(StrictModel):
     """One run: model, concepts, method, training, data and seed.
 
     `method`, `surgery`, `smoother` and `scope` are mappings with a `name` and that part's own options; a bare
-    name stands for a mapping with the name alone. `freeze` lists tensors that must not move, or names a file
-    that does. `forget` and `retain` are JSONL files of a language model's two sets.
+    name stands for a mapping with the name alone. `budget_for` is the number of concepts that the preset's
+    budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or names a
+    file that does. `forget` and `retain` are JSONL files of a language model's two sets.
     """
 
     name: str = ""
@@ -106,6 +107,7 @@ class Recipe(StrictModel):
     concepts: list[ConceptSpec] = Field(default_factory=list)
     method: dict[str, Any]
     train: TrainConfig = Field(default_factory=TrainConfig)
+    budget_for: int = Field(default=1, ge=1)
     surgery: dict[str, Any] = Field(default_factory=lambda: {"name": "sum"})
     smoother: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
     scope: dict[str, Any]
