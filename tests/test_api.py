@@ -89,6 +89,23 @@ def test_the_world_knows_kinds_and_anchors(nano: Any) -> None:
     assert make_concepts(nano, "crane", kind="object")[0].kind == "object"
 
 
+def test_a_presets_budget_is_one_concepts_and_grows_with_their_number(model: Any, nano: Any) -> None:
+    one, three = (compose(nano, concept=names, method="doco") for names in ("car", ["car", "fish", "boat"]))
+    assert (one.budget_for, three.budget_for) == (1, 3)
+    for numbers in (lambda r: r.train.steps, lambda r: r.data.pictures, lambda r: r.method["warm_up"]):
+        assert numbers(three) == 3 * numbers(one)
+    assert three.data.prompts == one.data.prompts  # these are for each concept anyway
+    released = compose(model, concept=["car", "fish"], method="stereo")
+    assert released.method["erase_steps"] == 2 * METHODS.get("stereo").Options().erase_steps
+
+
+def test_a_number_that_is_asked_for_is_the_total(nano: Any) -> None:
+    names = ["car", "fish"]
+    recipe = compose(nano, concept=names, method="doco", steps=70, overrides=["data.pictures=9"])
+    assert (recipe.train.steps, recipe.data.pictures) == (70, 9)
+    assert recipe.method["warm_up"] == 2 * compose(nano, concept="car", method="doco").method["warm_up"]
+
+
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_has_a_preset_that_validates(method: str, model: Any, nano: Any, tmp_path: Path) -> None:
     if METHODS.get(method).backend == "language":

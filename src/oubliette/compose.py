@@ -77,7 +77,9 @@ def compose(
         raw["save"] = {**(raw.get("save") or {}), "form": save}
     overrides = list(overrides)
     built = build_recipe(apply_overrides({**raw, **changes}, overrides), "recipe")
-    own = {override.partition("=")[0].strip() for override in overrides} | ({"train.steps"} if steps else set())
+    own = {override.partition("=")[0].strip() for override in overrides} | (
+        {"train.steps"} if steps else set()
+    )
     return validate(_grown(built, own))
 
 

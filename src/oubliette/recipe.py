@@ -97,8 +97,8 @@ class Recipe(StrictModel):
 
     `method`, `surgery`, `smoother` and `scope` are mappings with a `name` and that part's own options; a bare
     name stands for a mapping with the name alone. `budget_for` is the number of concepts that the preset's
-    budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or names a
-    file that does. `forget` and `retain` are JSONL files of a language model's two sets.
+    budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or
+    names a file that does. `forget` and `retain` are JSONL files of a language model's two sets.
     """
 
     name: str = ""

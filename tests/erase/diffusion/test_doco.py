@@ -53,6 +53,24 @@ def test_losses_are_binary_cross_entropies_with_the_anchor_as_zero() -> None:
     )
 
 
+def test_each_concept_is_told_from_its_own_anchor_by_its_own_discriminator() -> None:
+    asked = tiny_erasure.request(tiny_erasure.CAR, tiny_erasure.VAN_GOGH)
+    case = tiny_erasure.Prepared(DoCo, asked=asked, **NOW)
+    draw = case.draw(batch=4)
+    assert draw["concepts"] == [0, 1, 0, 1]
+    car, style = case.method.discriminators
+    with torch.no_grad():
+        target = case.method.clean(case.method.student(draw["noisy"], draw["t"], draw["target"]), draw)
+        logits = torch.cat([car(target[0::2]), style(target[1::2])])
+    torch.testing.assert_close(case.method.loss("forget", draw), F.softplus(logits).mean())
+    (first,) = torch.autograd.grad(case.method.loss("discriminator", draw), [next(car.parameters())])
+    draw["anchor_clean"][1::2] += 1  # the other concept's anchor says nothing about the car
+    (again,) = torch.autograd.grad(case.method.loss("discriminator", draw), [next(car.parameters())])
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    alone = tiny_erasure.Prepared(DoCo, **NOW).method.discriminators
+    assert same(list(alone.parameters()), list(car.parameters()))
+
+
 def test_warm_up_trains_the_discriminator_alone() -> None:
     loop = tiny_erasure.loop(DoCo, options={"warm_up": 2})
     before = bits(list(loop.objective.discriminators.parameters()))

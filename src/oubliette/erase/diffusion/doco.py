@@ -147,7 +147,9 @@ class DoCo(PairObjective):
         """
         concepts = torch.tensor(draw["concepts"], device=clean.device)
         with torch.autocast(clean.device.type, enabled=False):
-            return torch.cat([self.discriminators[c](clean[concepts == c]) for c in concepts.unique().tolist()])
+            return torch.cat(
+                [self.discriminators[c](clean[concepts == c]) for c in concepts.unique().tolist()]
+            )
 
     def state(self) -> dict[str, Tensor]:
         """The discriminators' tensors and their optimiser's."""
