@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -124,12 +124,15 @@ def verify(
     """Say whether a fine-tuned model respected a mask: exit code 0 respected, 1 violated, 3 not checkable."""
     if tuned is None and signature is None:
         raise typer.BadParameter("name what is to be checked: --tuned, --signature or both")
+    facts: dict[str, Any] = {}
     if signature is not None:
         from oubliette.guard.sign import verify_signature
 
-        verify_signature(mask if mask.is_dir() else mask.parent, public_key=signature)
+        uncovered = verify_signature(mask if mask.is_dir() else mask.parent, public_key=signature)
+        holds = "holds" + (f" (it does not cover {', '.join(uncovered)})" if uncovered else "")
+        facts = {"signature": "holds", "not_covered": list(uncovered)}
         if tuned is None:
-            shown.as_json({"signature": "holds"}) if json else typer.echo("the mask's signature holds")
+            shown.as_json(facts) if json else typer.echo(f"the mask's signature {holds}")
             return 0
     assert tuned is not None
     from oubliette.guard.verify import verify as check
@@ -140,7 +143,7 @@ def verify(
             mask, tuned, base, progress=lambda done, total: tick(done // max(1, total), f"{done} of {total}")
         )
     if json:
-        shown.as_json({**found.to_dict(), **({"signature": "holds"} if signature else {})})
+        shown.as_json({**found.to_dict(), **facts})
         return found.exit_code
     typer.echo(f"mask: {found.word}")
     for reason in found.reasons:
@@ -159,6 +162,6 @@ def verify(
     for note in found.notes:
         typer.echo(f"note: {note}")
     if signature is not None:
-        typer.echo("signature: holds")
+        typer.echo(f"signature: {holds}")
     typer.echo(f"whether the concept is recoverable: {found.recoverable}")
     return found.exit_code
