@@ -161,10 +161,6 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["erase", "--model", "MODEL", "--concept", "car", "--require-leakage", "10", "--out", "out"],
         "0..1",
     ),
-    "nothing to resume": (
-        ["erase", "--model", "MODEL", "--concept", "car", "--resume", "--out", "out"],
-        "no run for out to resume",
-    ),
     "prompt table without the column": (
         ["eval", "--model", "MODEL", "--base", "MODEL", "--concept", "car", "--prompts", "bad.csv"],
         "no column 'case_number'",
@@ -295,11 +291,18 @@ def test_an_interrupted_erasure_is_resumed_to_the_same_weights(
 
     monkeypatch.setattr(Loop, "_update", cut)
     assert main([*arguments, "--out", "parted"]) == 130
+    assert "with --resume goes on" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert not (here / "parted").exists()
     assert main([*arguments, "--out", "parted"]) == 2
     assert "--resume" in capsys.readouterr().err
+    capsys.readouterr()
+    for option in (["--concept", "bus"], ["--anchor", "animal"], ["--seed", "5"], ["--steps", "4"]):
+        assert main([*arguments, "--out", "parted", "--resume", *option]) == 2
+        said = capsys.readouterr().err
+        assert "is another run's: " in said
+        assert ", here it is " in said
     assert main([*arguments, "--out", "parted", "--resume"]) == 0
     assert open_model(here / "parted").fingerprint() == open_model(here / "whole").fingerprint()
     assert sorted(path.name for path in here.iterdir()) == ["parted", "whole"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from oubliette.errors import UserError
 from oubliette.manifest import read_manifest, refuse_existing, write_manifest
 from oubliette.recipe import Recipe
-from oubliette.unfinished import Unfinished, is_main, with_checkpoints
+from oubliette.unfinished import Unfinished, identity_of, is_main, with_checkpoints
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -73,7 +73,8 @@ def run_job(
     """Run a recipe from the model's name to a saved folder with its verdict.
 
     `recipe` may be a function of the opened model. `model` and `out` go before the recipe's own. While it
-    runs, checkpoints and the log lie in a folder `OUT.unfinished` beside `out`; `resume` goes on from there.
+    runs, checkpoints and the log lie in a folder `OUT.unfinished` beside `out`; `resume` goes on from there
+    (from kept pictures, a checkpoint or the start).
     `check` is one of auto, on, off; `require_leakage` holds the verdict against that bound, and makes "auto"
     "on". Raises UserError for what cannot be run; nothing is then written.
     """
@@ -93,6 +94,7 @@ def run_job(
     opened_judges = [] if check == "off" else open_judges(opened, judges)
     loaded = time.perf_counter() - started
     with work:
+        work.claim(identity_of(settled, opened))
         result = erase(
             opened,
             with_checkpoints(settled),

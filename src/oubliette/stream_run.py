@@ -12,8 +12,8 @@ from oubliette.errors import UserError
 from oubliette.manifest import refuse_existing
 from oubliette.stream import read_requests, settle
 from oubliette.stream_result import StreamOutcome
-from oubliette.stream_stages import Running, take_back, worth_keeping
-from oubliette.unfinished import Unfinished, is_main
+from oubliette.stream_stages import Running, take_back
+from oubliette.unfinished import Unfinished, identity_of, is_main
 
 __all__ = ["dry_stream", "run_stream"]
 
@@ -52,13 +52,14 @@ def run_stream(
     target = Path(out)
     refuse_existing(target)
     asked = read_requests(requests)
-    work = Unfinished(target, resume=resume, worth=worth_keeping)
+    work = Unfinished(target, resume=resume)
     take_back(target, work.folder)
     opened = load(model)
     stages = settle(opened, asked, options)
     opened_judges = [] if mode == "off" else open_judges(opened, judges)
     run = Running(opened, stages, work.folder, target, show_progress)
     with work:
+        work.claim({"stream": [identity_of(stage.recipe, opened) for stage in stages]})
         plan = run.begin(
             lambda: fitted(
                 opened,

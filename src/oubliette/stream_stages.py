@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from oubliette.errors import UserError
 from oubliette.manifest import read_manifest, read_object, write_json
 from oubliette.stream import Stage
 from oubliette.stream_result import StageResult, StreamOutcome
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
     from oubliette.train.weights import Weights
 
-__all__ = ["FromBase", "Running", "take_back", "worth_keeping"]
+__all__ = ["FromBase", "Running", "take_back"]
 
 _PLAN, _TABLE, _REPORT = "stream.json", "stream.md", "report"
 
@@ -84,24 +83,11 @@ class Running:
         """The stage that the model in memory is of."""
 
     def begin(self, fit: Callable[[], tuple[int | None, str]]) -> dict[str, Any]:
-        """The stream's plan: what it began with, or now begins with; UserError where that is another's."""
+        """The stream's plan: what it began with, or now begins with."""
         recipes = [stage.recipe.model_dump(mode="json") for stage in self.stages]
         path = self.folder / _PLAN
         if path.is_file():
-            plan = read_object(path)
-            if plan.get("fingerprint") != self.model.fingerprint():
-                raise UserError(f"{self.folder}: began with another model than {self.model.source}")
-            if len(plan.get("recipes", ())) != len(recipes):
-                raise UserError(
-                    f"{self.folder}: began with {len(plan['recipes'])} requests, found {len(recipes)}"
-                )
-            for number, (then, now) in enumerate(zip(plan["recipes"], recipes, strict=True), start=1):
-                if then != now:
-                    raise UserError(
-                        f"{self.folder}: request {number} is not the one that this stream began with; "
-                        "put it back, or remove the folder to start again"
-                    )
-            return plan
+            return read_object(path)
         size, reason = fit()
         plan = {
             "fingerprint": self.model.fingerprint(),
@@ -266,13 +252,6 @@ class Running:
 
         self._cache = self._cache or PictureCache(self.folder / "pictures")
         return self._cache
-
-
-def worth_keeping(folder: Path) -> bool:
-    """Whether a stage is done or has a checkpoint."""
-    return any(folder.glob("[0-9][0-9]-*/oubliette.json")) or any(
-        folder.glob("*.work/checkpoint/*.safetensors")
-    )
 
 
 def _final(target: Path) -> Path:

@@ -17,6 +17,7 @@ from oubliette.erase.request import ErasureRequest
 from oubliette.erase.result import EraseResult, OnTop
 from oubliette.errors import UserError
 from oubliette.recipe import Recipe, validate
+from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.freeze import apply_freeze
 from oubliette.train.loop import Loop
 from oubliette.train.low_rank import LowRank
@@ -43,8 +44,9 @@ def erase(
 
     `callback(step, loop)` is called every `callback_every` updates of a trained method. `log` is a JSONL file
     of losses, `cache` a folder in which drawn anchor pictures are kept, `checkpoint` a folder from which
-    `resume` goes on. Raises UserError for a recipe that cannot be run on this model; the model is then as it
-    was before. So it is after any other error, and after an interrupt.
+    `resume` goes on: from its checkpoint where there is one, else from the start. Raises UserError for a
+    recipe that cannot be run on this model; the model is then as it was before. So it is after any other
+    error, and after an interrupt.
     """
     validate(recipe)
     method = METHODS.get(recipe.method["name"])
@@ -150,7 +152,8 @@ def _train(
             f"train.steps is {recipe.train.steps}, and '{objective.name}' is still warming up in the last: "
             "the model would not change; give more steps or a shorter method.warm_up"
         )
-    if resume:
+    checkpoint = loop_options["checkpoint"]
+    if resume and checkpoint is not None and has_checkpoint(checkpoint):
         loop.load_checkpoint()
     ready = time.perf_counter()
     result.seconds["prepare"] = ready - start
@@ -169,8 +172,6 @@ def _solve(
     loop_options: dict[str, Any],
     resume: bool,
 ) -> None:
-    if resume:
-        raise UserError(f"method '{solver.name}' is solved in one go: there is nothing to resume")
     ready = time.perf_counter()
     result.seconds["prepare"] = ready - start
     apply_edits(scoped, solver.solve(result.model, data, list(scoped)))
@@ -202,8 +203,6 @@ def _attach(
             weights=Weights(trained),
         )
         return
-    if resume:
-        raise UserError(f"method '{maker.name}' trains nothing: there is nothing to resume")
     result.seconds["prepare"] = time.perf_counter() - start
 
 
