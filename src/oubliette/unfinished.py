@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.errors import UserError
+from oubliette.writing import make_parents, remove_empty, writing
 
 if TYPE_CHECKING:
     from oubliette.recipe import Recipe
@@ -35,18 +36,12 @@ class Unfinished:
             )
         if resume and not there:
             raise UserError(f"{self.folder}: not there, so there is no run for {target} to resume")
-        self._parent = target.absolute().parent
-        self._made: list[Path] = []
+        self._target, self._made = target, list[Path]()
 
     def __enter__(self) -> None:
-        folder = self._parent
-        while not folder.exists():
-            self._made.append(folder)
-            folder = folder.parent
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be made ({error.strerror or error})") from error
+        self._made = make_parents(self._target)
+        with writing(self.folder):
+            self.folder.mkdir(exist_ok=True)
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is not None and self._worth(self.folder):
@@ -54,9 +49,7 @@ class Unfinished:
         if not is_main():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
-        for folder in self._made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        remove_empty(self._made)
 
 
 def with_checkpoints(recipe: Recipe) -> Recipe:

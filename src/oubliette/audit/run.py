@@ -20,10 +20,10 @@ from oubliette.audit.verdict import rule
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures import write_bytes
 from oubliette.eval.result import JudgeFacts
 from oubliette.manifest import atomic_folder, record, refuse_existing, write_json
 from oubliette.train.progress import progress
+from oubliette.writing import make_parents, remove_empty, write_bytes, writing
 
 __all__ = ["Audited", "audit", "run_rows"]
 
@@ -103,10 +103,12 @@ def audit(
     facts = _facts(setting.bench)
     if resume:
         _same(work, facts)
+    made_parents = make_parents(target)
     try:
         outputs = run_rows(setting.bench, work, facts, show_progress=show_progress)
     except BaseException:
         _drop_empty(work)
+        remove_empty(made_parents)
         raise
     made = conclude(setting, outputs)
     _write(made, outputs, setting, target, command)
@@ -123,15 +125,13 @@ def run_rows(
     suite = bench.suite
     described = [bench.driver.describe(spec) for spec in suite.rows]  # all refusals come before any work
     if work is not None:
-        try:
+        with writing(work):
             (work / _ROWS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{work}: cannot be made ({error.strerror or error})") from error
         if not (work / _RUN).is_file():
             write_json(work / _RUN, facts or {})
     outputs = []
     units = [units_of(spec, made, bench) for spec, made in zip(suite.rows, described, strict=True)]
-    with progress("audit", max(1, sum(units)), enabled=show_progress) as tick:
+    with progress("audit", max(1, sum(units)), "forward passes", enabled=show_progress) as tick:
         done = 0
         for number, (key, spec) in enumerate(zip(suite.ids(), suite.rows, strict=True)):
             path = None if work is None else work / _ROWS / f"{key}.json"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from torch import Tensor
 from oubliette.errors import UserError
 from oubliette.train.processes import Processes
 from oubliette.train.progress import progress
+from oubliette.writing import write_bytes
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -95,7 +94,7 @@ class LatentStore:
         mine = starts[processes.index :: processes.count]
         shown = self.show_progress and processes.is_main
         with (
-            progress(title, len(mine) * _BATCH, enabled=shown) as tick,
+            progress(title, len(mine) * _BATCH, "pictures", enabled=shown) as tick,
             torch.autocast(model.device.type, enabled=False),
         ):
             for done, first in enumerate(mine, start=1):
@@ -136,12 +135,4 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
 def _write(path: Path, latent: Tensor) -> None:
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save({"latent": latent.contiguous()}))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(path, save({"latent": latent.contiguous()}))
