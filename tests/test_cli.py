@@ -232,15 +232,13 @@ def test_an_interrupt_says_how_to_go_on(
     from oubliette.errors import advise
 
     def stop(_: str) -> None:
-        advise("what there is lies in out.unfinished: the same command with --resume goes on")
+        advise("kept in out.unfinished: the same command with --resume goes on")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("oubliette.listing.listing", stop)
     assert main(["ls", "methods"]) == 130
-    said = (
-        "oubliette: interrupted; what there is lies in out.unfinished: the same command with --resume goes on"
-    )
-    assert capsys.readouterr().err.strip() == said
+    said = "oubliette: interrupted; kept in out.unfinished: the same command with --resume goes on\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_fault_of_the_program_is_4_with_what_was_being_done_and_a_traceback_in_a_file(
@@ -338,13 +336,14 @@ def test_long_texts_in_messages_are_cut_and_controls_are_shown_escaped(
         ["erase", *model, "--concept", "car", "--out", "x" * 10_000],
         ["erase", *model, "--concept", "car", "--prompts", "x" * 10_000, "--out", "out"],
         ["sample", *model, "--prompt", "a", "--out", "x" * 10_000 + ".png"],
-        ["eval", *model, "--base", str(tiny_folder), "--concept", "x" * 10_000],
         ["validate", "r.yaml"],
         ["ls", "x" * 10_000],
         ["x" * 10_000],
     ):
         assert main(arguments) == 2, arguments[:4]
         assert len(capsys.readouterr().err) < 800, arguments[:4]
+    assert main(["eval", *model, "--base", str(tiny_folder), "--concept", "x" * 10_000, "--n", "1"]) == 0
+    assert len(capsys.readouterr().out) < 2000
     assert main(["ls", "a\x1b[31mb\x07\u202e"]) == 2
     assert "'a\\x1b[31mb\\x07\\u202e'" in capsys.readouterr().err
 
@@ -469,6 +468,36 @@ def test_ls_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line for content in everything.values() for line in content.values())
     assert main(["ls"]) == 0
     assert "doco-nano" in capsys.readouterr().out
+
+
+def test_ls_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from oubliette.cli import main; code = main(['ls', '--json']); "
+        "heavy = {'torch', 'diffusers', 'transformers', 'open_clip'} & set(sys.modules); "
+        "print(sorted(heavy), file=sys.stderr); sys.exit(code)"
+    )
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.stderr.strip() == "[]"
+        if seconds[-1] < 1:  # what it takes when nothing else has the processor
+            break
+    assert min(seconds) < 1
+
+
+def test_help_of_long_commands_stands_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    from oubliette.cli.grouped import HEADINGS
+
+    for command in (["erase"], ["run"], ["eval"], ["audit"], ["attack", "relearn"], ["guard", "learn"]):
+        assert main([*command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        titles = [line[:-1] for line in shown.splitlines() if line.removesuffix(":") in HEADINGS]
+        assert len(titles) >= 3
+        assert titles == sorted(titles, key=list(HEADINGS).index)
+        blocks = [block for block in shown.split("\n\n") if block.partition(":")[0] in HEADINGS]
+        assert max(sum(line.startswith("  -") for line in block.splitlines()) for block in blocks) <= 12
 
 
 def test_sample_draws_a_row_a_prompt(here: Path, tiny_folder: Path) -> None:

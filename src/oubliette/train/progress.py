@@ -21,7 +21,7 @@ _LINE_EVERY = 15.0  # seconds
 def progress(
     title: str, total: int, unit: str = "steps", *, done: int = 0, enabled: bool = True
 ) -> Iterator[Tick]:
-    """Show work of `total` parts ("pictures"), `done` of them before it starts, with the time that is left."""
+    """Show work of `total` parts ("pictures"), `done` of them before it starts, and the time that is left."""
     with doing(title):
         if not enabled:
             yield lambda count, note: None
