@@ -18,6 +18,7 @@ import tiny_language
 import tiny_world
 from oubliette.cli import main
 from oubliette.cli.app import app
+from oubliette.errors import doing
 
 SHORT = [
     *("--set", "data.prompts=4", "--set", "data.pictures=4", "--set", "data.picture_steps=2"),
@@ -221,13 +222,126 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert capsys.readouterr().err.strip() == "oubliette: interrupted"
 
 
-def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from oubliette.errors import advise
+
+    def stop(_: str) -> None:
+        advise("kept in out.unfinished: the same command with --resume goes on")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("oubliette.listing.listing", stop)
+    assert main(["ls", "methods"]) == 130
+    said = "oubliette: interrupted; kept in out.unfinished: the same command with --resume goes on\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_the_program_is_4_with_what_was_being_done_and_a_traceback_in_a_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from oubliette.train.progress import progress
+
     def fail(_: str) -> None:
-        raise ZeroDivisionError
+        with doing("reading the list"), progress("counting", 2, enabled=False):
+            raise ZeroDivisionError("by\n nought")
+
+    monkeypatch.setattr("tempfile.tempdir", str(here))
+    monkeypatch.setattr("oubliette.listing.listing", fail)
+    assert main(["ls", "methods"]) == 4
+    shown = capsys.readouterr()
+    (written,) = here.glob("oubliette-traceback-*.txt")
+    assert shown.err == (
+        "oubliette: internal error in `oubliette ls` while reading the list, counting: "
+        f"ZeroDivisionError: by nought; traceback in {written} (oubliette --debug prints it)\n"
+    )
+    assert written.read_text().startswith("oubliette ls methods\n\nTraceback")
+    assert main(["--debug", "ls", "methods"]) == 4
+    shown = capsys.readouterr()
+    assert "in fail" in shown.err
+    assert "traceback above" in shown.err.splitlines()[-1]
+    assert len(list(here.iterdir())) == 1
+    monkeypatch.setattr("tempfile.tempdir", str(here / "nowhere"))
+    assert main(["ls", "methods"]) == 4
+    assert "in fail" in capsys.readouterr().err
+
+
+SHORTAGES: dict[str, tuple[BaseException, str]] = {
+    "a full disk": (OSError(28, "No space left on device", "/tmp/x"), "/tmp/x: cannot be written"),
+    "a full output": (OSError(28, "No space left on device"), "standard output or a scratch file"),
+    "a file that may not be read": (PermissionError(13, "Permission denied", "x"), "x: Permission denied"),
+    "a file that went": (FileNotFoundError(2, "No such file or directory", "x"), "x: No such file"),
+    "memory": (MemoryError("Unable to allocate 3 TiB"), "out of memory (Unable to allocate 3 TiB)"),
+    "torch's memory": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+}
+
+
+@pytest.mark.parametrize("case", SHORTAGES)
+def test_what_the_machine_lacks_is_no_fault_of_the_program(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error, said = SHORTAGES[case]
+
+    def fail(_: str) -> None:
+        raise error
 
     monkeypatch.setattr("oubliette.listing.listing", fail)
-    with pytest.raises(ZeroDivisionError):
-        main(["ls", "methods"])
+    assert main(["ls", "methods"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_an_end_of_file_is_no_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: str) -> None:
+        raise EOFError("truncated")
+
+    monkeypatch.setattr("oubliette.listing.listing", fail)
+    assert main(["--debug", "ls", "methods"]) == 4
+    assert "EOFError: truncated" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("reader", "code"), [("head -n 1", 141), ("cat > /dev/full", 2)])
+def test_an_output_that_takes_no_more(reader: str, code: int) -> None:
+    if "/dev/full" in reader and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    run = f"{sys.executable} -m oubliette"
+    into = "> /dev/full" if "/dev/full" in reader else "| true"
+    command = f"set -o pipefail; sleep 0; ({run} ls recipes; echo $? >&2) {into}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.stderr.split()[-1] in (str(code), "0" if code == 141 else str(code))
+
+
+def test_long_texts_in_messages_are_cut_and_controls_are_shown_escaped(
+    here: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "r.yaml").write_text(yaml.safe_dump({"method": "q" * 10_000}))
+    model = ["--model", str(tiny_folder)]
+    for arguments in (
+        ["erase", *model, "--concept", "x" * 10_000, "--anchor", "x" * 10_000, "--out", "out"],
+        ["erase", *model, "--concept", "car", "--method", "x" * 10_000, "--out", "out"],
+        ["erase", *model, "--concept", "car", "--kind", "x" * 10_000, "--out", "out"],
+        ["erase", *model, "--concept", "car", "--set", "x" * 10_000, "--out", "out"],
+        ["erase", *model, "--concept", "car", "--seed", "x" * 10_000, "--out", "out"],
+        ["erase", *model, "--concept", "car", "--judge", "x" * 10_000, "--out", "out"],
+        ["erase", *model, "--concept", "car", "--check", "x" * 10_000, "--out", "out"],
+        ["erase", "--model", "x" * 10_000, "--concept", "car", "--out", "out"],
+        ["erase", *model, "--concept", "car", "--out", "x" * 10_000],
+        ["erase", *model, "--concept", "car", "--prompts", "x" * 10_000, "--out", "out"],
+        ["sample", *model, "--prompt", "a", "--out", "x" * 10_000 + ".png"],
+        ["validate", "r.yaml"],
+        ["ls", "x" * 10_000],
+        ["x" * 10_000],
+    ):
+        assert main(arguments) == 2, arguments[:4]
+        assert len(capsys.readouterr().err) < 800, arguments[:4]
+    assert main(["eval", *model, "--base", str(tiny_folder), "--concept", "x" * 10_000, "--n", "1"]) == 0
+    assert len(capsys.readouterr().out) < 2000
+    assert main(["ls", "a\x1b[31mb\x07\u202e"]) == 2
+    assert "'a\\x1b[31mb\\x07\\u202e'" in capsys.readouterr().err
 
 
 # -- what is right -------------------------------------------------------------------------------------------
@@ -357,6 +471,36 @@ def test_ls_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line for content in everything.values() for line in content.values())
     assert main(["ls"]) == 0
     assert "doco-nano" in capsys.readouterr().out
+
+
+def test_ls_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from oubliette.cli import main; code = main(['ls', '--json']); "
+        "heavy = {'torch', 'diffusers', 'transformers', 'open_clip'} & set(sys.modules); "
+        "print(sorted(heavy), file=sys.stderr); sys.exit(code)"
+    )
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.stderr.strip() == "[]"
+        if seconds[-1] < 1:  # what it takes when nothing else has the processor
+            break
+    assert min(seconds) < 1
+
+
+def test_help_of_long_commands_stands_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    from oubliette.cli.grouped import HEADINGS
+
+    for command in (["erase"], ["run"], ["eval"], ["audit"], ["attack", "relearn"], ["guard", "learn"]):
+        assert main([*command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        titles = [line[:-1] for line in shown.splitlines() if line.removesuffix(":") in HEADINGS]
+        assert len(titles) >= 3
+        assert titles == sorted(titles, key=list(HEADINGS).index)
+        blocks = [block for block in shown.split("\n\n") if block.partition(":")[0] in HEADINGS]
+        assert max(sum(line.startswith("  -") for line in block.splitlines()) for block in blocks) <= 12
 
 
 def test_sample_draws_a_row_a_prompt(here: Path, tiny_folder: Path) -> None:

@@ -247,8 +247,8 @@ def test_a_judged_stream_shows_every_concept_after_every_request(
     command += ["--set", "data.prompts=6", "--set", "method.retain=given"]
     with monkeypatch.context() as patch:
         killed_at(patch, "check", 2)
-        with pytest.raises(KilledError):
-            main([*command, "--out", "out"])
+        assert main([*command, "--out", "out"]) == 4
+        assert "internal error in `oubliette erase`: KilledError" in capsys.readouterr().err
     assert (tmp_path / "out.unfinished" / "01-car" / "report" / "evaluation.json").is_file()
     before = (tmp_path / "out.unfinished" / "01-car" / "report" / "evaluation.json").read_bytes()
     capsys.readouterr()
@@ -269,6 +269,28 @@ def test_a_judged_stream_shows_every_concept_after_every_request(
     capsys.readouterr()
     assert main([*command[:-4], "--dry-run", "--json"]) == 0
     assert [stage["stage"] for stage in json.loads(capsys.readouterr().out)] == ["01-car", "02-mosaic"]
+
+
+def test_a_stream_that_is_not_checked_prints_no_table_of_dashes(
+    tiny_folder: Path, tmp_path: Path, two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "erase",
+        "--model",
+        str(tiny_folder),
+        "--stream",
+        str(two),
+        "--method",
+        "uce",
+        "--check",
+        "off",
+    ]
+    command += ["--set", "method.retain=given", "--set", "data.prompts=6"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "| after request | method | seconds |" in shown
+    assert " - " not in shown
+    assert (tmp_path / "out" / "stream.md").read_text() in shown
 
 
 def test_a_required_leakage_makes_the_exit_code(

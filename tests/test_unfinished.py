@@ -17,7 +17,7 @@ import torch
 import tiny_erasure
 from oubliette.erase.latents import CacheWarning, LatentStore
 from oubliette.errors import UserError
-from oubliette.eval.pictures import write_bytes
+from oubliette.writing import write_bytes
 from oubliette.recipe import build_recipe
 from oubliette.unfinished import Unfinished, check_identity, identity_of, locked
 

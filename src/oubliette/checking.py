@@ -193,7 +193,7 @@ def _compare(
     from oubliette.eval.evaluate import compare
 
     total = _plan(before, concepts, size, seed).pictures(1)
-    with progress("checking", total) as tick:
+    with progress("checking", total, "pictures") as tick:
         told: Callable[[int, int, str], None] = lambda done, _, who: tick(done, who)  # noqa: E731
         return compare(
             {"erased": model},

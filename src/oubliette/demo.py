@@ -147,7 +147,7 @@ def _measure(
     counted = {key: value for key, value in options.items() if key != "controls"}
     rows = len(results) + len(options["controls"])
     total = plan_for(base, concepts, **counted).pictures(rows)
-    with progress("drawing and judging", total) as tick:
+    with progress("drawing and judging", total, "pictures") as tick:
         evaluation = compare(
             {title: result.model for title, result in results.items()},
             base,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from oubliette.errors import UserError
 from oubliette.sheet import check_target, write_sheet
+from oubliette.writing import parents, writing
 
 __all__ = ["train_world", "world_sheet"]
 
@@ -37,9 +38,11 @@ def train_world(
     stages lie in `cache`. Returns where the models are.
     """
     if data is None:
-        from oubliette.world.training.all import train_models
+        from oubliette.world.training.all import check_stages, train_models
 
-        train_models(list(stages), Path(cache), None if out is None else Path(out))
+        check_stages(stages)
+        with parents(cache), parents(out or cache), writing(out or cache):
+            train_models(list(stages), Path(cache), None if out is None else Path(out))
         return Path(out or cache)
     if stages:
         raise UserError(f"stage {stages[0]!r}: with --data all stages are trained; name none")
@@ -47,5 +50,6 @@ def train_world(
     from oubliette.world.training.pictures import train_on_pictures
 
     target = Path(out or Path(cache) / "models")
-    train_on_pictures(data, target, cache, side=side, seed=seed, groups=parse_groups(groups))
+    with parents(cache), parents(target), writing(cache):
+        train_on_pictures(data, target, cache, side=side, seed=seed, groups=parse_groups(groups))
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,9 +121,13 @@ def run_job(
     result.seconds["evaluate"] = found.seconds
     outcome = Outcome(result, target, found, required=require_leakage if is_main() else None, main=is_main())
     if found.evaluation is not None:
-        _note(outcome)
-        if report:
-            outcome.page = _report(outcome, cache, opened.world, command)
+        try:
+            _note(outcome)
+            if report:
+                outcome.page = _report(outcome, cache, opened.world, command)
+        except UserError as error:  # a disk that took the model, and takes no more
+            shutil.rmtree(target / REPORT, ignore_errors=True)
+            raise UserError(f"{error}; the model itself is saved in {target}") from error
     return outcome
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable
 
 from oubliette.errors import UserError, suggest
 from oubliette.registry import Registry
@@ -18,14 +19,12 @@ def listing(what: str) -> dict[str, str]:
     return LISTS[what]()
 
 
-def _first_line(thing: object) -> str:
-    text = (getattr(thing, "__doc__", None) or "").strip()
-    paragraph = " ".join(text.split("\n\n")[0].split())
-    return paragraph
-
-
-def _members(registry: Registry, names: Iterable[str] | None = None) -> dict[str, str]:
-    return {name: _first_line(registry.get(name)) for name in names or registry.names()}
+def _members(registry: Registry) -> dict[str, str]:
+    """Each member's docstring, its first paragraph as one line."""
+    return {
+        name: " ".join(inspect.cleandoc(registry.about(name)["__doc__"]).split("\n\n")[0].split())
+        for name in registry.names()
+    }
 
 
 def _methods() -> dict[str, str]:
@@ -33,8 +32,8 @@ def _methods() -> dict[str, str]:
 
     found = {}
     for name in METHODS.names():
-        method = METHODS.get(name)
-        found[name] = f"{method.backend}, {method.solution}; {method.paper}"
+        said = METHODS.about(name, "backend", "solution", "paper")
+        found[name] = f"{said['backend']}, {said['solution']}; {said['paper']}"
     return found
 
 
@@ -72,13 +71,15 @@ def _attacks() -> dict[str, str]:
     from oubliette.attack import ATTACKS
 
     kinds = {"relearn": "relearning", "prompt": "prompts", "probe": "probe"}
-    return {name: f"{kinds[ATTACKS.get(name).kind]}; {ATTACKS.get(name).about}" for name in ATTACKS.names()}
+    said = {name: ATTACKS.about(name, "kind", "about") for name in ATTACKS.names()}
+    return {name: f"{kinds[found['kind']]}; {found['about']}" for name, found in said.items()}
 
 
 def _learners() -> dict[str, str]:
     from oubliette.guard.learners import LEARNERS
 
-    return {name: f"{LEARNERS.get(name).about}; {LEARNERS.get(name).paper}" for name in LEARNERS.names()}
+    said = {name: LEARNERS.about(name, "about", "paper") for name in LEARNERS.names()}
+    return {name: f"{found['about']}; {found['paper']}" for name, found in said.items()}
 
 
 def _models() -> dict[str, str]:

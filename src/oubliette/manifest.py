@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette import __version__
-from oubliette.errors import UserError
+from oubliette.errors import UserError, doing
+from oubliette.writing import draft, parents, writing
+from oubliette.writing import share as share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,17 +54,10 @@ def record(**facts: Any) -> dict[str, Any]:
 
 def write_json(path: Path | str, content: Any) -> None:
     """Write `content` as indented JSON to `path` atomically: the old file or the new, never half of it."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(content, out, indent=2, ensure_ascii=False, default=_plain)
-            out.write("\n")
-        share(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n"
+    with draft(path) as temporary:
+        # Bytes of a file's name that are no UTF-8 become JSON's own escapes.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_manifest(folder: Path | str, content: Mapping[str, Any]) -> Path:
@@ -91,47 +87,51 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def refuse_existing(path: Path | str) -> None:
-    """Raise UserError if `path` is there already (an empty folder is as good as none)."""
+    """Raise UserError where nothing new can be written at `path`: it is there already, or its folder is no
+    folder or takes nothing (an empty folder at `path` is as good as none).
+    """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
-        raise UserError(f"{path}: exists already; choose another output folder or remove this one")
+    if path.name in ("", "..") or "\0" in str(path):
+        raise UserError(f"'{path}': is no name for a new folder or file")
+    with writing(path):
+        if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+            raise UserError(f"{path}: exists already; choose another output folder or remove this one")
+        folder = path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+            code = errno.EROFS if read_only else errno.EACCES
+            raise OSError(code, os.strerror(code), str(folder))
 
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Give a temporary sibling folder that becomes `path` when the block ends well, and goes if it does not.
 
-    Raises UserError if `path` exists (an empty folder excepted), both before and after the block. Parent
-    folders are made, and removed again on failure where this call made them.
+    Raises UserError if `path` exists (an empty folder excepted), both before and after the block, and where
+    the disk takes no more. Parent folders are made, which is said, and removed again on failure where this
+    call made them.
     """
     path = Path(path)
     refuse_existing(path)
-    made_parents = []
-    parent = path.absolute().parent
-    while not parent.exists():
-        made_parents.append(parent)
-        parent = parent.parent
-    try:
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be made ({error.strerror or error})") from error
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.absolute().parent))
-    try:
-        temporary.chmod(0o777 & ~_umask())
-        yield temporary
-        refuse_existing(path)
-        os.replace(temporary, path.absolute())
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for parent in made_parents:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
-
-
-def share(path: Path | str) -> None:
-    """Give a file made with private permissions (0600) those that an ordinarily written file has."""
-    os.chmod(path, 0o666 & ~_umask())
+    with doing(f"writing {path}"), parents(path), writing(path):
+        whole = path.absolute()
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=whole.parent))
+        try:
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            refuse_existing(path)
+            os.replace(temporary, whole)
+        except UserError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            # A file of the draft is known to the user by the place it was to have.
+            raise UserError(str(error).replace(str(temporary), str(path))) from error
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def hash_file(path: Path | str) -> str:

@@ -72,7 +72,7 @@ def measure(
     plan = plan_for(before, concepts, n=n, seed=seed, prompts_csv=prompts_csv)
     total = plan.pictures(1 + len(controls))
     with pictures_kept(out, cache) as store:
-        with progress("drawing and judging", total) as tick:
+        with progress("drawing and judging", total, "pictures") as tick:
             evaluation = evaluate(
                 opened,
                 before,

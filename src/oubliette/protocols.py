@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.errors import UserError
 from oubliette.manifest import refuse_existing, write_json
-from oubliette.train.progress import Tick, progress
+from oubliette.train.progress import counted
+from oubliette.writing import parents
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
-    from oubliette.eval.pictures import Progress
 
 __all__ = ["canvas", "cer", "classes", "harmonic"]
 
@@ -177,29 +176,15 @@ def _on_models(
             opened = load(model)
             if getattr(opened, "kind", None) != "diffusion":
                 raise UserError(f"{opened.source}: is a {opened.kind} model; these are of models that draw")
-            with _shown(f"{title}, {opened.source}") as told:
+            with counted(f"{title}, {opened.source}", "pictures") as told:
                 found.append(one(opened, {"sampling": sampling, "cache": store, "progress": told}))
         return _written(found, out)
 
 
-@contextmanager
-def _shown(title: str) -> Iterator[Progress]:
-    """Progress whose total is known when it is first told."""
-    with ExitStack() as stack:
-        ticks: list[Tick] = []
-
-        def told(done: int, total: int) -> None:
-            if not ticks:
-                ticks.append(stack.enter_context(progress(title, total, done=done)))
-            ticks[0](done, "")
-
-        yield told
-
-
 def _written(found: Measured, out: Path | str | None) -> Measured:
     if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, found)
+        with parents(out):
+            write_json(out, found)
     return found
 
 

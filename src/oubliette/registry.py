@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
+from oubliette.described import described
 from oubliette.errors import UserError, suggest
 
 __all__ = ["Registry"]
@@ -42,6 +43,19 @@ class Registry(Generic[T]):
         """What a name stands for, unimported, to be listed in another registry too."""
         self.check(name)
         return self._targets[name]
+
+    def about(self, name: str, *attributes: str) -> dict[str, str]:
+        """A member's docstring ("__doc__") and the named attributes, which are strings.
+
+        Read from the source where the member is this package's own; imported where that does not do.
+        """
+        target = self.target(name)
+        own = isinstance(target, str) and name not in self._foreign
+        found = described(cast(str, target), attributes) if own else None
+        if found is None:
+            member = self.get(name)
+            found = {key: str(getattr(member, key, None) or "") for key in ("__doc__", *attributes)}
+        return found
 
     def check(self, name: str) -> None:
         """UserError where no member is called `name`; imports nothing."""

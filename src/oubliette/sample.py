@@ -50,7 +50,7 @@ def _draw(model: Any, prompts: list[str], how: dict[str, Any]) -> dict[str, Any]
         raise UserError("no place for the pictures was given; --out FILE.png")
     seeds = list(range(how["seed"], how["seed"] + how["n"]))
     every = [prompt for prompt in prompts for _ in seeds]
-    with progress("drawing", len(every)) as tick:
+    with progress("drawing", len(every), "pictures") as tick:
         pictures = model.draw(
             every,
             seeds * len(prompts),

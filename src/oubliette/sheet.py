@@ -41,8 +41,10 @@ def check_target(path: Path | str) -> Path:
 
 def write_sheet(pictures: np.ndarray, path: Path | str, columns: int) -> Path:
     """Write the sheet as PNG, atomically, to a path that does not exist yet; returns it."""
-    from oubliette.eval.pictures import encode_png, write_bytes
+    from oubliette.eval.pictures import encode_png
+    from oubliette.writing import parents, write_bytes
 
     path = check_target(path)
-    write_bytes(path, encode_png(make_sheet(pictures, columns)))
+    with parents(path):
+        write_bytes(path, encode_png(make_sheet(pictures, columns)))
     return path

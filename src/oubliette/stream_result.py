@@ -100,18 +100,21 @@ class StreamOutcome:
         """Markdown: a row after each request, a column a concept ("in-set / withheld" leakage).
 
         What is not erased yet stands in brackets. "came back" is the greatest rise of an earlier concept's
-        leakage since its own request, in points.
+        leakage since its own request, in points. Where nothing was measured there are only the seconds.
         """
-        names = [concept.name for each in self.stages for concept in each.stage.concepts]
-        rows = [["after request", "method", *names, "kept", "came back", "seconds"]]
+        looked = any(each.evaluation is not None for each in self.stages)
+        names = [concept.name for each in self.stages for concept in each.stage.concepts if looked]
+        figures = [*names, "kept", "came back"] if looked else []
+        rows = [["after request", "method", *figures, "seconds"]]
         done: set[str] = set()
         for index, each in enumerate(self.stages):
             done |= {concept.name for concept in each.stage.concepts}
             cells = [each.stage.name, each.stage.recipe.method["name"]]
             cells += [self._cell(each, name, name in done) for name in names]
             kept, back = each.kept(), self.came_back(index)
-            cells.append(_NONE if kept is None else f"{kept[0]:.0%} of {kept[1]:.0%}")
-            cells.append(_NONE if back is None else f"{back[0]} {100 * back[2]:+.0f}")
+            if looked:
+                cells.append(_NONE if kept is None else f"{kept[0]:.0%} of {kept[1]:.0%}")
+                cells.append(_NONE if back is None else f"{back[0]} {100 * back[2]:+.0f}")
             cells.append(f"{sum(each.seconds.values()):.0f}")
             rows.append(cells)
         rows.insert(1, ["---"] * len(rows[0]))

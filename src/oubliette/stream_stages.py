@@ -14,6 +14,7 @@ from oubliette.manifest import read_manifest, read_object, write_json
 from oubliette.stream import Stage
 from oubliette.stream_result import StageResult, StreamOutcome
 from oubliette.unfinished import is_main, with_checkpoints
+from oubliette.writing import writing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -164,22 +165,38 @@ class Running:
         final, last = _final(self.target), self.stages[-1]
         self._open(last)
         if self._processes.is_main:
-            asked = last.recipe.save
-            self.model.save(
-                final, form=asked.form, rank=asked.rank, energy=asked.energy, record=self._record(outcome)
-            )
-            evaluation = outcome.stages[-1].evaluation
-            if evaluation is not None:
-                outcome.page = self._report(final, evaluation, report, command)
-            write_json(final / _PLAN, outcome.facts())
-            (final / _TABLE).write_text(outcome.table() + "\n", encoding="utf-8")
-            for stage in self.stages:
-                os.replace(self.folder / stage.name, final / stage.name)
-            if self.target.is_dir():
-                self.target.rmdir()  # an empty folder is as good as none
-            os.replace(final, self.target)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with writing(self.target), self._undone():
+                self._put(final, last, outcome, report=report, command=command)
         self._processes.wait()
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Take a finish that fails back at once: nothing half-written is left beside the output."""
+        try:
+            yield
+        except BaseException:
+            take_back(self.target, self.folder)
+            raise
+
+    def _put(
+        self, final: Path, last: Stage, outcome: StreamOutcome, *, report: bool, command: str | None
+    ) -> None:
+        """What `finish` writes, in the process that writes."""
+        asked = last.recipe.save
+        self.model.save(
+            final, form=asked.form, rank=asked.rank, energy=asked.energy, record=self._record(outcome)
+        )
+        evaluation = outcome.stages[-1].evaluation
+        if evaluation is not None:
+            outcome.page = self._report(final, evaluation, report, command)
+        write_json(final / _PLAN, outcome.facts())
+        (final / _TABLE).write_text(outcome.table() + "\n", encoding="utf-8")
+        for stage in self.stages:
+            os.replace(self.folder / stage.name, final / stage.name)
+        if self.target.is_dir():
+            self.target.rmdir()  # an empty folder is as good as none
+        os.replace(final, self.target)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _save(self, stage: Stage, result: EraseResult) -> None:
         if self._processes.is_main:

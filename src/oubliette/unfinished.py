@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from oubliette.errors import UserError
 from oubliette.manifest import hash_file, read_object, write_json
+from oubliette.writing import make_parents, remove_empty, writing
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -69,19 +70,13 @@ class Unfinished:
                 )
         if resume and not there:
             note(f"{self.folder}: not there, so there is nothing to resume; the run starts")
-        self._parent = target.absolute().parent
-        self._made: list[Path] = []
+        self._target, self._made = target, list[Path]()
         self._lock: Any = None
 
     def __enter__(self) -> None:
-        folder = self._parent
-        while not folder.exists():
-            self._made.append(folder)
-            folder = folder.parent
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be made ({error.strerror or error})") from error
+        self._made = make_parents(self._target)
+        with writing(self.folder):
+            self.folder.mkdir(exist_ok=True)
         self._lock = locked(self.folder)
         self._lock.__enter__()
 
@@ -97,9 +92,7 @@ class Unfinished:
             note(f"{self.folder} holds what was done so far; the same command with --resume goes on")
             return
         shutil.rmtree(self.folder, ignore_errors=True)
-        for folder in self._made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        remove_empty(self._made)
 
 
 @contextmanager

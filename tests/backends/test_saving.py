@@ -278,7 +278,7 @@ def test_refusals_leave_nothing(half_folder: Path, tmp_path: Path, monkeypatch: 
 
     other = opened(half_folder)
     edit(other)
-    monkeypatch.setattr("oubliette.backends.stored.save_file", full_disk)
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         other.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -101,7 +101,7 @@ def test_nothing_drawn_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(ValueError, match="wrong"), pictures_kept(tmp_path / "a" / "b" / "figures"):
         raise ValueError("wrong")
     assert list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"oubliette: made the folder {tmp_path / 'a' / 'b'} for figures\n"
 
 
 def test_a_folder_of_the_user_s_own_stays(tmp_path: Path) -> None:

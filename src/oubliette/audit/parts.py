@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from oubliette import __version__
 from oubliette.audit.result import Found, Reading, RowResult
-from oubliette.eval.pictures import write_bytes
 from oubliette.unfinished import note
+from oubliette.writing import write_bytes
 
 __all__ = ["Exhibit", "Part", "Parts", "RowOutput", "key_of", "read_output", "write_output"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from oubliette.errors import UserError
-from oubliette.eval.pictures import write_bytes
 from oubliette.eval.reading import read_json
 from oubliette.eval.result import ConceptFigures, JudgeFacts
 from oubliette.eval.statistics import Estimate, Rate
+from oubliette.writing import write_bytes
 
 FORMAT = "oubliette-audit/1"
 JSON_NAME = "audit.json"

@@ -17,13 +17,12 @@ from oubliette.audit.setting import Setting, set_up
 from oubliette.audit.suite import Suite, read_suite
 from oubliette.audit.verdict import rule
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures import write_bytes
 from oubliette.eval.result import JudgeFacts
 from oubliette.manifest import atomic_folder, record, refuse_existing
 from oubliette.train.progress import progress
 from oubliette.unfinished import Unfinished, content_hash
+from oubliette.writing import write_bytes, writing
 
 __all__ = ["Audited", "audit", "run_rows"]
 
@@ -116,13 +115,11 @@ def run_rows(bench: Bench, work: Path | None, *, show_progress: bool = True) -> 
     suite = bench.suite
     described = [bench.driver.describe(spec) for spec in suite.rows]  # all refusals come before any work
     if work is not None:
-        try:
+        with writing(work):
             (work / _ROWS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{work}: cannot be made ({error.strerror or error})") from error
     outputs = []
     units = [units_of(spec, made, bench) for spec, made in zip(suite.rows, described, strict=True)]
-    with progress("audit", max(1, sum(units)), enabled=show_progress) as tick:
+    with progress("audit", max(1, sum(units)), "forward passes", enabled=show_progress) as tick:
         done = 0
         for number, (key, spec) in enumerate(zip(suite.ids(), suite.rows, strict=True)):
             path = None if work is None else work / _ROWS / f"{key}.json"

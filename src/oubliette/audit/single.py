@@ -18,8 +18,8 @@ from oubliette.audit.setting import set_up
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
 from oubliette.errors import UserError
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures import write_bytes
 from oubliette.manifest import atomic_folder, refuse_existing
+from oubliette.writing import write_bytes
 
 __all__ = ["Attacked", "attack", "lines", "relearn_row", "replay"]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from oubliette.backends.quiet import quiet_loading
 from oubliette.errors import UserError
 from oubliette.manifest import share
+from oubliette.writing import write_tensors
 
 __all__ = ["save_diffusers_adapters", "save_peft_adapters"]
 
@@ -57,7 +58,6 @@ def save_peft_adapters(
 ) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json`: `PeftModel.from_pretrained` opens them."""
     from peft import LoraConfig
-    from safetensors.torch import save_file
 
     tensors = {f"base_model.model.{_key(name)}": tensor.contiguous() for name, tensor in values.items()}
     modules = sorted({_key(name).rpartition(".lora_")[0] for name in values})
@@ -71,8 +71,7 @@ def save_peft_adapters(
     )
     config.save_pretrained(str(folder))
     path = folder / "adapter_model.safetensors"
-    save_file(tensors, str(path), metadata={"format": "pt"})
-    share(path)
+    write_tensors(path, tensors, {"format": "pt"})
 
 
 def _key(name: str) -> str:

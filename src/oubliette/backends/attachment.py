@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from torch import Tensor
 
 from oubliette.errors import UserError
-from oubliette.manifest import read_object, share, update_digest, write_json
+from oubliette.manifest import read_object, update_digest, write_json
 from oubliette.registry import Registry
+from oubliette.writing import write_tensors
 
 if TYPE_CHECKING:
     from oubliette.backends.guidance import Guidance, Guide
@@ -95,13 +96,10 @@ class Attachable:
 
 def write_attachment(folder: Path, attachment: Attachment) -> None:
     """Write `attached.json`, and `attached.safetensors` where the attachment has tensors."""
-    from safetensors.torch import save_file
-
     write_json(folder / ATTACHED, {"attachment": attachment.name, "settings": attachment.settings()})
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in attachment.tensors().items()}
     if tensors:
-        save_file(tensors, str(folder / TENSORS), metadata={"format": "pt"})
-        share(folder / TENSORS)
+        write_tensors(folder / TENSORS, tensors, {"format": "pt"})
 
 
 def read_attachment(folder: Path) -> Attachment:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from oubliette.backends.stored import canonical
 from oubliette.errors import UserError
-from oubliette.manifest import read_manifest, share
+from oubliette.manifest import read_manifest
+from oubliette.writing import write_tensors
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -29,8 +29,7 @@ def write_delta(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     """
     metadata = {"format": "pt", **{key: str(value) for key, value in facts.items() if value is not None}}
     path = folder / DELTA_NAME
-    save_file(dict(tensors), str(path), metadata=metadata)
-    share(path)
+    write_tensors(path, tensors, metadata)
     return path
 
 

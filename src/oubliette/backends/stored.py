@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from oubliette.errors import UserError
-from oubliette.manifest import RECORD_NAME, read_object, share
+from oubliette.manifest import RECORD_NAME, read_object
+from oubliette.writing import write_tensors
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers' and transformers' file names
@@ -174,8 +174,7 @@ def rewrite(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
             key: file.get_tensor(key) if value is None else value.contiguous()
             for key, value in tensors.items()
         }
-    save_file(full, str(target), metadata=metadata)
-    share(target)
+    write_tensors(target, full, metadata)
 
 
 def refuse_pickle(path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.errors import UserError
-from oubliette.manifest import read_object, write_json
+from oubliette.manifest import read_object, refuse_existing, write_json
+from oubliette.writing import make_parents, writing
 
 __all__ = ["claim"]
 
@@ -27,8 +28,9 @@ def claim(out: Path, facts: dict[str, Any], differs: Callable[[dict[str, Any]], 
             raise UserError(f"{out}: was begun with another {part}; name another folder")
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: exists already and holds no benchmark; name another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror or error})") from error
+    if not out.is_dir():
+        refuse_existing(out)
+        make_parents(out)
+    with writing(out):
+        out.mkdir(exist_ok=True)
     write_json(path, facts)

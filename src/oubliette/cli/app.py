@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from oubliette import __version__
 from oubliette.cli import attack, audit, bench, erase, explore, guard, measure, protocol, world
+from oubliette.cli.grouped import Grouped
 
 app = typer.Typer(
     name="oubliette",
@@ -18,7 +20,8 @@ app = typer.Typer(
         "  oubliette erase --model nano --concept car --method doco --out car-free\n"
         "  oubliette eval --model car-free --control gold\n"
         "  oubliette sample --model car-free --prompt 'a picture of a car' --out car.png\n"
-        "\b\nExit codes: 0 done, 1 the verdict is negative, 2 bad input, 3 could not tell."
+        "\b\nExit codes: 0 done, 1 the verdict is negative, 2 bad input, 3 could not tell,\n"
+        "4 a fault of the program. What to do for each kind of message: docs/errors.md"
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -28,10 +31,36 @@ app = typer.Typer(
 )
 
 
+_debug = False
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(__version__)
         raise typer.Exit
+
+
+def _set_debug(asked: bool) -> None:
+    global _debug
+    _debug = asked
+
+
+def debug() -> bool:
+    """Whether the last command line asked for tracebacks."""
+    return _debug
+
+
+def command_of(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line that name the command: ["guard", "learn"]."""
+    found: list[str] = []
+    at: Any = typer.main.get_command(app)
+    for word in arguments:
+        if not word.startswith("-"):
+            at = getattr(at, "commands", {}).get(word)
+            if at is None:
+                break
+            found.append(word)
+    return found
 
 
 @app.callback()
@@ -39,15 +68,24 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            callback=_set_debug,
+            is_eager=True,
+            help="Print the traceback of an internal error (before the command).",
+        ),
+    ] = False,
 ) -> None:
     """Make a generative model forget a concept, and measure whether it did."""
 
 
-app.command("erase", epilog=erase.ERASE_EXAMPLES)(erase.erase)
-app.command("eval", epilog=measure.EXAMPLES)(measure.evaluate)
-app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
+app.command("erase", cls=Grouped, epilog=erase.ERASE_EXAMPLES)(erase.erase)
+app.command("eval", cls=Grouped, epilog=measure.EXAMPLES)(measure.evaluate)
+app.command("audit", cls=Grouped, epilog=audit.EXAMPLES)(audit.audit)
 app.command("sample", epilog=explore.SAMPLE_EXAMPLES)(explore.sample)
-app.command("run", epilog=erase.RUN_EXAMPLES)(erase.run)
+app.command("run", cls=Grouped, epilog=erase.RUN_EXAMPLES)(erase.run)
 app.command("validate", epilog=explore.VALIDATE_EXAMPLES)(explore.validate)
 app.command("ls", epilog=explore.LS_EXAMPLES)(explore.ls)
 app.command("demo", epilog=measure.DEMO_EXAMPLES)(measure.demo)

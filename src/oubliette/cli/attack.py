@@ -9,6 +9,7 @@ import typer
 
 from oubliette.cli import show
 from oubliette.cli.erase import Json, Judge
+from oubliette.cli.grouped import Grouped
 
 if TYPE_CHECKING:
     from oubliette.audit.single import Attacked
@@ -67,7 +68,7 @@ Out = Annotated[Path | None, typer.Option(help="New folder for attack.json and w
 Cache = Annotated[Path | None, typer.Option(help="Folder kept between runs; by default the user's cache.")]
 
 
-@app.command(epilog=RELEARN_EXAMPLES)
+@app.command(cls=Grouped, epilog=RELEARN_EXAMPLES)
 def relearn(
     model: Model,
     base: Base = None,

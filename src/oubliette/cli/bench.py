@@ -188,7 +188,7 @@ def _print_plan(name: str) -> int:
 def _progress(title: str, total: int) -> Iterator[Callable[[int, int, str], None]]:
     from oubliette.train.progress import progress
 
-    with progress(title, total) as tick:
+    with progress(title, total, "cells") as tick:
         yield lambda count, of, note: tick(count, note)
 
 

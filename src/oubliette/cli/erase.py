@@ -90,7 +90,8 @@ def erase(
     save: Annotated[
         str | None,
         typer.Option(
-            help="full; delta: only what changed; lora: that as adapters; attached; or as the preset says.",
+            help="full; delta: only what changed; lora: that as adapters; attached: what goes with the base, "
+            "for methods that are attached (oubliette ls methods). By default as the preset says.",
             metavar="FORM",
         ),
     ] = None,

@@ -64,7 +64,7 @@ def ls(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="methods, recipes, scopes, surgeries, smoothers, judges, attacks or models; all if left out."
+            help="methods, recipes, scopes, surgeries, smoothers, judges, attacks, learners, models."
         ),
     ] = None,
     json: Json = False,

@@ -6,6 +6,7 @@ import typer
 
 from oubliette.cli import guard_platform as platform
 from oubliette.cli import guard_publisher as publisher
+from oubliette.cli.grouped import Grouped
 
 app = typer.Typer(
     name="guard",
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command(epilog=publisher.LEARN_EXAMPLES)(publisher.learn)
+app.command(cls=Grouped, epilog=publisher.LEARN_EXAMPLES)(publisher.learn)
 app.command(epilog=publisher.CUT_EXAMPLES)(publisher.cut)
 app.command(epilog=publisher.CONVERT_EXAMPLES)(publisher.convert)
 app.command(epilog=platform.SHOW_EXAMPLES)(platform.show)

@@ -136,12 +136,10 @@ def verify(
             return 0
     assert tuned is not None
     from oubliette.guard.verify import verify as check
-    from oubliette.train.progress import progress
+    from oubliette.train.progress import counted
 
-    with progress("verify", 1) as tick:
-        found = check(
-            mask, tuned, base, progress=lambda done, total: tick(done // max(1, total), f"{done} of {total}")
-        )
+    with counted("verify", "tensors") as told:
+        found = check(mask, tuned, base, progress=told)
     if json:
         shown.as_json({**found.to_dict(), **facts})
         return found.exit_code

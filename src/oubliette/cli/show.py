@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from oubliette.errors import shown, tidy
+
 if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
     from oubliette.job import Outcome
@@ -63,7 +65,7 @@ def table(evaluation: Evaluation) -> str:
     rows = [["model", "concept", *(f"leakage {split}" for split in splits), "IRA", "CRA", "verdict"]]
     for row in evaluation.rows:
         for figures in row.concepts:
-            cells = [row.name, figures.name]
+            cells = [shown(row.name), shown(figures.name)]
             for split in splits:
                 found = figures.leakage_of(split)
                 cells.append("-" if found is None else describe(found.leakage))
@@ -72,7 +74,8 @@ def table(evaluation: Evaluation) -> str:
                 cells.append("-" if kept is None else f"{kept.rate.value:.0%} of {kept.base.value:.0%}")
             cells.append(figures.verdict.word if row.role == "model" else "(control)")
             rows.append(cells)
-    notes = [f"! {line}" for line in evaluation.complaints] + [f"note: {line}" for line in evaluation.notes]
+    notes = [f"! {tidy(line)}" for line in evaluation.complaints]
+    notes += [f"note: {tidy(line)}" for line in evaluation.notes]
     agreed = [f"judges: {line}" for line in evaluation.agreement]
     return "\n".join([columns(rows), f"bounds: {evaluation.bounds}", *agreed, *notes])
 
@@ -91,7 +94,7 @@ def outcome(done: Outcome) -> str:
         for row in evaluation.models:
             for figures in row.concepts:
                 reasons = "; ".join(figures.verdict.reasons)
-                lines.append(f"check    {figures.name}: {figures.verdict.word} ({reasons})")
+                lines.append(f"check    {shown(figures.name)}: {figures.verdict.word} ({reasons})")
         lines.append(f"bounds   {evaluation.bounds}")
     if done.page is not None:
         lines.append(f"report   {done.page}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from oubliette.manifest import fingerprint
 from oubliette.train.checkpoint import DIGEST
 from oubliette.train.processes import Processes
 from oubliette.train.progress import progress
+from oubliette.writing import write_bytes
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -109,7 +108,7 @@ class LatentStore:
         mine = starts[processes.index :: processes.count]
         shown = self.show_progress and processes.is_main
         with (
-            progress(title, len(mine) * _BATCH, enabled=shown) as tick,
+            progress(title, len(mine) * _BATCH, "pictures", enabled=shown) as tick,
             torch.autocast(model.device.type, enabled=False),
         ):
             for done, first in enumerate(mine, start=1):
@@ -155,13 +154,5 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
 def _write(path: Path, latent: Tensor) -> None:
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            tensors = {"latent": latent.contiguous()}
-            file.write(save(tensors, metadata={DIGEST: fingerprint(tensors)}))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    tensors = {"latent": latent.contiguous()}
+    write_bytes(path, save(tensors, metadata={DIGEST: fingerprint(tensors)}))

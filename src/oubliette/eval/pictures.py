@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from oubliette.errors import UserError
-from oubliette.manifest import share
+from oubliette.writing import make_parents, write_bytes, writing
 
 #: Told after every batch: pictures done, pictures asked for.
 Progress = Callable[[int, int], None]
@@ -47,12 +45,9 @@ class PictureCache:
         self.drawn = self.found = 0
         self._memory: dict[str, bytes] = {}
         if self.folder is not None:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(
-                    f"picture cache {self.folder}: cannot be made ({error.strerror or error})"
-                ) from error
+            make_parents(self.folder)
+            with writing(self.folder):
+                self.folder.mkdir(exist_ok=True)
 
     def draw(self, model: Drawer, prompts: Sequence[str], seeds: Sequence[int], **how: Any) -> np.ndarray:
         """Pictures uint8 (n, H, W, 3) for prompts and seeds, one each; `how` are the options of `fill`."""
@@ -159,20 +154,6 @@ def decode_png(content: bytes) -> np.ndarray:
     """PNG bytes as a uint8 picture (H, W, 3)."""
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, making its folder: the old content or the new, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        share(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _process() -> tuple[int, int]:

@@ -11,11 +11,11 @@ from oubliette.eval.agreement import Agreement
 from oubliette.eval.cmmd import Cmmd
 from oubliette.eval.fidelity import Kid, PairedDistance
 from oubliette.eval.leakage import Leakage
-from oubliette.eval.pictures import write_bytes
 from oubliette.eval.reading import read_json
 from oubliette.eval.statistics import Estimate, Rate
 from oubliette.eval.utility import Utility
 from oubliette.eval.verdict import Bounds, Verdict, exit_code
+from oubliette.writing import write_bytes
 
 FORMAT = "oubliette-evaluation/1"
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from oubliette.eval.pictures import PictureCache
+from oubliette.writing import make_parents, remove_empty
 
 
 @contextmanager
@@ -24,11 +25,7 @@ def pictures_kept(out: Path | str | None, cache: Path | str | None = None) -> It
         yield PictureCache(cache)
         return
     folder = Path(out).with_name(f"{Path(out).name}.unfinished-pictures")
-    made = []
-    parent = folder.absolute().parent
-    while not parent.exists():
-        made.append(parent)
-        parent = parent.parent
+    made = make_parents(out)
     store = PictureCache(folder)
     try:
         yield store
@@ -37,8 +34,6 @@ def pictures_kept(out: Path | str | None, cache: Path | str | None = None) -> It
             print(f"what was drawn lies in {folder}; the same command goes on from there", file=sys.stderr)
             raise
         shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        remove_empty(made)
         raise
     shutil.rmtree(folder, ignore_errors=True)

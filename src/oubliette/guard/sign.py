@@ -9,6 +9,7 @@ from oubliette.errors import UserError
 from oubliette.guard.artefact import CARD_NAME
 from oubliette.guard.canonical import one_line
 from oubliette.guard.mask import read_mask
+from oubliette.writing import refusal
 
 __all__ = ["SIGNATURE_NAME", "sign", "verify_signature"]
 
@@ -51,7 +52,8 @@ def sign(
         config.sign(folder, draft)
         draft.replace(target)
     except Exception as error:  # the library raises whatever its own libraries do
-        raise UserError(f"{folder}: could not be signed ({_words(error)})") from error
+        line = refusal(error, target) or f"{folder}: could not be signed ({_words(error)})"
+        raise UserError(line) from error
     finally:
         draft.unlink(missing_ok=True)
     return target

@@ -104,7 +104,6 @@ def measure(
             )
     figures["recoverable"] = _recoverable(figures)
     figures["versions"] = record()["versions"]
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
     made.with_measured(figures).write(out)
     return Measured(Path(out), figures)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from oubliette.errors import UserError
-from oubliette.manifest import fingerprint, share
+from oubliette.manifest import fingerprint
+from oubliette.writing import write_tensors, writing
 
 __all__ = ["check_same_run", "describe", "has_checkpoint", "read_checkpoint", "write_checkpoint"]
 
@@ -31,21 +30,12 @@ def has_checkpoint(folder: Path | str) -> bool:
 
 def write_checkpoint(folder: Path | str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and facts as one file: whoever reads the folder finds the last checkpoint or this one."""
-    from safetensors.torch import save_file
-
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{_FILE}.", suffix=".tmp", dir=folder)
-    os.close(handle)
-    try:
-        # Copied, because safetensors refuses tensors that share memory, as an optimiser's may.
-        plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, metadata={"facts": json.dumps(dict(facts)), DIGEST: fingerprint(plain)})
-        share(temporary)
-        os.replace(temporary, folder / _FILE)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    # Copied, because safetensors refuses tensors that share memory, as an optimiser's may.
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    write_tensors(folder / _FILE, plain, {"facts": json.dumps(dict(facts)), DIGEST: fingerprint(plain)})
 
 
 def read_checkpoint(

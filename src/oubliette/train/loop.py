@@ -115,7 +115,7 @@ class Loop:
     def run(self) -> None:
         """Train until `config.steps` updates are done, showing progress, and finish the smoother."""
         total = self.config.steps
-        with progress("training", total, done=self.step, enabled=self._show) as tick:
+        with progress("training", total, "updates", done=self.step, enabled=self._show) as tick:
             while self.step < total:
                 losses = self._update()
                 tick(self.step, " ".join(f"{role} {loss:.4g}" for role, loss in losses.items()))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-__all__ = ["Tick", "progress"]
+from oubliette.errors import doing
+
+__all__ = ["Tick", "counted", "progress"]
 
 Tick = Callable[[int, str], None]
 """Called with how much is done so far, and a note ("loss 0.12")."""
@@ -16,19 +18,36 @@ _LINE_EVERY = 15.0  # seconds
 
 
 @contextmanager
-def progress(title: str, total: int, *, done: int = 0, enabled: bool = True) -> Iterator[Tick]:
-    """Show work of `total` parts, of which `done` are done before it starts, with the time that is left."""
-    if not enabled:
-        yield lambda count, note: None
-    elif sys.stderr.isatty():
-        with _bar(title, total, done) as tick:
-            yield tick
-    else:
-        yield _lines(title, total, done)
+def progress(
+    title: str, total: int, unit: str = "steps", *, done: int = 0, enabled: bool = True
+) -> Iterator[Tick]:
+    """Show work of `total` parts ("pictures"), `done` of them before it starts, and the time that is left."""
+    with doing(title):
+        if not enabled:
+            yield lambda count, note: None
+        elif sys.stderr.isatty():
+            with _bar(title, total, done, unit) as tick:
+                yield tick
+        else:
+            yield _lines(title, total, done, unit)
 
 
 @contextmanager
-def _bar(title: str, total: int, done: int) -> Iterator[Tick]:
+def counted(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress whose total is known when it is first told: called with what is done and the total."""
+    with ExitStack() as stack:
+        ticks: list[Tick] = []
+
+        def told(done: int, total: int) -> None:
+            if not ticks:
+                ticks.append(stack.enter_context(progress(title, total, unit, done=done)))
+            ticks[0](done, "")
+
+        yield told
+
+
+@contextmanager
+def _bar(title: str, total: int, done: int, unit: str) -> Iterator[Tick]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -36,6 +55,7 @@ def _bar(title: str, total: int, done: int) -> Iterator[Tick]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn(unit),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
@@ -44,7 +64,7 @@ def _bar(title: str, total: int, done: int) -> Iterator[Tick]:
         yield lambda count, note: bar.update(task, completed=count, note=note)
 
 
-def _lines(title: str, total: int, done: int) -> Tick:
+def _lines(title: str, total: int, done: int, unit: str) -> Tick:
     start = time.monotonic()
     last = start
 
@@ -55,6 +75,9 @@ def _lines(title: str, total: int, done: int) -> Tick:
             return
         last = now
         left = (now - start) / max(1, count - done) * (total - count)
-        print(f"{title}: {count}/{total}, {left:.0f} s left{', ' + note if note else ''}", file=sys.stderr)
+        print(
+            f"{title}: {count} of {total} {unit}, {left:.0f} s left{', ' + note if note else ''}",
+            file=sys.stderr,
+        )
 
     return tick

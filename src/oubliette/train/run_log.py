@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from oubliette.writing import draft, writing
+
 __all__ = ["RunLog"]
 
 
@@ -22,18 +24,18 @@ class RunLog:
         self.records = [record for record in self.records if record["step"] <= step]
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         if step and not self.records and self.path.is_file():
             self.records = [record for record in _readable(self.path) if record["step"] <= step]
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text("".join(map(_line, self.records)), encoding="utf-8")
-        temporary.replace(self.path)
+        with draft(self.path) as temporary:
+            temporary.write_text("".join(map(_line, self.records)), encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record; it is in the file when this returns."""
         self.records.append(record)
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(record))
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from oubliette.data.csv import COLUMNS, PromptRow, read_prompts
 from oubliette.errors import UserError
-from oubliette.manifest import share
+from oubliette.writing import parents, write_bytes
 
 __all__ = ["Case", "Found", "Tally", "cases_of", "read_found", "write_found"]
 
@@ -105,24 +104,15 @@ def write_found(path: Path | str, found: Sequence[Found], *, attack: str, concep
     path = Path(path)
     if not found:
         raise UserError(f"{path}: there are no cases to write")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-    try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as out:
-            table = csv.writer(out, lineterminator="\n")
-            table.writerow([*COLUMNS, *_MORE])
-            for number, row in enumerate(found):
-                loss = "" if row.loss is None else repr(row.loss)
-                marks = [int(row.before), int(row.after), row.tries, loss]
-                table.writerow([number, row.prompt, row.case.seed, row.case.prompt, concept, attack, *marks])
-        share(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow([*COLUMNS, *_MORE])
+    for number, row in enumerate(found):
+        loss = "" if row.loss is None else repr(row.loss)
+        marks = [int(row.before), int(row.after), row.tries, loss]
+        table.writerow([number, row.prompt, row.case.seed, row.case.prompt, concept, attack, *marks])
+    with parents(path):
+        write_bytes(path, out.getvalue().encode())
     return path
 
 

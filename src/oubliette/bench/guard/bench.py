@@ -15,8 +15,8 @@ from oubliette.bench.guard.masks import mask_folder
 from oubliette.bench.guard.plan import Learning, Plan, read_plan
 from oubliette.bench.guard.run import Used, finished, run_all
 from oubliette.bench.guard.table import stability_table, use_table
-from oubliette.eval.pictures import write_bytes
 from oubliette.manifest import record, write_json
+from oubliette.writing import write_bytes
 
 __all__ = ["Benched", "bench_guard"]
 

@@ -114,7 +114,7 @@ def _means(
     """The statistic's mean over batches for each side, (N,) float64, at the weights as they stand."""
     sides = 2 if innocent else 1
     total = [torch.zeros(len(problem.candidates), dtype=torch.float64) for _ in range(sides)]
-    with progress(name, batches, enabled=problem.show_progress) as tick:
+    with progress(name, batches, "batches", enabled=problem.show_progress) as tick:
         for place in range(batches):
             pair = paired(problem.illegal, problem.innocent, problem.batch, problem.seed, name, place)
             for side, picked in zip(total, pair, strict=False):

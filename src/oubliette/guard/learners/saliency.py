@@ -61,7 +61,7 @@ def saliency_scores(
     losses: dict[str, list[float]] = {"illegal": [], "innocent": []}
     title, done = "saliency", 0
     show = problem.show_progress
-    with problem.mixed() as mixed, progress(title, points * batches, enabled=show) as tick:
+    with problem.mixed() as mixed, progress(title, points * batches, "batches", enabled=show) as tick:
         for point in range(points):
             mixed.hold(1 - (point + 0.5) / points)
             sums = [0.0, 0.0]

@@ -164,16 +164,23 @@ class Trainer:
         return ship(self, out)
 
 
+STAGES = ("tokenizer", "vae", "text", "oracle", "judge", "stem", "nano", "gold")
+
+
+def check_stages(what: Sequence[str]) -> None:
+    """UserError where one of the names is no stage's."""
+    for name in what:
+        if name not in STAGES:
+            raise UserError(f"unknown training stage {name!r}; {suggest(name, STAGES)}")
+
+
 def train_models(
     what: Sequence[str], cache: Path, out: Path | None = None, *, steps: dict[str, int] | None = None
 ) -> None:
     """Runs the named stages (all of them when none is named), then ships to `out` when it is given."""
-    stages = ["tokenizer", "vae", "text", "oracle", "judge", "stem", "nano", "gold"]
-    for name in what:
-        if name not in stages:
-            raise UserError(f"unknown training stage {name!r}; {suggest(name, stages)}")
+    check_stages(what)
     trainer = Trainer(Path(cache), steps)
-    for stage in what or stages:
+    for stage in what or STAGES:
         getattr(trainer, stage)()
     if out is not None:
         trainer.ship(Path(out))

@@ -12,16 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from oubliette.writing import write_tensors
 
 
 def save_atomic(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes safetensors so that a killed run leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, draft, metadata=metadata)
-    draft.replace(path)
+    write_tensors(path, {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, metadata)
 
 
 class Run:
