@@ -314,7 +314,16 @@ def test_language_models_go_the_same_way(here: Path, capsys: pytest.CaptureFixtu
     arguments = ["erase", "--model", "lm", "--forget", "f.jsonl", "--retain", "r.jsonl", "--method", "npo"]
     arguments += ["--smoother", "sam", "--surgery", "project", "--steps", "2", "--out", "out"]
     assert main(arguments) == 0
-    assert "not checked" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "not checked" not in shown and "judge" not in shown
+    assert (
+        "forget: -" in shown
+        and "retain: -" in shown
+        and "'Who painted the red door?' ('Ada Marlow')" in shown
+    )
+    figures = json.loads((here / "out" / "oubliette.json").read_text())["figures"]
+    assert figures["likelihood"]["forget"]["rows"] == 2 and figures["likelihood"]["retain"]["rows"] == 3
+    assert len(figures["answers"]) == 2
     AutoModelForCausalLM.from_pretrained(here / "out")
     assert main(["sample", "--model", "out", "--prompt", "Who?", "--tokens", "3", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["answers"]) == 1

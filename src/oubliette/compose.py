@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.data.concept import Concept
+from oubliette.data.concept import Concept, hint
 from oubliette.errors import UserError, suggest
 from oubliette.recipe import Recipe, apply_overrides, build_recipe, preset_names, read_recipe, validate
 
@@ -86,14 +86,15 @@ def make_concepts(
 ) -> list[Concept]:
     """The concepts asked for, with kinds and anchors filled in from the model's world where it has one.
 
-    Raises UserError for an empty concept, an anchor that is the concept, and a count that does not match.
+    Warns (InputWarning) of names that are probably not meant as they stand. Raises UserError for an empty
+    concept, an anchor that is the concept, and a count that does not match.
     """
     names = [concept] if isinstance(concept, str) else list(concept)
     anchors = _one_each(anchor, len(names), "anchor")
     kinds = _one_each(kind, len(names), "kind")
     made = []
     for name, given, asked in zip(names, anchors, kinds, strict=True):
-        Concept(name, _GENERAL_ANCHOR if given is None else given, asked or "object")
+        hint([Concept(name, _GENERAL_ANCHOR if given is None else given, asked or "object")])
         found = asked or _kind_of(model, " ".join(name.split()))
         made.append(Concept(name, _anchor_of(model, found) if given is None else given, found))
     return made

@@ -30,7 +30,7 @@ def test_errors_name_the_file(model, tmp_path):
     with pytest.raises(UserError, match="nothing to forget"):
         prepare(model, ErasureRequest(), seed=0)
     path = tiny_language.write_rows(tmp_path / "f.jsonl", [("word " * 90, "x")])
-    with pytest.raises(UserError, match=r"f\.jsonl: row 1"):
+    with pytest.raises(UserError, match=r"f\.jsonl, line 1 \('word .*is \d+ tokens long, and .* reads 64"):
         prepare(model, ErasureRequest(forget=path), seed=0)
 
 
