@@ -11,6 +11,7 @@ from oubliette.data.concept import Concept
 from oubliette.errors import UserError, suggest
 from oubliette.eval.painter import Sampling
 from oubliette.eval.pictures import PictureCache
+from oubliette.pace import seconds_a_picture
 from oubliette.train.progress import progress
 
 if TYPE_CHECKING:
@@ -219,22 +220,13 @@ def fitted(
     if size is not None or mode == "on":
         return size or _SIZES[0], ""
     before, how = Before(model, weights), sampling or Sampling()
-    each = _seconds_a_picture(before, how)
+    each = seconds_a_picture(before, steps=how.steps, guidance=how.guidance)
     estimate = 0.0
     for size in _SIZES:
         estimate = each * _plan(before, concepts, size, seed).pictures(1)
         if estimate <= limit:
             return size, ""
     return None, f"it would take about {estimate:.0f} s, over {limit:.0f} s (--check on does it anyway)"
-
-
-def _seconds_a_picture(model: Before, how: Sampling, pictures: int = 4, steps: int = 3) -> float:
-    """Timed on a few short drawings, the first of which only warms up."""
-    short = min(steps, how.steps)
-    model.draw([""] * pictures, range(pictures), steps=short, guidance=how.guidance)
-    started = time.monotonic()
-    model.draw([""] * pictures, range(pictures), steps=short, guidance=how.guidance)
-    return (time.monotonic() - started) / pictures * how.steps / short
 
 
 def _sizes(size: int) -> dict[str, Any]:

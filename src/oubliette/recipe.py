@@ -221,8 +221,8 @@ def validate(recipe: Recipe) -> Recipe:
     warm_up = getattr(options, "warm_up", None) or 0
     if method.solution == "trained" and warm_up >= recipe.train.steps:
         raise UserError(
-            f"train.steps is {recipe.train.steps}, and '{method.name}' warms up for {warm_up} of them: the "
-            "model would not change; give more steps or a shorter method.warm_up"
+            f"train.steps is {recipe.train.steps}, and '{method.name}' is still warming up in the last of "
+            f"them (method.warm_up is {warm_up}): the model would not change; give more steps"
         )
     if (recipe.save.form == "attached") != (method.solution == "attached"):
         right = "attached" if method.solution == "attached" else "full, delta or lora"

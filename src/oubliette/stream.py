@@ -160,6 +160,7 @@ def _rehearse(model: Backend, stage: Stage) -> None:
         raise UserError(
             f"method '{method.name}' is attached: no later request can build on it; erase with it last"
         )
+    rehearse(model, recipe)
     if stage.earlier:
         bank = load_bank(recipe.data.bank or ("world" if model.world else "general"))
         for concept in stage.concepts:
@@ -169,7 +170,6 @@ def _rehearse(model: Backend, stage: Stage) -> None:
                         f"the anchor '{concept.anchor}' of '{concept.name}' names '{gone.name}', which an "
                         "earlier request erased; give another anchor"
                     )
-    rehearse(model, recipe)
 
 
 def _kind(found: Any) -> str:

@@ -70,7 +70,8 @@ def run_stream(
                 seed=stages[0].recipe.seed,
             )
         )
-        look = {"judges": opened_judges, "bounds": bounds_for(require_leakage), "plan": plan}
+        bounds = bounds_for(require_leakage)
+        look = {"judges": opened_judges, "bounds": bounds, "plan": plan, "mode": mode}
         outcome = StreamOutcome(target, form=stages[-1].recipe.save.form, main=is_main())
         outcome.required = require_leakage if is_main() else None
         for stage in stages:

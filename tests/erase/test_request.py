@@ -114,14 +114,14 @@ def test_an_anchor_that_is_itself_to_be_erased_is_named(anchors: tuple[str, str]
     names = zip(("car", "truck"), anchors, strict=True)
     concepts = [{"name": name, "anchor": anchor} for name, anchor in names]
     with pytest.raises(
-        UserError, match="the anchor of 'car', .* names 'truck', which is itself to be erased"
+        UserError, match=r"the anchor of 'car', .* names 'truck', which is itself to be erased"
     ):
         ErasureRequest.from_recipe(recipe(concepts=concepts))
 
 
 def test_an_anchor_prompt_that_is_itself_to_be_erased_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "p.csv", "concept,target,anchor\ncar,a car,a painting by van Gogh\n")
-    with pytest.raises(UserError, match="line 2: the anchor prompt .* names 'van gogh'"):
+    with pytest.raises(UserError, match=r"line 2: the anchor prompt .* names 'van gogh'"):
         read_pairs(path, CONCEPTS)
 
 
@@ -129,9 +129,9 @@ def test_prompts_to_retain_that_name_the_concept_are_told_of() -> None:
     asked = {"concepts": [{"name": "car", "anchor": "object"}], "data": {"retain": ["a red car", "a dog"]}}
     with pytest.warns(InputWarning, match="1 of 2 prompts to retain name a concept to erase, as 'a red car'"):
         ErasureRequest.from_recipe(recipe(**asked))
-    with pytest.raises(UserError, match="1 of 1 prompts to retain .* nothing else would be kept"):
+    with pytest.raises(UserError, match=r"1 of 1 prompts to retain .* nothing else would be kept"):
         ErasureRequest.from_recipe(recipe(**{**asked, "data": {"retain": ["cars"]}}))
-    with pytest.raises(UserError, match="the prompt to retain .* holds ESC"):
+    with pytest.raises(UserError, match=r"the prompt to retain .* holds ESC"):
         ErasureRequest.from_recipe(recipe(**{**asked, "data": {"retain": ["a \x1bdog"]}}))
 
 
