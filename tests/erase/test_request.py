@@ -114,7 +114,7 @@ def test_an_anchor_that_is_itself_to_be_erased_is_named(anchors: tuple[str, str]
     names = zip(("car", "truck"), anchors, strict=True)
     concepts = [{"name": name, "anchor": anchor} for name, anchor in names]
     with pytest.raises(
-        UserError, match=r"the anchor of 'car', .* names 'truck', which is itself to be erased"
+        UserError, match=r"concept 'car': the anchor .* names 'truck', which is itself to be erased"
     ):
         ErasureRequest.from_recipe(recipe(concepts=concepts))
 

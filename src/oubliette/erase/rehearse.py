@@ -66,7 +66,7 @@ def _check_lengths(model: Backend, request: ErasureRequest) -> None:
     for concept in request.concepts:
         for word in concept.words:
             refuse_cut(model, word, "the concept")
-        refuse_cut(model, concept.anchor, f"the anchor of {concept.name!r},")
+        refuse_cut(model, concept.anchor, f"concept {concept.name!r}: the anchor")
     for prompts, what in (
         ([pair.target for pair in request.pairs], "target prompts"),
         ([pair.anchor for pair in request.pairs], "anchor prompts"),

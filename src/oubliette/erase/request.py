@@ -91,8 +91,8 @@ class ErasureRequest:
         for pair in request.pairs:
             request.refuse_avoided(pair.anchor, "the anchor prompt")
         for concept in concepts:
-            request.refuse_avoided(concept.anchor, f"the anchor of '{concept.name}',")
-            refuse_going(concept.anchor, concept, concepts, f"the anchor of '{concept.name}',")
+            request.refuse_avoided(concept.anchor, f"concept '{concept.name}': the anchor")
+            refuse_going(concept.anchor, concept, concepts, f"concept '{concept.name}': the anchor")
         hint(concepts)
         request._warn_of_contradictions()
         return request
