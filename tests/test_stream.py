@@ -314,6 +314,10 @@ def test_a_language_model_forgets_file_after_file(tmp_path: Path) -> None:
     assert [each.stage.name for each in done.stages] == ["01-one", "02-two"]
     assert same(tmp_path / "out", tmp_path / "out" / "02-two")
     assert done.stages[0].evaluation is None
+    stages = json.loads((tmp_path / "out" / "stream.json").read_text())["stages"]
+    assert [stage["checked"] for stage in stages] == [True, True]
+    assert [stage["answers"][0]["question"] for stage in stages] == [row[0] for row in tiny_language.FORGET]
+    assert "judge" not in done.table()
 
 
 def test_a_lora_that_leaves_much_out_is_one_line_on_stderr(

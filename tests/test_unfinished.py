@@ -17,9 +17,9 @@ import torch
 import tiny_erasure
 from oubliette.erase.latents import CacheWarning, LatentStore
 from oubliette.errors import UserError
-from oubliette.writing import write_bytes
 from oubliette.recipe import build_recipe
 from oubliette.unfinished import Unfinished, check_identity, identity_of, locked
+from oubliette.writing import write_bytes
 
 HELD = """
 import sys, time

@@ -50,8 +50,9 @@ class Outcome:
         return {
             "out": str(self.out),
             **{key: value for key, value in self.result.record().items() if key != "recipe"},
-            "checked": evaluation is not None,
+            "checked": self.check.made,
             "not_checked_because": self.check.reason or None,
+            **({} if self.check.answers is None else self.check.answers.facts()),
             "verdicts": verdicts_of(evaluation) if evaluation is not None else [],
             "report": None if self.page is None else str(self.page),
             "exit_code": self.exit_code,
@@ -80,7 +81,7 @@ def run_job(
     "on". Raises UserError for what cannot be run; nothing is then written.
     """
     from oubliette.checking import check as look
-    from oubliette.checking import open_judges
+    from oubliette.checking import judges_for, sets_in
     from oubliette.erase.run import erase
 
     check = mode_for(check, require_leakage)
@@ -92,7 +93,7 @@ def run_job(
     work = Unfinished(target, resume=resume)
     started = time.perf_counter()
     opened, settled = _open(recipe, model)
-    opened_judges = [] if check == "off" else open_judges(opened, judges)
+    opened_judges = judges_for(opened, judges, concepts_in(settled), mode=check, required=require_leakage)
     loaded = time.perf_counter() - started
     with work:
         work.claim(identity_of(settled, opened))
@@ -117,13 +118,14 @@ def run_job(
         bounds=bounds_for(require_leakage),
         seed=settled.seed,
         cache=cache,
+        sets=sets_in(settled),
     )
     result.seconds["evaluate"] = found.seconds
     outcome = Outcome(result, target, found, required=require_leakage if is_main() else None, main=is_main())
-    if found.evaluation is not None:
+    if found.made:
         try:
             _note(outcome)
-            if report:
+            if found.evaluation is not None and report:
                 outcome.page = _report(outcome, cache, opened.world, command)
         except UserError as error:  # a disk that took the model, and takes no more
             shutil.rmtree(target / REPORT, ignore_errors=True)
@@ -131,15 +133,30 @@ def run_job(
     return outcome
 
 
-def dry(recipe: Recipe | Callable[[Backend], Recipe], *, model: Any = None) -> dict[str, Any]:
-    """What `run_job` would do: the resolved recipe and an estimate of its cost; nothing is written."""
-    from oubliette.erase.request import ErasureRequest
-    from oubliette.estimate import estimate
-    from oubliette.recipe import dump, validate
+def dry(
+    recipe: Recipe | Callable[[Backend], Recipe],
+    *,
+    model: Any = None,
+    out: Path | str | None = None,
+    check: str = "auto",
+    judges: Sequence[str] = (),
+    require_leakage: float | None = None,
+) -> dict[str, Any]:
+    """What `run_job` would do: the resolved recipe and an estimate of its cost; nothing is written.
 
+    Raises UserError for what `run_job` would refuse, except that no `out` need be given.
+    """
+    from oubliette.checking import judges_for
+    from oubliette.erase.rehearse import rehearse
+    from oubliette.estimate import estimate
+    from oubliette.recipe import dump
+
+    check = mode_for(check, require_leakage)
+    if out is not None:
+        refuse_existing(Path(out))
     opened, settled = _open(recipe, model)
-    validate(settled)
-    ErasureRequest.from_recipe(settled)
+    rehearse(opened, settled)
+    judges_for(opened, judges, concepts_in(settled), mode=check, required=require_leakage)
     return {
         "recipe": settled.model_dump(mode="json"),
         "recipe_yaml": dump(settled),
@@ -213,12 +230,15 @@ def _memory() -> PictureCache:
 
 def _note(outcome: Outcome) -> None:
     """Write the figures into the artefact's record, and the evaluation beside it."""
-    evaluation = outcome.check.evaluation
-    assert evaluation is not None
-    figures = {"verdicts": verdicts_of(evaluation), "bounds": str(evaluation.bounds)}
+    evaluation, answers = outcome.check.evaluation, outcome.check.answers
+    figures = {} if answers is None else answers.facts()
+    if evaluation is not None:
+        figures.update(verdicts=verdicts_of(evaluation), bounds=str(evaluation.bounds))
     record = {**read_manifest(outcome.out), "figures": figures}
     record["seconds"] = outcome.result.record()["seconds"]
     write_manifest(outcome.out, record)
+    if evaluation is None:
+        return
     folder = outcome.out / REPORT
     evaluation.write(folder / "evaluation.json")
     evaluation.write_samples(folder / "samples.jsonl")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from oubliette.errors import UserError, suggest
 from oubliette.train.config import TrainConfig
-from oubliette.validation import StrictModel, validated
+from oubliette.validation import MAX_SEED, StrictModel, validated
 
 if TYPE_CHECKING:
     from oubliette.train.smoothing import Smoother
@@ -115,7 +115,7 @@ class Recipe(StrictModel):
     data: DataSpec = Field(default_factory=DataSpec)
     forget: str | None = None
     retain: str | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     save: SaveSpec = Field(default_factory=SaveSpec)
 
     @field_validator(*_PARTS, mode="before")
@@ -205,17 +205,27 @@ def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 
 def validate(recipe: Recipe) -> Recipe:
-    """Check every part's own options too, and that the parts go together; returns the recipe.
+    """Check every part's own options too, the concepts, and that the parts go together; returns the recipe.
 
-    A surgery or a smoother for a method that is not trained is a UserError: it has no gradients.
+    A surgery or a smoother for a method that is not trained is a UserError: it has no gradients. So are fewer
+    updates than a part needs before it has any effect.
     """
+    from oubliette.data.concept import Concept
     from oubliette.erase import ELEMENTS, METHODS
     from oubliette.train.scope import check_scope
 
-    recipe.method_options()
+    for each in (*recipe.concepts, *recipe.data.avoid):
+        Concept(each.name, each.anchor, each.kind, tuple(each.synonyms))
+    options = recipe.method_options()
     recipe.make_surgery()
-    recipe.make_smoother()
+    recipe.make_smoother().begin(0, recipe.train.steps, recipe.seed)
     method = METHODS.get(recipe.method["name"])
+    warm_up = getattr(options, "warm_up", None) or 0
+    if method.solution == "trained" and warm_up >= recipe.train.steps:
+        raise UserError(
+            f"train.steps is {recipe.train.steps}, and '{method.name}' is still warming up in the last of "
+            f"them (method.warm_up is {warm_up}): the model would not change; give more steps"
+        )
     if (recipe.save.form == "attached") != (method.solution == "attached"):
         right = "attached" if method.solution == "attached" else "full, delta or lora"
         raise UserError(

@@ -43,7 +43,7 @@ def run_stream(
     `job.run_job`. Raises UserError for what cannot be run; all requests are looked at before the first.
     """
     from oubliette.api import load
-    from oubliette.checking import fitted, open_judges
+    from oubliette.checking import fitted, judges_for
     from oubliette.job import bounds_for, mode_for
 
     mode = mode_for(check, require_leakage)
@@ -56,7 +56,8 @@ def run_stream(
     take_back(target, work.folder)
     opened = load(model)
     stages = settle(opened, asked, options)
-    opened_judges = [] if mode == "off" else open_judges(opened, judges)
+    concepts = [concept for stage in stages for concept in stage.concepts]
+    opened_judges = judges_for(opened, judges, concepts, mode=mode, required=require_leakage)
     run = Running(opened, stages, work.folder, target, show_progress)
     with work:
         work.claim({"stream": [identity_of(stage.recipe, opened) for stage in stages]})
@@ -70,7 +71,8 @@ def run_stream(
                 seed=stages[0].recipe.seed,
             )
         )
-        look = {"judges": opened_judges, "bounds": bounds_for(require_leakage), "plan": plan}
+        bounds = bounds_for(require_leakage)
+        look = {"judges": opened_judges, "bounds": bounds, "plan": plan, "mode": mode}
         outcome = StreamOutcome(target, form=stages[-1].recipe.save.form, main=is_main())
         outcome.required = require_leakage if is_main() else None
         for stage in stages:
@@ -83,14 +85,29 @@ def run_stream(
 
 
 def dry_stream(
-    requests: Path | str, *, model: Any, options: Mapping[str, Any] | None = None
+    requests: Path | str,
+    *,
+    model: Any,
+    options: Mapping[str, Any] | None = None,
+    check: str = "auto",
+    judges: Sequence[str] = (),
+    require_leakage: float | None = None,
 ) -> list[dict[str, Any]]:
-    """What `run_stream` would do: each request's resolved recipe and an estimate of its cost."""
+    """What `run_stream` would do: each request's resolved recipe and an estimate of its cost.
+
+    Raises UserError for what `run_stream` would refuse.
+    """
     from oubliette.api import load
+    from oubliette.checking import judges_for
     from oubliette.estimate import estimate
+    from oubliette.job import mode_for
     from oubliette.recipe import dump
 
+    mode = mode_for(check, require_leakage)
     opened = load(model)
+    stages = settle(opened, read_requests(requests), options)
+    concepts = [concept for stage in stages for concept in stage.concepts]
+    judges_for(opened, judges, concepts, mode=mode, required=require_leakage)
     return [
         {
             "stage": stage.name,
@@ -98,5 +115,5 @@ def dry_stream(
             "recipe_yaml": dump(stage.recipe),
             "estimate": estimate(opened, stage.recipe),
         }
-        for stage in settle(opened, read_requests(requests), options)
+        for stage in stages
     ]

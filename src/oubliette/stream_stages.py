@@ -135,30 +135,35 @@ class Running:
 
     def measured(self, stage: Stage, seconds: dict[str, float], look: Mapping[str, Any]) -> StageResult:
         """The stage's figures: those beside it, or taken now, while the model is that stage's."""
-        from oubliette.checking import check
+        from oubliette.checking import check, sets_in
         from oubliette.eval.result import Evaluation
 
         plan, path = look["plan"], self.folder / stage.name / _REPORT / "evaluation.json"
         if path.is_file():
             return StageResult(stage, seconds, Evaluation.from_json(path.read_text(encoding="utf-8")))
-        if plan["size"] is None or not is_main():
+        if not is_main():
+            return StageResult(stage, seconds, None)
+        sets = sets_in(stage.recipe)
+        if plan["size"] is None and not sets:
             return StageResult(stage, seconds, None, plan["reason"] or "")
         self._open(stage)
         found = check(
             self.model,
             self.base,
             self.concepts,
-            mode="on",
+            mode=look["mode"] if sets else "on",
             judges=look["judges"],
             bounds=look["bounds"],
             seed=self.stages[0].recipe.seed,
             cache=self._pictures(),
             size=plan["size"],
+            sets=sets,
         )
         if found.evaluation is not None:
             found.evaluation.write_samples(path.with_name("samples.jsonl"))
             found.evaluation.write(path)
-        return StageResult(stage, {**seconds, "evaluate": found.seconds}, found.evaluation, found.reason)
+        spent = {**seconds, "evaluate": found.seconds}
+        return StageResult(stage, spent, found.evaluation, found.reason, found.answers)
 
     def finish(self, outcome: StreamOutcome, *, report: bool, command: str | None) -> None:
         """Put the last model, the stages and the figures where they belong, all at once."""

@@ -23,6 +23,16 @@ def model():
     return tiny_erasure.backend()
 
 
+def test_anchors_that_the_banks_words_name_are_refused() -> None:
+    request = tiny_erasure.request(
+        Concept("car", "a sailing boat"), bank="world", avoid=(Concept("boat", "toy"),)
+    )
+    with pytest.raises(
+        UserError, match=r"every anchor prompt of 'car' names '.*boat', which is itself to be"
+    ):
+        prepare(tiny_erasure.backend(), request, seed=0, show_progress=False)
+
+
 def test_items_cycle_through_concepts_and_each_ones_pairs(model) -> None:
     request = tiny_erasure.request(CAR, VAN_GOGH, prompt_count=4, picture_count=9)
     data = prepare(model, request, seed=0, show_progress=False)

@@ -200,6 +200,10 @@ class DiffusionBackend(Drawing):
         """The tokenizer of each text encoder, in the family's order."""
         return self._reader.tokenizers
 
+    def cut_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """Those of the prompts that are too long: no text encoder reads them to their end."""
+        return self._reader.cut(prompts)
+
     def unconditional(self, count: int) -> TextEmbedding:
         """What guidance is measured against, `count` times: the empty prompt, or zeros where the family
         says so.

@@ -77,15 +77,24 @@ class LowRankForm:
         }
 
 
-def check_lora(model: Backend, names: Iterable[str]) -> None:
-    """UserError naming the first of `names` that no adapter can change: no linear or convolution weight."""
+def check_lora(model: Backend, names: Iterable[str], scopes: Iterable[str] = ()) -> None:
+    """UserError naming the first of `names` that no adapter can change: no linear or convolution weight.
+
+    `scopes` are named as those that would do.
+    """
     layers = _layers(model)
     for name in names:
         if name not in layers:
             raise UserError(
                 f"{model.source}: '{name}' is no weight of a linear or convolution layer, which are all that "
                 "a LoRA holds; save it as a delta or full, or choose a scope without it"
+                + (f" ({', '.join(found)})" if (found := list(scopes)) else "")
             )
+
+
+def holds(model: Backend, names: Iterable[str]) -> bool:
+    """Whether a LoRA can hold a change of every one of these tensors."""
+    return set(names) <= set(_layers(model))
 
 
 @torch.no_grad()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
-from oubliette.data.questions import QA
+from oubliette.data.questions import QA, Turn
 from oubliette.errors import UserError
 
 __all__ = ["IGNORED", "TokenBatch", "TokenReader"]
@@ -67,12 +68,23 @@ class TokenReader:
         self.end: int | None = tokenizer.eos_token_id
         self.pad: int = next((token for token in (tokenizer.pad_token_id, self.end) if token is not None), 0)
 
-    def prompt(self, question: str) -> str:
-        """The text a question becomes: what an answer follows."""
-        if self.tokenizer.chat_template:
-            turns = [{"role": "user", "content": question}]
+    def prompt(self, question: str, history: Sequence[Turn] = ()) -> str:
+        """The text a question becomes, after what was said before: what an answer follows.
+
+        Turns are put through the chat template, or follow each other on lines of their own. UserError for
+        turns that the template has no place for.
+        """
+        said = [*history, ("user", question)]
+        if not self.tokenizer.chat_template:
+            return "\n".join(content for _, content in said)
+        turns = [{"role": role, "content": content} for role, content in said]
+        try:
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        return question
+        except TemplateError as error:
+            roles = ", ".join(role for role, _ in said)
+            raise UserError(
+                f"{self._source}: its chat template refuses the turns {roles} ({error})"
+            ) from error
 
     def tokens(self, prompt: str, answer: str = "") -> tuple[list[int], int]:
         """Token ids of the prompt and answer as one text, and how many of them belong to the prompt.
@@ -86,6 +98,7 @@ class TokenReader:
             prompt + glue + answer,
             add_special_tokens=not chat,
             return_offsets_mapping=True,
+            verbose=False,  # what is too long is said here, by the line it stands in
         )
         ids, offsets = list(found["input_ids"]), list(found["offset_mapping"])
         while ids and ids[-1] == self.end and offsets[-1][0] == offsets[-1][1]:
@@ -97,17 +110,20 @@ class TokenReader:
         return ids, own[0] if own else len(ids)
 
     def encode(self, rows: Sequence[QA]) -> TokenBatch:
-        """All rows as one batch; UserError for a row whose answer lies beyond the model's context."""
+        """All rows as one batch; UserError for a row that is longer than the model's context."""
         encoded: list[tuple[list[int], int]] = []
         for number, row in enumerate(rows, start=1):
-            prompt = "" if row.plain else self.prompt(row.question)
+            prompt = "" if row.plain else self.prompt(row.question, row.history)
             ids, start = self.tokens(prompt, row.answer)
-            ids = ([*ids, self.end] if self.end is not None else ids)[: self.max_length]
-            if start >= len(ids) or len(ids) < 2:
+            ids = [*ids, self.end] if self.end is not None else ids
+            place = f"{row.where or f'row {number}'} ('{(row.question or row.answer)[:40]}')"
+            if len(ids) > self.max_length:
                 raise UserError(
-                    f"row {number} ('{(row.question or row.answer)[:40]}'): no token of its answer can be "
-                    f"predicted within the {self.max_length} tokens that {self._source} reads"
+                    f"{place}: is {len(ids)} tokens long, and {self._source} reads {self.max_length}; "
+                    "shorten it, or split it into several"
                 )
+            if start >= len(ids) or len(ids) < 2:
+                raise UserError(f"{place}: has no token of an answer that could be predicted")
             encoded.append((ids, start))
         longest = max(len(ids) for ids, _ in encoded)
         shape = (len(encoded), longest)

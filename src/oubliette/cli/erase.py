@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 
 if TYPE_CHECKING:
     from oubliette.job import Outcome
@@ -42,7 +42,10 @@ Judge = Annotated[
     list[str] | None, typer.Option(help="oracle, clip:MODEL, classifier:FOLDER or a folder; repeatable.")
 ]
 Require = Annotated[
-    float | None, typer.Option(help="Exit with 1 if leakage is over this bound, 3 if it cannot be told.")
+    float | None,
+    typer.Option(
+        help="Exit with 1 if leakage is over this bound, 3 if it cannot be told.", callback=numbers.share
+    ),
 ]
 Report = Annotated[bool, typer.Option(help="Write a page beside the result where it was checked.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run for OUT that was cut short.")]
@@ -70,7 +73,7 @@ def erase(
     smoother: Annotated[
         str | None, typer.Option(help="Where gradients are taken (oubliette ls smoothers).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0, callback=numbers.seed)] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of a trained method.", min=1)] = None,
     set_: Set = None,
     stream: Annotated[
@@ -170,7 +173,10 @@ def _go(
     from oubliette.job import dry, run_job
 
     if dry_run:
-        return _plan(dry(recipe, model=model), json)
+        found = dry(
+            recipe, model=model, out=out, check=check, judges=judge or (), require_leakage=require_leakage
+        )
+        return _plan(found, json)
     done = run_job(
         recipe,
         model=model,
@@ -201,11 +207,18 @@ def _stream(
     from oubliette.stream_run import dry_stream, run_stream
 
     if dry_run:
-        found = dry_stream(requests, model=model, options=options)
+        stages = dry_stream(
+            requests,
+            model=model,
+            options=options,
+            check=check,
+            judges=judge or (),
+            require_leakage=require_leakage,
+        )
         if json:
-            show.as_json(found)
+            show.as_json(stages)
         else:
-            for stage in found:
+            for stage in stages:
                 typer.echo(f"# {stage['stage']}")
                 _plan(stage, json)
         return 0

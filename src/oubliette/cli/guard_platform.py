@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from oubliette.cli import numbers
 from oubliette.cli import show as shown
 from oubliette.cli.erase import Json
 from oubliette.cli.guard_options import Kind, MaskFolder, Model, Out, Set
@@ -64,7 +65,7 @@ def apply(
     save: Annotated[str, typer.Option(help="full, or delta: only what changed.", metavar="FORM")] = "full",
     identifier: Annotated[str | None, typer.Option(help="DreamBooth's token.", show_default="sks")] = None,
     kind: Kind = None,
-    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0, callback=numbers.seed)] = 0,
     json: Json = False,
 ) -> int:
     """Fine-tune under a mask, save, and check the result against it.

@@ -88,7 +88,9 @@ def outcome(done: Outcome) -> str:
         f"seconds  {', '.join(f'{phase} {value}' for phase, value in seconds.items())}",
     ]
     evaluation = done.check.evaluation
-    if evaluation is None:
+    if done.check.answers is not None:
+        lines += [f"check    {line}" for line in done.check.answers.lines()]
+    elif evaluation is None:
         lines.append(f"check    not checked: {done.check.reason}")
     else:
         for row in evaluation.models:

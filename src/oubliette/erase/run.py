@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from oubliette.backends.attachment import Attachable
-from oubliette.backends.lora_form import check_lora
-from oubliette.erase import ELEMENTS, METHODS, PREPARERS
+from oubliette.erase import ELEMENTS, PREPARERS
 from oubliette.erase.edit import apply_edits
-from oubliette.erase.request import ErasureRequest
+from oubliette.erase.rehearse import settle
 from oubliette.erase.result import EraseResult, OnTop
 from oubliette.errors import UserError
-from oubliette.recipe import Recipe, validate
+from oubliette.recipe import Recipe
 from oubliette.train.checkpoint import has_checkpoint
-from oubliette.train.freeze import apply_freeze
 from oubliette.train.loop import Loop
 from oubliette.train.low_rank import LowRank
-from oubliette.train.scope import check_scope, select
+from oubliette.train.scope import check_scope
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
@@ -48,21 +45,9 @@ def erase(
     recipe that cannot be run on this model; the model is then as it was before. So it is after any other
     error, and after an interrupt.
     """
-    validate(recipe)
-    method = METHODS.get(recipe.method["name"])
-    if method.backend != model.kind:
-        fitting = [name for name in METHODS if METHODS.get(name).backend == model.kind]
-        raise UserError(
-            f"method '{method.name}' is for {method.backend} models, {model.source} is a {model.kind} model; "
-            f"known for it: {', '.join(fitting)}"
-        )
-    if method.solution == "attached":
-        _check_attachable(model, recipe)
     start = time.perf_counter()
-    scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
-    if recipe.save.form == "lora" and method.solution == "trained":
-        check_lora(model, scoped)
-    request = ErasureRequest.from_recipe(recipe)
+    settled = settle(model, recipe)
+    method, scoped, request = settled.method, settled.scoped, settled.request
     eraser = method(recipe.method_options(), request)
     data = PREPARERS.get(model.kind)(
         model,
@@ -94,20 +79,6 @@ def erase(
         result.undo()
         raise
     return result
-
-
-def _check_attachable(model: Backend, recipe: Recipe) -> None:
-    name = recipe.method["name"]
-    if not isinstance(model, Attachable):
-        raise UserError(f"method '{name}': nothing can be attached to a {model.kind} model ({model.source})")
-    if model.attachment is not None:
-        raise UserError(
-            f"{model.source}: '{model.attachment.name}' is attached already; open its base instead"
-        )
-    if recipe.freeze is not None:
-        raise UserError(
-            f"method '{name}' is attached: it moves no tensor that could be frozen; leave freeze out"
-        )
 
 
 def _weights(model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any) -> Weights:

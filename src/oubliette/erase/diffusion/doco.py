@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from oubliette.erase.diffusion.common import NoiseOptions, PairObjective
 from oubliette.erase.diffusion.discriminator import Norm, build
+from oubliette.train.config import Beta
 from oubliette.train.optimizer import load_optimizer_state, optimizer_state
 from oubliette.train.roles import Draw, Role
 
@@ -60,7 +61,7 @@ class DoCo(PairObjective):
 
         warm_up: int = Field(default=1000, ge=0, description="steps in which the discriminator trains alone")
         discriminator_learning_rate: float = Field(default=1e-4, gt=0)
-        discriminator_betas: tuple[float, float] = (0.5, 0.999)
+        discriminator_betas: tuple[Beta, Beta] = (0.5, 0.999)
         norm: Norm = Field(default="group", description="the discriminator's normalisation; released: batch")
         width: int = Field(default=64, ge=1, description="channels of the discriminator's first layer")
         depth: int = Field(default=0, ge=0, description="further 3x3 layers before the logits")
