@@ -175,13 +175,21 @@ class Running:
 
     def finish(self, outcome: StreamOutcome, *, report: bool, command: str | None) -> None:
         """Put the last model, the stages and the figures where they belong, all at once."""
+        from oubliette.backends.changes import lost_in
+
         final, last = _final(self.target), self.stages[-1]
         self._open(last)
         if self._processes.is_main:
             asked = last.recipe.save
             self.model.save(
-                final, form=asked.form, rank=asked.rank, energy=asked.energy, record=self._record(outcome)
+                final,
+                form=asked.form,
+                dtype=asked.torch_dtype(),
+                rank=asked.rank,
+                energy=asked.energy,
+                record=self._record(outcome),
             )
+            outcome.lost = lost_in(final)
             evaluation = outcome.stages[-1].evaluation
             if evaluation is not None:
                 outcome.page = self._report(final, evaluation, report, command)
