@@ -36,10 +36,16 @@ class Outcome:
     required: float | None = None
     main: bool = True
     """Whether this is the process that saved and checked (of several, one does)."""
+    lost: float = 0.0
+    """The share of the update that rounding ate when it was saved; 1 where the result is the base."""
 
     @property
     def exit_code(self) -> int:
-        """0; where a leakage was required, 1 if the verdict is negative and 3 if it cannot be told."""
+        """0; where a leakage was required, 1 if the verdict is negative and 3 if it cannot be told; 3 where
+        rounding lost the whole update.
+        """
+        if self.lost == 1:
+            return 3
         if self.required is None:
             return 0
         return 3 if self.check.evaluation is None else self.check.evaluation.exit_code
@@ -55,6 +61,7 @@ class Outcome:
             **({} if self.check.answers is None else self.check.answers.facts()),
             "verdicts": verdicts_of(evaluation) if evaluation is not None else [],
             "report": None if self.page is None else str(self.page),
+            "lost_in_rounding": self.lost,
             "exit_code": self.exit_code,
         }
 
@@ -80,6 +87,7 @@ def run_job(
     `check` is one of auto, on, off; `require_leakage` holds the verdict against that bound, and makes "auto"
     "on". Raises UserError for what cannot be run; nothing is then written.
     """
+    from oubliette.backends.changes import lost_in, round_as_stored
     from oubliette.checking import check as look
     from oubliette.checking import judges_for, sets_in
     from oubliette.erase.run import erase
@@ -108,6 +116,9 @@ def run_job(
         )
         result.seconds["load"] = loaded
         result.save(target)
+    lost = lost_in(target)
+    if lost:  # what is checked is what was saved
+        round_as_stored(opened, result.changed, settled.save.torch_dtype())
     cache = _memory()
     found = look(
         opened,
@@ -122,6 +133,7 @@ def run_job(
     )
     result.seconds["evaluate"] = found.seconds
     outcome = Outcome(result, target, found, required=require_leakage if is_main() else None, main=is_main())
+    outcome.lost = lost
     if found.made:
         try:
             _note(outcome)

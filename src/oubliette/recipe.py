@@ -18,6 +18,8 @@ from oubliette.train.config import TrainConfig
 from oubliette.validation import MAX_SEED, StrictModel, validated
 
 if TYPE_CHECKING:
+    import torch
+
     from oubliette.train.smoothing import Smoother
     from oubliette.train.surgery import Surgery
 
@@ -75,11 +77,13 @@ class SaveSpec(StrictModel):
     `lora` is an adapter file of it, and `attached`, for methods that leave the weights alone, what goes with
     the base.
 
-    A LoRA is of at most `rank`, or of the rank that keeps `energy` of each change's squared norm, or exact.
+    Changed tensors are written in `dtype`, by default in the base's, which rounds away what is finer. A LoRA
+    is of at most `rank`, or of the rank that keeps `energy` of each change's squared norm, or exact.
     """
 
     form: Literal["full", "delta", "lora", "attached"] = "full"
     path: str | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
     rank: int | None = Field(default=None, ge=1)
     energy: float | None = Field(default=None, gt=0, le=1)
 
@@ -89,7 +93,15 @@ class SaveSpec(StrictModel):
             raise ValueError(f"rank and energy bound a LoRA: they need form 'lora', not '{self.form}'")
         if self.rank is not None and self.energy is not None:
             raise ValueError("rank and energy exclude each other: give one")
+        if self.dtype is not None and self.form not in ("full", "delta"):
+            raise ValueError(f"dtype is of what changed, saved full or delta: '{self.form}' has float32")
         return self
+
+    def torch_dtype(self) -> torch.dtype | None:
+        """`dtype` as torch has it."""
+        import torch
+
+        return None if self.dtype is None else getattr(torch, self.dtype)
 
 
 class Recipe(StrictModel):

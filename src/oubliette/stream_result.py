@@ -73,10 +73,16 @@ class StreamOutcome:
     required: float | None = None
     main: bool = True
     """Whether this is the process that saved and measured (of several, one does)."""
+    lost: float = 0.0
+    """The share of the last model's update that rounding ate when it was saved."""
 
     @property
     def exit_code(self) -> int:
-        """0; where a leakage was required, 1 if any concept's verdict at the end is negative, 3 if untold."""
+        """0; where a leakage was required, 1 if any concept's verdict at the end is negative, 3 if untold; 3
+        where rounding lost all that was to be saved.
+        """
+        if self.lost == 1:
+            return 3
         if self.required is None:
             return 0
         last = self.stages[-1].evaluation

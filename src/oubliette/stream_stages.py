@@ -187,10 +187,18 @@ class Running:
         self, final: Path, last: Stage, outcome: StreamOutcome, *, report: bool, command: str | None
     ) -> None:
         """What `finish` writes, in the process that writes."""
+        from oubliette.backends.changes import lost_in
+
         asked = last.recipe.save
         self.model.save(
-            final, form=asked.form, rank=asked.rank, energy=asked.energy, record=self._record(outcome)
+            final,
+            form=asked.form,
+            dtype=asked.torch_dtype(),
+            rank=asked.rank,
+            energy=asked.energy,
+            record=self._record(outcome),
         )
+        outcome.lost = lost_in(final)
         evaluation = outcome.stages[-1].evaluation
         if evaluation is not None:
             outcome.page = self._report(final, evaluation, report, command)

@@ -93,6 +93,8 @@ def set_up(
     reference = _open_gold(WITHOUT if stands_in else gold, before, wanted[0])
     other = choose(before, wanted[0], novel, novel_data) if stands_in else None
     notes = _notes(opened, before, reference, compared=stands_in)
+    opened_ones = {MODEL: opened, "base": before, GOLD: reference}
+    notes += [f"{name}: {fault}" for name, one in opened_ones.items() for fault in getattr(one, "faults", ())]
     bench = make_bench(
         opened,
         before,

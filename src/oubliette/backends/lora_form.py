@@ -18,7 +18,7 @@ from oubliette.backends.delta import check_base
 from oubliette.backends.stored import canonical
 from oubliette.backends.truncation import TOLERANCE, Product, truncated
 from oubliette.errors import UserError
-from oubliette.manifest import read_manifest, read_object
+from oubliette.manifest import hash_file, read_manifest, read_object
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -27,6 +27,7 @@ __all__ = [
     "ERROR_BOUND",
     "LowRankForm",
     "TruncationWarning",
+    "adapter_hashes",
     "apply_lora",
     "check_lora",
     "lora_file",
@@ -157,6 +158,12 @@ def low_rank(
 def lora_file(folder: Path) -> Path | None:
     """The adapter file that diffusers or peft would open in a folder; None where there is none."""
     return next((folder / name for name in (_DIFFUSERS, _PEFT) if (folder / name).is_file()), None)
+
+
+def adapter_hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of the adapter file in a folder, by its name: for the record."""
+    path = lora_file(folder)
+    return {} if path is None else {path.name: hash_file(path)}
 
 
 @torch.no_grad()

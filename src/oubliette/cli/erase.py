@@ -35,6 +35,13 @@ Out = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Override a recipe's key: train.steps=50; repeatable.")
 ]
+SaveDtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, float16 or bfloat16 for what changed; by default the base's, which rounds.",
+        metavar="DTYPE",
+    ),
+]
 Check = Annotated[
     str, typer.Option(help="Check the result: auto (where it fits a minute), on, off.", metavar="MODE")
 ]
@@ -98,6 +105,7 @@ def erase(
             metavar="FORM",
         ),
     ] = None,
+    save_dtype: SaveDtype = None,
     check: Check = "auto",
     judge: Judge = None,
     require_leakage: Require = None,
@@ -125,7 +133,7 @@ def erase(
         "data": data,
         "freeze": freeze,
         "save": save,
-        "overrides": set_ or (),
+        "overrides": _overrides(set_, save_dtype),
     }
     if stream is not None:
         return _stream(
@@ -143,6 +151,7 @@ def run(
     model: Annotated[str | None, typer.Option(help="Take this model in place of the recipe's.")] = None,
     out: Out = None,
     set_: Set = None,
+    save_dtype: SaveDtype = None,
     check: Check = "auto",
     judge: Judge = None,
     require_leakage: Require = None,
@@ -154,8 +163,12 @@ def run(
     """Run a recipe: load, erase, save, check, report."""
     from oubliette.recipe import load_recipe
 
-    loaded = load_recipe(recipe, set_ or ())
+    loaded = load_recipe(recipe, _overrides(set_, save_dtype))
     return _go(loaded, model, dry_run, json, out, check, judge, require_leakage, report, resume)
+
+
+def _overrides(given: list[str] | None, save_dtype: str | None) -> list[str]:
+    return [*(given or ()), *([] if save_dtype is None else [f"save.dtype={save_dtype}"])]
 
 
 def _go(

@@ -87,6 +87,8 @@ def outcome(done: Outcome) -> str:
         f"saved    {done.out} ({done.result.recipe.save.form})",
         f"seconds  {', '.join(f'{phase} {value}' for phase, value in seconds.items())}",
     ]
+    if done.lost == 1:
+        lines.append("update   all of it was lost in rounding: nothing is erased (see --save-dtype)")
     evaluation = done.check.evaluation
     if done.check.answers is not None:
         lines += [f"check    {line}" for line in done.check.answers.lines()]
