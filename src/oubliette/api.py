@@ -116,8 +116,9 @@ def evaluate(
 
     opened = load(model)
     before = load(base if base is not None else base_of(opened))
-    if getattr(opened, "kind", None) != "diffusion":
-        raise UserError(f"{opened.source}: is a {opened.kind} model; only models that draw can be evaluated")
+    for one in (opened, before):
+        if getattr(one, "kind", None) != "diffusion":
+            raise UserError(f"{one.source}: is a {one.kind} model; only models that draw can be evaluated")
     return measure(
         opened, before, concepts_of(opened, concept, anchor, kind, world=before), name=name, **options
     )
