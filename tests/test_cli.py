@@ -566,7 +566,7 @@ def test_an_interrupted_erasure_is_resumed_to_the_same_weights(
     assert main([*arguments, "--out", "parted"]) == 2
     assert "--resume" in capsys.readouterr().err
     capsys.readouterr()
-    for option in (["--concept", "bus"], ["--anchor", "animal"], ["--seed", "5"], ["--steps", "4"]):
+    for option in (["--concept", "bus"], ["--set", "data.prompts=5"], ["--seed", "5"], ["--steps", "4"]):
         assert main([*arguments, "--out", "parted", "--resume", *option]) == 2
         said = capsys.readouterr().err
         assert "is another run's: " in said
