@@ -4,6 +4,7 @@ that its record was written for."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from oubliette.manifest import hash_file, read_manifest
 
-__all__ = ["ModelWarning", "look_for_faults"]
+__all__ = ["ModelWarning", "faults_of", "look_for_faults"]
 
 
 class ModelWarning(UserWarning):
@@ -29,6 +30,11 @@ def look_for_faults(model: Any, folder: Path, *, exact: bool) -> None:
         if fault not in model.faults:  # a base's own, said when that was opened
             model.faults += (fault,)
             warnings.warn(f"{folder}: {fault}", ModelWarning, stacklevel=2)
+
+
+def faults_of(models: Mapping[str, Any]) -> list[str]:
+    """What opening found wrong with models, each after its name: notes for figures that are taken of them."""
+    return [f"{name}: {fault}" for name, model in models.items() for fault in getattr(model, "faults", ())]
 
 
 def _not_finite(model: Any) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oubliette.backends.soundness import faults_of
 from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
 from oubliette.data.prompts import load_bank
@@ -111,7 +112,7 @@ def compare(
         ),
         bounds=bounds,
         complaints=misordered(rows),
-        notes=[*plan.notes, *_uncovered(opened, plan.concepts), *_faulty({**models, "base": base})],
+        notes=[*plan.notes, *_uncovered(opened, plan.concepts), *faults_of({**models, "base": base})],
         record=record(seed=seed),
         seconds=round(time.monotonic() - started, 3),
         samples=table.samples,
@@ -186,8 +187,3 @@ def _uncovered(judges: Sequence[Judge], concepts: Sequence[Concept]) -> list[str
         for concept in concepts
         if not covering(judges, concept)
     ]
-
-
-def _faulty(models: Mapping[str, Any]) -> list[str]:
-    """What opening found wrong with the models' weights: no figure below is worth more than they are."""
-    return [f"{name}: {fault}" for name, model in models.items() for fault in getattr(model, "faults", ())]
