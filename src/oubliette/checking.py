@@ -72,8 +72,8 @@ def check_mode(mode: str) -> str:
     return mode
 
 
-def open_judges(model: Any, names: Sequence[str]) -> list[Judge]:
-    """The judges of these names or folders, by default those of the model's world (none: no world is known).
+def open_judges(model: Any, names: Sequence[Judge | str]) -> list[Judge]:
+    """The judges of these names or folders, or as they are, by default those of the model's world (none: no world is known).
 
     Raises UserError for a judge that cannot be opened, or a model whose outputs judges cannot see.
     """
@@ -81,11 +81,16 @@ def open_judges(model: Any, names: Sequence[str]) -> list[Judge]:
 
     if names and not hasattr(model, "draw"):
         raise UserError(f"{model.source}: is a {model.kind} model; judges look at pictures")
-    return [open_judge(name, model) for name in names] or default_judges(model)
+    return [open_judge(j, model) if isinstance(j, str) else j for j in names] or default_judges(model)
 
 
 def judges_for(
-    model: Any, names: Sequence[str], concepts: Sequence[Concept], *, mode: str, required: float | None
+    model: Any,
+    names: Sequence[Judge | str],
+    concepts: Sequence[Concept],
+    *,
+    mode: str,
+    required: float | None,
 ) -> list[Judge]:
     """`open_judges` for an erasure of these concepts, none where the mode is "off".
 
