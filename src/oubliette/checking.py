@@ -73,7 +73,7 @@ def check_mode(mode: str) -> str:
 
 
 def open_judges(model: Any, names: Sequence[Judge | str]) -> list[Judge]:
-    """The judges of these names or folders, or as they are, by default those of the model's world (none: no world is known).
+    """The judges of these names or folders, or as they are; by default the world's (none is known: none).
 
     Raises UserError for a judge that cannot be opened, or a model whose outputs judges cannot see.
     """

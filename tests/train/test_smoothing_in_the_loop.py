@@ -165,7 +165,7 @@ def test_the_logged_loss_and_what_a_discriminator_sees_are_those_at_the_weights(
     for smoother in (None, PARTS[name]["smoother"]()):
         loop = tiny_erasure.loop(DoCo, options=options, smoother=smoother, surgery=Project())
         losses = loop.advance(1)
-        ends.append((losses, flat(list(loop.objective.discriminator.parameters()))))
+        ends.append((losses, flat(list(loop.objective.discriminators.parameters()))))
     assert ends[0][0] == ends[1][0]
     assert torch.equal(ends[0][1], ends[1][1])
     assert all(torch.isfinite(parameter).all() for parameter in loop.weights.parameters)

@@ -47,7 +47,7 @@ def test_a_trajectorys_passes_and_a_discriminators_are_counted() -> None:
     trace = step_of(loop)
     assert trace.calls(loop.model.pipe.unet) == (3, 2)
     # Forget, and the discriminator's own two sides in one backward.
-    assert trace.calls(loop.objective.discriminator) == (3, 2)
+    assert trace.calls(loop.objective.discriminators[0]) == (3, 2)
 
 
 @pytest.mark.parametrize("name", ["none", "sam", "gp"])
