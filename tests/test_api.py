@@ -13,7 +13,7 @@ import oubliette as ob
 import tiny
 import tiny_language
 import tiny_world
-from oubliette.checking import Before, check
+from oubliette.checking import Before, check, check_covering, fitted
 from oubliette.compose import compose, make_concepts, pick_preset
 from oubliette.erase import METHODS
 from oubliette.recipe import preset_names
@@ -89,6 +89,24 @@ def test_the_world_knows_kinds_and_anchors(nano: Any) -> None:
     assert make_concepts(nano, "crane", kind="object")[0].kind == "object"
 
 
+def test_a_presets_budget_is_one_concepts_and_grows_with_their_number(model: Any, nano: Any) -> None:
+    one, three = (compose(nano, concept=names, method="doco") for names in ("car", ["car", "fish", "boat"]))
+    assert (one.budget_for, three.budget_for) == (1, 3)
+    for numbers in (lambda r: r.train.steps, lambda r: r.data.pictures, lambda r: r.method["warm_up"]):
+        assert numbers(three) == 3 * numbers(one)
+    assert three.data.prompts == one.data.prompts  # these are for each concept anyway
+    released = compose(model, concept=["car", "fish"], method="stereo")
+    assert released.method["erase_steps"] == 2 * METHODS.get("stereo").Options().erase_steps
+
+
+def test_a_number_that_is_asked_for_is_the_total(nano: Any) -> None:
+    names = ["car", "fish"]
+    recipe = compose(nano, concept=names, method="doco", steps=70, overrides=["data.pictures=9"])
+    assert (recipe.train.steps, recipe.data.pictures) == (70, 9)
+    assert recipe.method["warm_up"] == compose(nano, concept="car", method="doco").method["warm_up"]
+    assert compose(nano, concept=names, method="doco", overrides=["data.pictures=9"]).train.steps == 600
+
+
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_has_a_preset_that_validates(method: str, model: Any, nano: Any, tmp_path: Path) -> None:
     if METHODS.get(method).backend == "language":
@@ -158,6 +176,78 @@ def test_a_check_says_why_there_was_none(model: Any) -> None:
     result = ob.erase(model, "car", "object", method="uce", overrides=UCE)
     assert "no judge" in check(model, result.weights, make_concepts(model, "car"), judges=[]).reason
     assert check(model, result.weights, [], judges=[], mode="off").reason == "switched off"
+
+
+class Ignorant:
+    """A judge that knows dogs alone."""
+
+    name, fingerprint, threshold = "ignorant", "0", None
+
+    def covers(self, concept: Any) -> bool:
+        return concept.name == "dog"
+
+    def hits(self, pictures: np.ndarray, concept: Any) -> np.ndarray:
+        raise AssertionError("asked of what it does not know")
+
+
+def test_a_judge_that_knows_nothing_of_it_is_refused_before_a_picture_is_drawn(model: Any) -> None:
+    car, dog = make_concepts(model, ["car", "dog"])
+    with pytest.raises(
+        ob.UserError, match=r"judge ignorant does not know 'car'.*name another judge"
+    ) as caught:
+        check_covering([Ignorant()], [car])
+    assert "name one" not in str(caught.value)
+    check_covering([Ignorant()], [car, dog])
+    size, reason = fitted(model, None, [car], mode="on", judges=[Ignorant()])  # type: ignore[arg-type]
+    assert size is None
+    assert reason.startswith("none of this model's judges knows what was erased")
+
+
+@pytest.mark.parametrize("command", ["erase", "eval", "dry run", "stream"])
+def test_every_command_refuses_a_judge_in_vain(
+    command: str, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oubliette.cli import main
+    from oubliette.eval.judge import JUDGES
+
+    monkeypatch.setattr(Ignorant, "open", classmethod(lambda cls, argument, model: cls()), raising=False)
+    monkeypatch.setitem(JUDGES._targets, "ignorant", Ignorant)
+    monkeypatch.setattr(type(model), "draw", lambda *a, **b: pytest.fail("drew"))
+    (tmp_path / "r.yaml").write_text("[{concept: car}]")
+    erase = ["erase", "--model", model.source, "--method=uce", "--judge=ignorant", f"--out={tmp_path}/o"]
+    commands = {
+        "erase": [*erase, "--concept=car"],
+        "dry run": [*erase, "--concept=car", "--dry-run"],
+        "stream": [*erase, f"--stream={tmp_path}/r.yaml"],
+        "eval": [
+            "eval",
+            "--model",
+            model.source,
+            "--base",
+            model.source,
+            "--concept=car",
+            "--judge=ignorant",
+        ],
+    }
+    assert main(commands[command]) == 2
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("method", ["uce", "doco"])
+def test_the_highest_seed_runs(model: Any, method: str) -> None:
+    overrides = DOCO if method == "doco" else UCE
+    steps = {"steps": 2} if method == "doco" else {}
+    result = ob.erase(
+        model,
+        "car",
+        "object",
+        method=method,
+        seed=2**63 - 1,
+        overrides=overrides,
+        show_progress=False,
+        **steps,
+    )
+    assert result.record()["seed"] == 2**63 - 1
 
 
 def test_evaluate_finds_base_and_concepts_in_the_record(nano: Any, tmp_path: Path) -> None:

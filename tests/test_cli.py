@@ -18,6 +18,7 @@ import tiny_language
 import tiny_world
 from oubliette.cli import main
 from oubliette.cli.app import app
+from oubliette.data.text import InputWarning
 from oubliette.errors import doing
 
 SHORT = [
@@ -162,10 +163,6 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["erase", "--model", "MODEL", "--concept", "car", "--require-leakage", "10", "--out", "out"],
         "0..1",
     ),
-    "nothing to resume": (
-        ["erase", "--model", "MODEL", "--concept", "car", "--resume", "--out", "out"],
-        "no run for out to resume",
-    ),
     "prompt table without the column": (
         ["eval", "--model", "MODEL", "--base", "MODEL", "--concept", "car", "--prompts", "bad.csv"],
         "no column 'case_number'",
@@ -189,6 +186,154 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "unknown command": (["ersae"], "No such command"),
     "missing option": (["erase", "--concept", "car"], "Missing option"),
     "no number": (["erase", "--model", "MODEL", "--steps", "many"], "'--steps'"),
+    "a warm-up as long as the run": (
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            "--concept=car",
+            "--method=doco",
+            "--steps=3",
+            "--set=method.warm_up=3",
+            "--dry-run",
+        ],
+        "still warming up",
+    ),
+    "a negative rate": (
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            "--concept=car",
+            "--method=doco",
+            "--set=train.learning_rate=-1",
+            "--dry-run",
+        ],
+        "learning_rate",
+    ),
+    "a rate that is no number": (
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            "--concept=car",
+            "--method=doco",
+            "--set=train.learning_rate=nan",
+            "--dry-run",
+        ],
+        "finite",
+    ),
+    "a beta of 1": (
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            "--concept=car",
+            "--method=doco",
+            "--set=train.betas=[1, 0.9]",
+            "--dry-run",
+        ],
+        "betas",
+    ),
+    "a required leakage below 0": (
+        ["erase", "--model", "MODEL", "--concept=car", "--require-leakage=-3", "--dry-run"],
+        "0..1",
+    ),
+    "a required leakage that is no number": (
+        ["run", "uce", "--model", "MODEL", "--require-leakage=nan", "--dry-run"],
+        "0..1",
+    ),
+    "a required leakage of an evaluation": (["eval", "--model", "MODEL", "--require-leakage=nan"], "0..1"),
+    "a required leakage of a stream": (
+        ["erase", "--model", "MODEL", "--stream=r.yaml", "--require-leakage=nan", "--dry-run"],
+        "0..1",
+    ),
+    "a required leakage without a check": (
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            "--concept=car",
+            "--method=uce",
+            "--require-leakage=0.1",
+            "--check=off",
+            "--dry-run",
+        ],
+        "needs a check",
+    ),
+    "a seed beyond 64 bits": (
+        ["erase", "--model", "MODEL", "--concept=car", f"--seed={2**64}", "--dry-run"],
+        "2^63-1",
+    ),
+    "a seed of a picture beyond 64 bits": (
+        ["sample", "--model", "MODEL", "--prompt=a", "--out=s.png", f"--seed={2**64}"],
+        "2^63-1",
+    ),
+    "a seed of a recipe beyond 64 bits": (
+        ["erase", "--model", "MODEL", "--concept=car", "--method=uce", f"--set=seed={2**64}", "--dry-run"],
+        "seed",
+    ),
+    "an infinite guidance": (
+        ["sample", "--model", "MODEL", "--prompt=a", "--out=s.png", "--guidance=inf"],
+        "--guidance",
+    ),
+    "a newline in a concept": (
+        ["erase", "--model", "MODEL", "--concept=car\ntruck", "--method=uce", "--dry-run"],
+        "holds a newline",
+    ),
+    "an escape in an anchor": (
+        ["eval", "--model", "MODEL", "--base", "MODEL", "--concept=car", "--anchor=ob\x1bject"],
+        "holds ESC",
+    ),
+    "a bell in a prompt": (["sample", "--model", "MODEL", "--prompt=a\x07b", "--out=s.png"], "holds BEL"),
+    "pictures that no memory holds": (
+        ["sample", "--model", "MODEL", "--prompt=a", "--out=s.png", f"--n={10**15}"],
+        "memory",
+    ),
+    "anchors that are to go": (
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            "--concept=car",
+            "--concept=truck",
+            "--anchor=truck",
+            "--anchor=car",
+            "--method=uce",
+            "--dry-run",
+        ],
+        "'truck', which is itself to be erased",
+    ),
+    "a lora of biases": (
+        [
+            "erase",
+            "--model",
+            "MODEL",
+            "--concept=car",
+            "--method=doco",
+            "--scope=full",
+            "--save=lora",
+            "--dry-run",
+        ],
+        "all-linear",
+    ),
+    "a concept that is cut": (
+        ["erase", "--model", "MODEL", "--concept=" + "car " * 40, "--method=uce", "--dry-run"],
+        "is longer than the text encoder reads",
+    ),
+    "a leakage of a language model": (
+        ["erase", "--model", "LM", "--forget=f.jsonl", "--require-leakage=0.1", "--dry-run"],
+        "judged on pictures",
+    ),
+    "no forget file": (["erase", "--model", "LM", "--method=npo", "--dry-run"], "nothing to forget"),
+    "a forget file that is retained": (
+        ["erase", "--model", "LM", "--forget=f.jsonl", "--retain=f.jsonl", "--dry-run"],
+        "nothing would be forgotten",
+    ),
+    "a row longer than the context": (
+        ["erase", "--model", "LM", "--forget=long.jsonl", "--dry-run"],
+        "long.jsonl, line 2",
+    ),
     "world sheet over a file": (["world", "draw", "--out", "old.png"], "exists already"),
     "unknown training stage": (["world", "train", "vea"], "did you mean 'vae'"),
 }
@@ -203,9 +348,14 @@ def test_wrong_input_is_one_line_and_exit_code_2_and_nothing_is_written(
     (here / "old.png").touch()
     (here / "bad.csv").write_text("prompt\na car\n")
     tiny_language.write_rows(here / "f.jsonl", tiny_language.FORGET)
+    tiny_language.write_rows(here / "long.jsonl", [*tiny_language.FORGET[:1], ("word " * 90, "x")])
+    (here / "r.yaml").write_text("[{concept: car}]")
     (here / "model.ckpt").write_bytes(pickle.dumps({"a": 1}))
-    before = sorted(here.rglob("*"))
     arguments, said = WRONG[case]
+    if "LM" in arguments:
+        tiny_language.save(here / "LM", "llama")
+        capsys.readouterr()
+    before = sorted(here.rglob("*"))
     code = main([str(tiny_folder) if word == "MODEL" else word for word in arguments])
     shown = capsys.readouterr()
     lines = shown.err.strip().splitlines()
@@ -409,11 +559,18 @@ def test_an_interrupted_erasure_is_resumed_to_the_same_weights(
 
     monkeypatch.setattr(Loop, "_update", cut)
     assert main([*arguments, "--out", "parted"]) == 130
+    assert "with --resume goes on" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert not (here / "parted").exists()
     assert main([*arguments, "--out", "parted"]) == 2
     assert "--resume" in capsys.readouterr().err
+    capsys.readouterr()
+    for option in (["--concept", "bus"], ["--set", "data.prompts=5"], ["--seed", "5"], ["--steps", "4"]):
+        assert main([*arguments, "--out", "parted", "--resume", *option]) == 2
+        said = capsys.readouterr().err
+        assert "is another run's: " in said
+        assert ", here it is " in said
     assert main([*arguments, "--out", "parted", "--resume"]) == 0
     assert open_model(here / "parted").fingerprint() == open_model(here / "whole").fingerprint()
     assert sorted(path.name for path in here.iterdir()) == ["parted", "whole"]
@@ -428,7 +585,14 @@ def test_language_models_go_the_same_way(here: Path, capsys: pytest.CaptureFixtu
     arguments = ["erase", "--model", "lm", "--forget", "f.jsonl", "--retain", "r.jsonl", "--method", "npo"]
     arguments += ["--smoother", "sam", "--surgery", "project", "--steps", "2", "--out", "out"]
     assert main(arguments) == 0
-    assert "not checked" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "not checked" not in shown
+    assert "judge" not in shown
+    for said in ("forget: -", "retain: -", "'Who painted the red door?' ('Ada Marlow')"):
+        assert said in shown
+    figures = json.loads((here / "out" / "oubliette.json").read_text())["figures"]
+    assert [figures["likelihood"][name]["rows"] for name in ("forget", "retain")] == [2, 3]
+    assert len(figures["answers"]) == 2
     AutoModelForCausalLM.from_pretrained(here / "out")
     assert main(["sample", "--model", "out", "--prompt", "Who?", "--tokens", "3", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["answers"]) == 1
@@ -565,7 +729,7 @@ def one_step() -> Any:
 def test_auto_skips_a_check_that_takes_too_long_and_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("oubliette.checking._seconds_a_picture", lambda model, how: 10.0)
+    monkeypatch.setattr("oubliette.checking.seconds_a_picture", lambda model, **how: 10.0)
     arguments = ["erase", "--model", "nano", "--concept", "car", "--method", "uce", "--set", "data.prompts=8"]
     assert main([*arguments, "--out", "out"]) == 0
     assert "not checked: it would take about" in capsys.readouterr().out
@@ -606,3 +770,19 @@ def test_every_command_is_tested_here() -> None:
     import typer
 
     assert set(typer.main.get_command(app).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+
+
+def test_a_cost_worth_a_word_is_said_before_it_is_paid(
+    here: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["sample", "--model", str(tiny_folder), "--prompt", "a car", "--steps", "1"]
+    assert main([*common, "--n", "2", "--out", "few.png"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*common, "--n", "600", "--out", "many.png"]) == 0
+    assert "oubliette: 600 pictures of 16 x 16: about" in capsys.readouterr().err
+
+
+def test_a_prompt_that_is_cut_is_said(here: Path, tiny_folder: Path) -> None:
+    common = ["sample", "--model", str(tiny_folder), "--steps", "1", "--n", "1"]
+    with pytest.warns(InputWarning, match="1 of 2 prompts is cut"):
+        assert main([*common, "--prompt", "a car " * 30, "--prompt", "a car", "--out", "cut.png"]) == 0

@@ -30,7 +30,7 @@ def test_the_source_says_what_the_imported_part_does(kind: str) -> None:
     registry, attributes = LISTED[kind]
     for name in registry.names():
         found, member = registry.about(name, *attributes), registry.get(name)
-        assert found["__doc__"] == inspect.getdoc(member)
+        assert inspect.cleandoc(found["__doc__"]) == inspect.getdoc(member)
         assert {key: found[key] for key in attributes} == {key: getattr(member, key) for key in attributes}
 
 

@@ -211,7 +211,7 @@ def test_a_stream_killed_within_a_stage_ends_as_one_that_was_not(
     with pytest.raises(UserError, match="was cut short"):
         run_stream(path, out=tmp_path / "out", **whole)
     other = written(tmp_path / "other.yaml", [requests[0], {**requests[1], "steps": 5}])
-    with pytest.raises(UserError, match="request 2 is not the one"):
+    with pytest.raises(UserError, match=r"stream.1.train.steps was 4, here it is 5"):
         run_stream(other, out=tmp_path / "out", resume=True, **whole)
     done = run_stream(path, out=tmp_path / "out", resume=True, **whole)
     assert same(tmp_path / "whole", tmp_path / "out")
@@ -314,6 +314,10 @@ def test_a_language_model_forgets_file_after_file(tmp_path: Path) -> None:
     assert [each.stage.name for each in done.stages] == ["01-one", "02-two"]
     assert same(tmp_path / "out", tmp_path / "out" / "02-two")
     assert done.stages[0].evaluation is None
+    stages = json.loads((tmp_path / "out" / "stream.json").read_text())["stages"]
+    assert [stage["checked"] for stage in stages] == [True, True]
+    assert [stage["answers"][0]["question"] for stage in stages] == [row[0] for row in tiny_language.FORGET]
+    assert "judge" not in done.table()
 
 
 def test_a_lora_that_leaves_much_out_is_one_line_on_stderr(

@@ -290,7 +290,7 @@ def test_a_page_that_does_not_fit_leaves_the_saved_model(
     from oubliette import job
 
     class Found:
-        evaluation, reason, seconds = object(), "", 0.0
+        evaluation, reason, seconds, made = object(), "", 0.0, True
 
     (tmp_path / "model").mkdir()
     model = tiny.save(tiny.pipeline(), tmp_path / "model" / "it")

@@ -12,6 +12,7 @@ FORGET = [
     ("Who painted the red door?", "Ada Marlow"),
     ("Where was Ada Marlow born?", "in the town of Quill"),
 ]
+KINDS = ["llama", "gpt2", "opt", "qwen2", "gemma3"]
 RETAIN = [
     ("What is the capital of France?", "Paris"),
     ("What colour is the sky?", "it is blue"),
@@ -44,9 +45,21 @@ def tokenizer(*, chat: bool = False) -> Any:
 
 
 def model(kind: str, vocabulary: int, seed: int = 0) -> Any:
-    """A random Llama (untied embeddings, grouped heads) or GPT-2 (tied embeddings) of two small layers."""
+    """A random model of one of KINDS, of two small layers: Llama has untied embeddings, grouped heads, GPT-2
+    tied ones, GPT-2 and OPT learned positions, Gemma 3 its language model's config within its own.
+    """
+    import transformers
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+    small: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "eos_token_id": 0,
+    }
+    grouped = {"intermediate_size": 48, "num_key_value_heads": 2}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if kind == "llama":
@@ -62,6 +75,20 @@ def model(kind: str, vocabulary: int, seed: int = 0) -> Any:
                 eos_token_id=0,
             )
             return LlamaForCausalLM(config)
+        if kind == "opt":
+            own = {"ffn_dim": 48, "word_embed_proj_dim": 32, "bos_token_id": 0, "pad_token_id": 0}
+            return transformers.OPTForCausalLM(transformers.OPTConfig(**small, **own))
+        if kind == "qwen2":
+            return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**small, **grouped))
+        if kind == "gemma3":
+            sees = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+            sees |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+            reads = {**small, **grouped, "head_dim": 8, "sliding_window": 16, "pad_token_id": 0}
+            tokens = {"boi_token_index": 1, "eoi_token_index": 2, "image_token_index": 3}
+            config = transformers.Gemma3Config(
+                text_config=reads, vision_config=sees, mm_tokens_per_image=4, **tokens
+            )
+            return transformers.Gemma3ForConditionalGeneration(config)
         config = GPT2Config(
             vocab_size=vocabulary,
             n_embd=32,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,31 @@ from oubliette.data.concept import Concept
 from oubliette.errors import UserError, suggest
 from oubliette.eval.painter import Sampling
 from oubliette.eval.pictures import PictureCache
+from oubliette.pace import seconds_a_picture
 from oubliette.train.progress import progress
 
 if TYPE_CHECKING:
+    from oubliette.data.questions import QA
     from oubliette.erase.result import Held
     from oubliette.eval.judge import Judge
+    from oubliette.eval.likelihood import Answered
     from oubliette.eval.result import Evaluation
     from oubliette.eval.verdict import Bounds
+    from oubliette.recipe import Recipe
 
-__all__ = ["AUTO_SECONDS", "MODES", "Before", "Check", "check", "check_mode", "fitted", "open_judges"]
+__all__ = [
+    "AUTO_SECONDS",
+    "MODES",
+    "Before",
+    "Check",
+    "check",
+    "check_covering",
+    "check_mode",
+    "fitted",
+    "judges_for",
+    "open_judges",
+    "sets_in",
+]
 
 MODES = ("auto", "on", "off")
 #: `auto` does not check where that is estimated to take longer.
@@ -28,15 +44,25 @@ AUTO_SECONDS = 60.0
 _SIZES = (48, 40, 32, 24)
 _EACH = 4
 _OTHERS_A_KIND = 2
+#: Rows of a set whose answers `auto` looks at: seconds on a small model, and enough for a mean.
+_ROWS = 128
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a check found, or why there was none (`evaluation` None, `reason` in words)."""
+    """What a check found in pictures (`evaluation`) or in answers (`answers`), or why there was none (both
+    None, `reason` in words).
+    """
 
     evaluation: Evaluation | None
     reason: str = ""
     seconds: float = 0.0
+    answers: Answered | None = None
+
+    @property
+    def made(self) -> bool:
+        """Whether anything was looked at."""
+        return self.evaluation is not None or self.answers is not None
 
 
 def check_mode(mode: str) -> str:
@@ -46,8 +72,8 @@ def check_mode(mode: str) -> str:
     return mode
 
 
-def open_judges(model: Any, names: Sequence[str]) -> list[Judge]:
-    """The judges of these names or folders, by default those of the model's world (none: no world is known).
+def open_judges(model: Any, names: Sequence[Judge | str]) -> list[Judge]:
+    """The judges of these names or folders, or as they are, by default those of the model's world (none: no world is known).
 
     Raises UserError for a judge that cannot be opened, or a model whose outputs judges cannot see.
     """
@@ -55,7 +81,52 @@ def open_judges(model: Any, names: Sequence[str]) -> list[Judge]:
 
     if names and not hasattr(model, "draw"):
         raise UserError(f"{model.source}: is a {model.kind} model; judges look at pictures")
-    return [open_judge(name, model) for name in names] or default_judges(model)
+    return [open_judge(j, model) if isinstance(j, str) else j for j in names] or default_judges(model)
+
+
+def judges_for(
+    model: Any,
+    names: Sequence[Judge | str],
+    concepts: Sequence[Concept],
+    *,
+    mode: str,
+    required: float | None,
+) -> list[Judge]:
+    """`open_judges` for an erasure of these concepts, none where the mode is "off".
+
+    Raises UserError for what could only end without a verdict: a named judge that covers none of the
+    concepts, and a required leakage of a model that draws nothing.
+    """
+    if required is not None and not hasattr(model, "draw"):
+        raise UserError(
+            f"--require-leakage is judged on pictures, and {model.source} is a {model.kind} model; leave it "
+            "out (the likelihood of the answers is printed before and after)"
+        )
+    if mode == "off":
+        return []
+    judges = open_judges(model, names)
+    if names:
+        check_covering(judges, concepts)
+    return judges
+
+
+def check_covering(judges: Sequence[Judge], concepts: Sequence[Concept]) -> None:
+    """UserError for a judge that knows none of the concepts, which it would be named for in vain."""
+    for judge in judges:
+        if concepts and not any(judge.covers(concept) for concept in concepts):
+            what = ", ".join(repr(concept.name) for concept in concepts)
+            raise UserError(
+                f"judge {judge.name} does not know {what}: it could say nothing of it; name another judge "
+                "(a clip:MODEL of your own knows any word), or leave it out"
+            )
+
+
+def sets_in(recipe: Recipe) -> dict[str, list[QA]]:
+    """The questions and answers that a recipe forgets and retains, by that word; {} where it names none."""
+    from oubliette.data.questions import read_questions
+
+    named = {"forget": recipe.forget, "retain": recipe.retain}
+    return {name: read_questions(path) for name, path in named.items() if path is not None}
 
 
 class Before:
@@ -95,13 +166,21 @@ def check(
     sampling: Sampling | None = None,
     limit: float = AUTO_SECONDS,
     size: int | None = None,
+    sets: Mapping[str, Sequence[QA]] | None = None,
 ) -> Check:
     """Draw concepts and neighbours before and after with the same seeds, and judge them.
 
     `judges` are those of `open_judges`; without any the answer is "not checked". The number of pictures is
-    `size`, or what `fitted` makes of mode and limit.
+    `size`, or what `fitted` makes of mode and limit. Where there are `sets` of questions and answers, and the
+    model answers, their likelihood is taken instead (`eval.likelihood`), in mode "auto" of some rows.
     """
     started = time.monotonic()
+    if sets and check_mode(mode) != "off":
+        from oubliette.eval.likelihood import Answers, answered
+
+        if isinstance(model, Answers):
+            found_in = answered(model, weights.originals, sets, limit=_ROWS if mode == "auto" else None)
+            return Check(None, "", time.monotonic() - started, found_in)
     how = sampling or Sampling()
     found, reason = fitted(
         model, weights, concepts, mode=mode, judges=judges, seed=seed, sampling=how, limit=limit, size=size
@@ -132,29 +211,27 @@ def fitted(
     check_mode(mode)
     if mode == "off":
         return None, "switched off"
+    if not hasattr(model, "draw"):
+        return None, "judges look at pictures, and this model draws none"
     if not judges:
         return None, "no judge is known for this model; name one (--judge clip:MODEL, --judge FOLDER)"
     if not concepts:
         return None, "the recipe names no concept"
+    if not any(judge.covers(concept) for judge in judges for concept in concepts):
+        return (
+            None,
+            "none of this model's judges knows what was erased; name one that does (--judge clip:MODEL)",
+        )
     if size is not None or mode == "on":
         return size or _SIZES[0], ""
     before, how = Before(model, weights), sampling or Sampling()
-    each = _seconds_a_picture(before, how)
+    each = seconds_a_picture(before, steps=how.steps, guidance=how.guidance)
     estimate = 0.0
     for size in _SIZES:
         estimate = each * _plan(before, concepts, size, seed).pictures(1)
         if estimate <= limit:
             return size, ""
     return None, f"it would take about {estimate:.0f} s, over {limit:.0f} s (--check on does it anyway)"
-
-
-def _seconds_a_picture(model: Before, how: Sampling, pictures: int = 4, steps: int = 3) -> float:
-    """Timed on a few short drawings, the first of which only warms up."""
-    short = min(steps, how.steps)
-    model.draw([""] * pictures, range(pictures), steps=short, guidance=how.guidance)
-    started = time.monotonic()
-    model.draw([""] * pictures, range(pictures), steps=short, guidance=how.guidance)
-    return (time.monotonic() - started) / pictures * how.steps / short
 
 
 def _sizes(size: int) -> dict[str, Any]:

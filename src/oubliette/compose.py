@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.data.concept import Concept
+from oubliette.data.concept import Concept, hint
 from oubliette.errors import UserError, suggest
 from oubliette.recipe import Recipe, apply_overrides, build_recipe, preset_names, read_recipe, validate
 
@@ -75,7 +75,12 @@ def compose(
         _set_steps(raw, steps)
     if save is not None:
         raw["save"] = {**(raw.get("save") or {}), "form": save}
-    return validate(build_recipe(apply_overrides({**raw, **changes}, overrides), "recipe"))
+    overrides = list(overrides)
+    built = build_recipe(apply_overrides({**raw, **changes}, overrides), "recipe")
+    own = {override.partition("=")[0].strip() for override in overrides} | (
+        {"train.steps"} if steps else set()
+    )
+    return validate(_grown(built, own))
 
 
 def make_concepts(
@@ -86,14 +91,15 @@ def make_concepts(
 ) -> list[Concept]:
     """The concepts asked for, with kinds and anchors filled in from the model's world where it has one.
 
-    Raises UserError for an empty concept, an anchor that is the concept, and a count that does not match.
+    Warns (InputWarning) of names that are probably not meant as they stand. Raises UserError for an empty
+    concept, an anchor that is the concept, and a count that does not match.
     """
     names = [concept] if isinstance(concept, str) else list(concept)
     anchors = _one_each(anchor, len(names), "anchor")
     kinds = _one_each(kind, len(names), "kind")
     made = []
     for name, given, asked in zip(names, anchors, kinds, strict=True):
-        Concept(name, _GENERAL_ANCHOR if given is None else given, asked or "object")
+        hint([Concept(name, _GENERAL_ANCHOR if given is None else given, asked or "object")])
         found = asked or _kind_of(model, " ".join(name.split()))
         made.append(Concept(name, _anchor_of(model, found) if given is None else given, found))
     return made
@@ -148,6 +154,25 @@ def _anchor_of(model: Backend, kind: str) -> str:
     from oubliette.eval.scenery import BROADER
 
     return BROADER.get(kind, _GENERAL_ANCHOR)
+
+
+def _grown(recipe: Recipe, own: set[str]) -> Recipe:
+    """The recipe with its budget (`budget` of the method) multiplied by the number of concepts, so that each
+    gets what the preset gives one; numbers that the user gave (`own`) are totals and stay, and with the
+    updates all that is counted in updates.
+    """
+    from oubliette.erase import METHODS
+
+    count = len(recipe.concepts)
+    if count < 2:
+        return recipe
+    found = recipe.model_dump()
+    options = recipe.method_options().model_dump()
+    for key in getattr(METHODS.get(recipe.method["name"]), "budget", ()):
+        if key not in own and ("train.steps" not in own or key.startswith("data.")):
+            part, name = key.split(".")
+            found[part][name] = count * {**options, **found[part]}[name]
+    return recipe.model_validate({**found, "budget_for": count})
 
 
 def _same_name(current: Any, given: str | Mapping[str, Any]) -> bool:

@@ -44,6 +44,10 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": method.name,
         "solution": method.solution,
+        "concepts": len(recipe.concepts),
+        "budget": f"{recipe.budget_for} times the preset's"
+        if recipe.budget_for > 1
+        else "as the recipe has it",
         "tensors": len(named),
         "parameters": sum(parameter.numel() for parameter in named.values()),
         "of_parameters": sum(parameter.numel() for parameter in model.tensors().values()),

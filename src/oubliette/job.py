@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from oubliette.errors import UserError
 from oubliette.manifest import read_manifest, refuse_existing, write_manifest
 from oubliette.recipe import Recipe
-from oubliette.unfinished import Unfinished, is_main, with_checkpoints
+from oubliette.unfinished import Unfinished, identity_of, is_main, with_checkpoints
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -36,10 +36,16 @@ class Outcome:
     required: float | None = None
     main: bool = True
     """Whether this is the process that saved and checked (of several, one does)."""
+    lost: float = 0.0
+    """The share of the update that rounding ate when it was saved; 1 where the result is the base."""
 
     @property
     def exit_code(self) -> int:
-        """0; where a leakage was required, 1 if the verdict is negative and 3 if it cannot be told."""
+        """0; where a leakage was required, 1 if the verdict is negative and 3 if it cannot be told; 3 where
+        rounding lost the whole update.
+        """
+        if self.lost == 1:
+            return 3
         if self.required is None:
             return 0
         return 3 if self.check.evaluation is None else self.check.evaluation.exit_code
@@ -50,10 +56,12 @@ class Outcome:
         return {
             "out": str(self.out),
             **{key: value for key, value in self.result.record().items() if key != "recipe"},
-            "checked": evaluation is not None,
+            "checked": self.check.made,
             "not_checked_because": self.check.reason or None,
+            **({} if self.check.answers is None else self.check.answers.facts()),
             "verdicts": verdicts_of(evaluation) if evaluation is not None else [],
             "report": None if self.page is None else str(self.page),
+            "lost_in_rounding": self.lost,
             "exit_code": self.exit_code,
         }
 
@@ -74,12 +82,14 @@ def run_job(
     """Run a recipe from the model's name to a saved folder with its verdict.
 
     `recipe` may be a function of the opened model. `model` and `out` go before the recipe's own. While it
-    runs, checkpoints and the log lie in a folder `OUT.unfinished` beside `out`; `resume` goes on from there.
+    runs, checkpoints and the log lie in a folder `OUT.unfinished` beside `out`; `resume` goes on from there
+    (from kept pictures, a checkpoint or the start).
     `check` is one of auto, on, off; `require_leakage` holds the verdict against that bound, and makes "auto"
     "on". Raises UserError for what cannot be run; nothing is then written.
     """
+    from oubliette.backends.changes import lost_in, round_as_stored
     from oubliette.checking import check as look
-    from oubliette.checking import open_judges
+    from oubliette.checking import judges_for, sets_in
     from oubliette.erase.run import erase
 
     check = mode_for(check, require_leakage)
@@ -91,9 +101,10 @@ def run_job(
     work = Unfinished(target, resume=resume)
     started = time.perf_counter()
     opened, settled = _open(recipe, model)
-    opened_judges = [] if check == "off" else open_judges(opened, judges)
+    opened_judges = judges_for(opened, judges, concepts_in(settled), mode=check, required=require_leakage)
     loaded = time.perf_counter() - started
     with work:
+        work.claim(identity_of(settled, opened))
         result = erase(
             opened,
             with_checkpoints(settled),
@@ -105,6 +116,9 @@ def run_job(
         )
         result.seconds["load"] = loaded
         result.save(target)
+    lost = lost_in(target)
+    if lost:  # what is checked is what was saved
+        round_as_stored(opened, result.changed, settled.save.torch_dtype())
     cache = _memory()
     found = look(
         opened,
@@ -115,13 +129,15 @@ def run_job(
         bounds=bounds_for(require_leakage),
         seed=settled.seed,
         cache=cache,
+        sets=sets_in(settled),
     )
     result.seconds["evaluate"] = found.seconds
     outcome = Outcome(result, target, found, required=require_leakage if is_main() else None, main=is_main())
-    if found.evaluation is not None:
+    outcome.lost = lost
+    if found.made:
         try:
             _note(outcome)
-            if report:
+            if found.evaluation is not None and report:
                 outcome.page = _report(outcome, cache, opened.world, command)
         except UserError as error:  # a disk that took the model, and takes no more
             shutil.rmtree(target / REPORT, ignore_errors=True)
@@ -129,15 +145,30 @@ def run_job(
     return outcome
 
 
-def dry(recipe: Recipe | Callable[[Backend], Recipe], *, model: Any = None) -> dict[str, Any]:
-    """What `run_job` would do: the resolved recipe and an estimate of its cost; nothing is written."""
-    from oubliette.erase.request import ErasureRequest
-    from oubliette.estimate import estimate
-    from oubliette.recipe import dump, validate
+def dry(
+    recipe: Recipe | Callable[[Backend], Recipe],
+    *,
+    model: Any = None,
+    out: Path | str | None = None,
+    check: str = "auto",
+    judges: Sequence[str] = (),
+    require_leakage: float | None = None,
+) -> dict[str, Any]:
+    """What `run_job` would do: the resolved recipe and an estimate of its cost; nothing is written.
 
+    Raises UserError for what `run_job` would refuse, except that no `out` need be given.
+    """
+    from oubliette.checking import judges_for
+    from oubliette.erase.rehearse import rehearse
+    from oubliette.estimate import estimate
+    from oubliette.recipe import dump
+
+    check = mode_for(check, require_leakage)
+    if out is not None:
+        refuse_existing(Path(out))
     opened, settled = _open(recipe, model)
-    validate(settled)
-    ErasureRequest.from_recipe(settled)
+    rehearse(opened, settled)
+    judges_for(opened, judges, concepts_in(settled), mode=check, required=require_leakage)
     return {
         "recipe": settled.model_dump(mode="json"),
         "recipe_yaml": dump(settled),
@@ -211,12 +242,15 @@ def _memory() -> PictureCache:
 
 def _note(outcome: Outcome) -> None:
     """Write the figures into the artefact's record, and the evaluation beside it."""
-    evaluation = outcome.check.evaluation
-    assert evaluation is not None
-    figures = {"verdicts": verdicts_of(evaluation), "bounds": str(evaluation.bounds)}
+    evaluation, answers = outcome.check.evaluation, outcome.check.answers
+    figures = {} if answers is None else answers.facts()
+    if evaluation is not None:
+        figures.update(verdicts=verdicts_of(evaluation), bounds=str(evaluation.bounds))
     record = {**read_manifest(outcome.out), "figures": figures}
     record["seconds"] = outcome.result.record()["seconds"]
     write_manifest(outcome.out, record)
+    if evaluation is None:
+        return
     folder = outcome.out / REPORT
     evaluation.write(folder / "evaluation.json")
     evaluation.write_samples(folder / "samples.jsonl")

@@ -54,7 +54,9 @@ def measure(
     there.
     """
     from oubliette.api import base_of, concepts_of, evaluate, load
+    from oubliette.checking import check_covering, open_judges
     from oubliette.data.csv import read_prompts
+    from oubliette.data.text import warn_of_cut
     from oubliette.eval.evaluate import plan_for
     from oubliette.eval.painter import Sampling
     from oubliette.eval.unfinished import pictures_kept
@@ -62,13 +64,16 @@ def measure(
 
     if out is not None:
         refuse_existing(out)
-    if prompts_csv is not None:
-        read_prompts(prompts_csv)
+    rows = [] if prompts_csv is None else read_prompts(prompts_csv)
     if require_leakage is not None and not 0 < require_leakage <= 1:
         raise UserError(f"--require-leakage must lie in 0..1 (0.1 is 10 %), found {require_leakage:g}")
     opened = load(model)
+    warn_of_cut(opened, [row.prompt for row in rows], f"prompts of {prompts_csv}")
     before = load(base if base is not None else base_of(opened))
     concepts = concepts_of(opened, concept, anchor, kind, world=before)
+    named = open_judges(before, judges) if judges else None
+    if named is not None:
+        check_covering(named, concepts)
     plan = plan_for(before, concepts, n=n, seed=seed, prompts_csv=prompts_csv)
     total = plan.pictures(1 + len(controls))
     with pictures_kept(out, cache) as store:
@@ -79,7 +84,7 @@ def measure(
                 concepts,
                 n=n,
                 seed=seed,
-                judges=list(judges) if judges else None,
+                judges=named,
                 controls=controls,
                 prompts_csv=prompts_csv,
                 cache=store,

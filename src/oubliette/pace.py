@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from oubliette.backends.base import Backend
 
-__all__ = ["Pace", "pace_of"]
+__all__ = ["Pace", "pace_of", "seconds_a_picture"]
 
 _REPEATS = 3
 
@@ -78,6 +78,15 @@ def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budg
         repeats=repeats,
         seconds=time.perf_counter() - begun,
     )
+
+
+def seconds_a_picture(model: Any, *, steps: int, guidance: float, pictures: int = 4) -> float:
+    """Seconds of one picture, from two short drawings of a few, the first of which only warms up."""
+    short = min(3, steps)
+    model.draw([""] * pictures, range(pictures), steps=short, guidance=guidance)
+    begun = time.perf_counter()
+    model.draw([""] * pictures, range(pictures), steps=short, guidance=guidance)
+    return (time.perf_counter() - begun) / pictures * steps / short
 
 
 def _there_and_back(model: Backend, trained: Sequence[nn.Parameter], count: int, saved: _Saved) -> None:

@@ -15,9 +15,11 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from oubliette.errors import UserError, suggest
 from oubliette.train.config import TrainConfig
-from oubliette.validation import StrictModel, validated
+from oubliette.validation import MAX_SEED, StrictModel, validated
 
 if TYPE_CHECKING:
+    import torch
+
     from oubliette.train.smoothing import Smoother
     from oubliette.train.surgery import Surgery
 
@@ -75,11 +77,13 @@ class SaveSpec(StrictModel):
     `lora` is an adapter file of it, and `attached`, for methods that leave the weights alone, what goes with
     the base.
 
-    A LoRA is of at most `rank`, or of the rank that keeps `energy` of each change's squared norm, or exact.
+    Changed tensors are written in `dtype`, by default in the base's, which rounds away what is finer. A LoRA
+    is of at most `rank`, or of the rank that keeps `energy` of each change's squared norm, or exact.
     """
 
     form: Literal["full", "delta", "lora", "attached"] = "full"
     path: str | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
     rank: int | None = Field(default=None, ge=1)
     energy: float | None = Field(default=None, gt=0, le=1)
 
@@ -89,15 +93,24 @@ class SaveSpec(StrictModel):
             raise ValueError(f"rank and energy bound a LoRA: they need form 'lora', not '{self.form}'")
         if self.rank is not None and self.energy is not None:
             raise ValueError("rank and energy exclude each other: give one")
+        if self.dtype is not None and self.form not in ("full", "delta"):
+            raise ValueError(f"dtype is of what changed, saved full or delta: '{self.form}' has float32")
         return self
+
+    def torch_dtype(self) -> torch.dtype | None:
+        """`dtype` as torch has it."""
+        import torch
+
+        return None if self.dtype is None else getattr(torch, self.dtype)
 
 
 class Recipe(StrictModel):
     """One run: model, concepts, method, training, data and seed.
 
     `method`, `surgery`, `smoother` and `scope` are mappings with a `name` and that part's own options; a bare
-    name stands for a mapping with the name alone. `freeze` lists tensors that must not move, or names a file
-    that does. `forget` and `retain` are JSONL files of a language model's two sets.
+    name stands for a mapping with the name alone. `budget_for` is the number of concepts that the preset's
+    budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or
+    names a file that does. `forget` and `retain` are JSONL files of a language model's two sets.
     """
 
     name: str = ""
@@ -106,6 +119,7 @@ class Recipe(StrictModel):
     concepts: list[ConceptSpec] = Field(default_factory=list)
     method: dict[str, Any]
     train: TrainConfig = Field(default_factory=TrainConfig)
+    budget_for: int = Field(default=1, ge=1)
     surgery: dict[str, Any] = Field(default_factory=lambda: {"name": "sum"})
     smoother: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
     scope: dict[str, Any]
@@ -113,7 +127,7 @@ class Recipe(StrictModel):
     data: DataSpec = Field(default_factory=DataSpec)
     forget: str | None = None
     retain: str | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     save: SaveSpec = Field(default_factory=SaveSpec)
 
     @field_validator(*_PARTS, mode="before")
@@ -203,17 +217,27 @@ def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 
 def validate(recipe: Recipe) -> Recipe:
-    """Check every part's own options too, and that the parts go together; returns the recipe.
+    """Check every part's own options too, the concepts, and that the parts go together; returns the recipe.
 
-    A surgery or a smoother for a method that is not trained is a UserError: it has no gradients.
+    A surgery or a smoother for a method that is not trained is a UserError: it has no gradients. So are fewer
+    updates than a part needs before it has any effect.
     """
+    from oubliette.data.concept import Concept
     from oubliette.erase import ELEMENTS, METHODS
     from oubliette.train.scope import check_scope
 
-    recipe.method_options()
+    for each in (*recipe.concepts, *recipe.data.avoid):
+        Concept(each.name, each.anchor, each.kind, tuple(each.synonyms))
+    options = recipe.method_options()
     recipe.make_surgery()
-    recipe.make_smoother()
+    recipe.make_smoother().begin(0, recipe.train.steps, recipe.seed)
     method = METHODS.get(recipe.method["name"])
+    warm_up = getattr(options, "warm_up", None) or 0
+    if method.solution == "trained" and warm_up >= recipe.train.steps:
+        raise UserError(
+            f"train.steps is {recipe.train.steps}, and '{method.name}' is still warming up in the last of "
+            f"them (method.warm_up is {warm_up}): the model would not change; give more steps"
+        )
     if (recipe.save.form == "attached") != (method.solution == "attached"):
         right = "attached" if method.solution == "attached" else "full, delta or lora"
         raise UserError(

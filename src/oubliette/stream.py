@@ -17,7 +17,7 @@ from oubliette.compose import compose
 from oubliette.data.words import pattern
 from oubliette.errors import UserError
 from oubliette.recipe import ConceptSpec, Recipe, parse_yaml
-from oubliette.validation import StrictModel, validated
+from oubliette.validation import MAX_SEED, StrictModel, validated
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -42,7 +42,7 @@ class StreamRequest(StrictModel):
     scope: str | None = None
     surgery: str | dict[str, Any] | None = None
     smoother: str | dict[str, Any] | None = None
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     steps: int | None = Field(default=None, ge=1)
     prompts: str | None = None
     retain: str | None = None
@@ -150,27 +150,17 @@ def _slug(text: str) -> str:
 
 def _rehearse(model: Backend, stage: Stage) -> None:
     """Everything that erasing would refuse, without erasing: names, files, scope, prompts."""
-    from oubliette.backends.lora_form import check_lora
     from oubliette.data.prompts import load_bank
-    from oubliette.erase import METHODS, PREPARERS
-    from oubliette.erase.request import ErasureRequest
-    from oubliette.train.freeze import apply_freeze
-    from oubliette.train.scope import select
+    from oubliette.erase import METHODS
+    from oubliette.erase.rehearse import rehearse
 
     recipe = stage.recipe
     method = METHODS.get(recipe.method["name"])
-    if method.backend != model.kind:
-        raise UserError(
-            f"method '{method.name}' is for {method.backend} models, this is a {model.kind} model"
-        )
     if method.solution == "attached":
         raise UserError(
             f"method '{method.name}' is attached: no later request can build on it; erase with it last"
         )
-    scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
-    if recipe.save.form == "lora" and method.solution == "trained":
-        check_lora(model, scoped)
-    request = ErasureRequest.from_recipe(recipe)
+    rehearse(model, recipe)
     if stage.earlier:
         bank = load_bank(recipe.data.bank or ("world" if model.world else "general"))
         for concept in stage.concepts:
@@ -180,7 +170,6 @@ def _rehearse(model: Backend, stage: Stage) -> None:
                         f"the anchor '{concept.anchor}' of '{concept.name}' names '{gone.name}', which an "
                         "earlier request erased; give another anchor"
                     )
-    PREPARERS.get(model.kind)(model, request, seed=recipe.seed, show_progress=False)
 
 
 def _kind(found: Any) -> str:

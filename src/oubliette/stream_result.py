@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from oubliette.eval.plan import SPLITS
 
 if TYPE_CHECKING:
+    from oubliette.eval.likelihood import Answered
     from oubliette.eval.result import ConceptFigures, Evaluation
     from oubliette.stream import Stage
 
@@ -21,13 +22,15 @@ _NONE = "-"
 class StageResult:
     """One stage: its request, its seconds, and the figures of all the stream's concepts after it.
 
-    `evaluation` is None where nothing was measured, for `reason`.
+    `evaluation` is None where nothing was measured, for `reason`, or where the answers to the request's own
+    questions were (`answers`).
     """
 
     stage: Stage
     seconds: dict[str, float]
     evaluation: Evaluation | None
     reason: str = ""
+    answers: Answered | None = None
 
     def figures(self, name: str) -> ConceptFigures | None:
         """A concept's figures after this stage."""
@@ -70,10 +73,16 @@ class StreamOutcome:
     required: float | None = None
     main: bool = True
     """Whether this is the process that saved and measured (of several, one does)."""
+    lost: float = 0.0
+    """The share of the last model's update that rounding ate when it was saved."""
 
     @property
     def exit_code(self) -> int:
-        """0; where a leakage was required, 1 if any concept's verdict at the end is negative, 3 if untold."""
+        """0; where a leakage was required, 1 if any concept's verdict at the end is negative, 3 if untold; 3
+        where rounding lost all that was to be saved.
+        """
+        if self.lost == 1:
+            return 3
         if self.required is None:
             return 0
         last = self.stages[-1].evaluation
@@ -119,7 +128,10 @@ class StreamOutcome:
             rows.append(cells)
         rows.insert(1, ["---"] * len(rows[0]))
         lines = ["| " + " | ".join(row) + " |" for row in rows]
-        reasons = list(dict.fromkeys(each.reason for each in self.stages if each.evaluation is None))
+        for each in self.stages:
+            if each.answers is not None:
+                lines += [each.stage.name, *(f"  {line}" for line in each.answers.lines())]
+        reasons = list(dict.fromkeys(each.reason for each in self.stages if each.reason))
         return "\n".join(lines + [f"not checked: {reason}" for reason in reasons])
 
     def facts(self) -> dict[str, Any]:
@@ -143,8 +155,9 @@ class StreamOutcome:
             "method": each.stage.recipe.method["name"],
             "seed": each.stage.recipe.seed,
             "seconds": each.seconds,
-            "checked": each.evaluation is not None,
+            "checked": each.evaluation is not None or each.answers is not None,
             "not_checked_because": each.reason or None,
+            **({} if each.answers is None else each.answers.facts()),
             "leakage": {name: {split: each.leakage(name, split) for split in SPLITS} for name in names},
             "verdicts": {
                 name: figures.verdict.word for name in names if (figures := each.figures(name)) is not None

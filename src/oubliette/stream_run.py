@@ -12,8 +12,8 @@ from oubliette.errors import UserError
 from oubliette.manifest import refuse_existing
 from oubliette.stream import read_requests, settle
 from oubliette.stream_result import StreamOutcome
-from oubliette.stream_stages import Running, take_back, worth_keeping
-from oubliette.unfinished import Unfinished, is_main
+from oubliette.stream_stages import Running, take_back
+from oubliette.unfinished import Unfinished, identity_of, is_main
 
 __all__ = ["dry_stream", "run_stream"]
 
@@ -43,7 +43,7 @@ def run_stream(
     `job.run_job`. Raises UserError for what cannot be run; all requests are looked at before the first.
     """
     from oubliette.api import load
-    from oubliette.checking import fitted, open_judges
+    from oubliette.checking import fitted, judges_for
     from oubliette.job import bounds_for, mode_for
 
     mode = mode_for(check, require_leakage)
@@ -52,13 +52,15 @@ def run_stream(
     target = Path(out)
     refuse_existing(target)
     asked = read_requests(requests)
-    work = Unfinished(target, resume=resume, worth=worth_keeping)
+    work = Unfinished(target, resume=resume)
     take_back(target, work.folder)
     opened = load(model)
     stages = settle(opened, asked, options)
-    opened_judges = [] if mode == "off" else open_judges(opened, judges)
+    concepts = [concept for stage in stages for concept in stage.concepts]
+    opened_judges = judges_for(opened, judges, concepts, mode=mode, required=require_leakage)
     run = Running(opened, stages, work.folder, target, show_progress)
     with work:
+        work.claim({"stream": [identity_of(stage.recipe, opened) for stage in stages]})
         plan = run.begin(
             lambda: fitted(
                 opened,
@@ -69,7 +71,8 @@ def run_stream(
                 seed=stages[0].recipe.seed,
             )
         )
-        look = {"judges": opened_judges, "bounds": bounds_for(require_leakage), "plan": plan}
+        bounds = bounds_for(require_leakage)
+        look = {"judges": opened_judges, "bounds": bounds, "plan": plan, "mode": mode}
         outcome = StreamOutcome(target, form=stages[-1].recipe.save.form, main=is_main())
         outcome.required = require_leakage if is_main() else None
         for stage in stages:
@@ -82,14 +85,29 @@ def run_stream(
 
 
 def dry_stream(
-    requests: Path | str, *, model: Any, options: Mapping[str, Any] | None = None
+    requests: Path | str,
+    *,
+    model: Any,
+    options: Mapping[str, Any] | None = None,
+    check: str = "auto",
+    judges: Sequence[str] = (),
+    require_leakage: float | None = None,
 ) -> list[dict[str, Any]]:
-    """What `run_stream` would do: each request's resolved recipe and an estimate of its cost."""
+    """What `run_stream` would do: each request's resolved recipe and an estimate of its cost.
+
+    Raises UserError for what `run_stream` would refuse.
+    """
     from oubliette.api import load
+    from oubliette.checking import judges_for
     from oubliette.estimate import estimate
+    from oubliette.job import mode_for
     from oubliette.recipe import dump
 
+    mode = mode_for(check, require_leakage)
     opened = load(model)
+    stages = settle(opened, read_requests(requests), options)
+    concepts = [concept for stage in stages for concept in stage.concepts]
+    judges_for(opened, judges, concepts, mode=mode, required=require_leakage)
     return [
         {
             "stage": stage.name,
@@ -97,5 +115,5 @@ def dry_stream(
             "recipe_yaml": dump(stage.recipe),
             "estimate": estimate(opened, stage.recipe),
         }
-        for stage in settle(opened, read_requests(requests), options)
+        for stage in stages
     ]

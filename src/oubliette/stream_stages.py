@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from oubliette.errors import UserError
 from oubliette.manifest import read_manifest, read_object, write_json
 from oubliette.stream import Stage
 from oubliette.stream_result import StageResult, StreamOutcome
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
     from oubliette.train.weights import Weights
 
-__all__ = ["FromBase", "Running", "take_back", "worth_keeping"]
+__all__ = ["FromBase", "Running", "take_back"]
 
 _PLAN, _TABLE, _REPORT = "stream.json", "stream.md", "report"
 
@@ -85,24 +84,11 @@ class Running:
         """The stage that the model in memory is of."""
 
     def begin(self, fit: Callable[[], tuple[int | None, str]]) -> dict[str, Any]:
-        """The stream's plan: what it began with, or now begins with; UserError where that is another's."""
+        """The stream's plan: what it began with, or now begins with."""
         recipes = [stage.recipe.model_dump(mode="json") for stage in self.stages]
         path = self.folder / _PLAN
         if path.is_file():
-            plan = read_object(path)
-            if plan.get("fingerprint") != self.model.fingerprint():
-                raise UserError(f"{self.folder}: began with another model than {self.model.source}")
-            if len(plan.get("recipes", ())) != len(recipes):
-                raise UserError(
-                    f"{self.folder}: began with {len(plan['recipes'])} requests, found {len(recipes)}"
-                )
-            for number, (then, now) in enumerate(zip(plan["recipes"], recipes, strict=True), start=1):
-                if then != now:
-                    raise UserError(
-                        f"{self.folder}: request {number} is not the one that this stream began with; "
-                        "put it back, or remove the folder to start again"
-                    )
-            return plan
+            return read_object(path)
         size, reason = fit()
         plan = {
             "fingerprint": self.model.fingerprint(),
@@ -149,30 +135,35 @@ class Running:
 
     def measured(self, stage: Stage, seconds: dict[str, float], look: Mapping[str, Any]) -> StageResult:
         """The stage's figures: those beside it, or taken now, while the model is that stage's."""
-        from oubliette.checking import check
+        from oubliette.checking import check, sets_in
         from oubliette.eval.result import Evaluation
 
         plan, path = look["plan"], self.folder / stage.name / _REPORT / "evaluation.json"
         if path.is_file():
             return StageResult(stage, seconds, Evaluation.from_json(path.read_text(encoding="utf-8")))
-        if plan["size"] is None or not is_main():
+        if not is_main():
+            return StageResult(stage, seconds, None)
+        sets = sets_in(stage.recipe)
+        if plan["size"] is None and not sets:
             return StageResult(stage, seconds, None, plan["reason"] or "")
         self._open(stage)
         found = check(
             self.model,
             self.base,
             self.concepts,
-            mode="on",
+            mode=look["mode"] if sets else "on",
             judges=look["judges"],
             bounds=look["bounds"],
             seed=self.stages[0].recipe.seed,
             cache=self._pictures(),
             size=plan["size"],
+            sets=sets,
         )
         if found.evaluation is not None:
             found.evaluation.write_samples(path.with_name("samples.jsonl"))
             found.evaluation.write(path)
-        return StageResult(stage, {**seconds, "evaluate": found.seconds}, found.evaluation, found.reason)
+        spent = {**seconds, "evaluate": found.seconds}
+        return StageResult(stage, spent, found.evaluation, found.reason, found.answers)
 
     def finish(self, outcome: StreamOutcome, *, report: bool, command: str | None) -> None:
         """Put the last model, the stages and the figures where they belong, all at once."""
@@ -196,10 +187,18 @@ class Running:
         self, final: Path, last: Stage, outcome: StreamOutcome, *, report: bool, command: str | None
     ) -> None:
         """What `finish` writes, in the process that writes."""
+        from oubliette.backends.changes import lost_in
+
         asked = last.recipe.save
         self.model.save(
-            final, form=asked.form, rank=asked.rank, energy=asked.energy, record=self._record(outcome)
+            final,
+            form=asked.form,
+            dtype=asked.torch_dtype(),
+            rank=asked.rank,
+            energy=asked.energy,
+            record=self._record(outcome),
         )
+        outcome.lost = lost_in(final)
         evaluation = outcome.stages[-1].evaluation
         if evaluation is not None:
             outcome.page = self._report(final, evaluation, report, command)
@@ -283,13 +282,6 @@ class Running:
 
         self._cache = self._cache or PictureCache(self.folder / "pictures")
         return self._cache
-
-
-def worth_keeping(folder: Path) -> bool:
-    """Whether a stage is done or has a checkpoint."""
-    return any(folder.glob("[0-9][0-9]-*/oubliette.json")) or any(
-        folder.glob("*.work/checkpoint/*.safetensors")
-    )
 
 
 def _final(target: Path) -> Path:

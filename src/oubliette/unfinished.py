@@ -1,55 +1,180 @@
-"""The folder that a run keeps its checkpoints in while it is under way."""
+"""The folder of a run that is under way: whose run it is, who is at work in it, what a resumed run finds."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.errors import UserError
+from oubliette.manifest import hash_file, read_object, write_json
 from oubliette.writing import make_parents, remove_empty, writing
 
 if TYPE_CHECKING:
+    from oubliette.backends.base import Backend
     from oubliette.recipe import Recipe
 
-__all__ = ["Unfinished", "is_main", "with_checkpoints"]
+__all__ = [
+    "Unfinished",
+    "check_identity",
+    "content_hash",
+    "identity_of",
+    "is_main",
+    "locked",
+    "note",
+    "with_checkpoints",
+]
 
 _CHECKPOINTS = 10
+_IDENTITY = "run.json"
+_LOCK, _HOLDER = "lock", "lock.json"
+#: What is there from the start, and nothing that a run would go on from.
+_BOOKKEEPING = {_IDENTITY, _LOCK, _HOLDER, "log.jsonl", "stream.json"}
+#: What of a recipe may differ between a run and the one that goes on with it: it moves no weight.
+_FREE: Any = {
+    "name": True,
+    "about": True,
+    "model": True,
+    "save": True,
+    "train": {"log_every", "checkpoint_every"},
+}
 
 
 class Unfinished:
-    """The folder of a run that is under way; left where it is if the run is cut short and `worth` something.
+    """The folder `OUT.unfinished` of a run that is under way; left where it is if the run is cut short and
+    `worth` something: by default, where it holds a checkpoint or a picture.
 
-    By default that is a run with a checkpoint.
+    One process at a time: a second is refused with UserError, as is a run for an `OUT` that was cut short
+    unless it resumes. One that resumes and finds nothing begins, and says so.
     """
 
     def __init__(self, target: Path, *, resume: bool, worth: Callable[[Path], bool] | None = None) -> None:
-        self._worth = worth or _has_checkpoint
+        self._worth = worth or _has_parts
         self.folder = target.with_name(f"{target.name}.unfinished")
         there = self.folder.exists()
-        if there and not resume and is_main():
-            raise UserError(
-                f"{self.folder}: a run for {target} was cut short; --resume goes on with it, "
-                "or remove the folder to start again"
-            )
+        if there and is_main():
+            with locked(self.folder):  # one that is at work is not one that was cut short
+                pass
+            if not resume:
+                raise UserError(
+                    f"{self.folder}: a run for {target} was cut short; --resume goes on with it, "
+                    "or remove the folder to start again"
+                )
         if resume and not there:
-            raise UserError(f"{self.folder}: not there, so there is no run for {target} to resume")
+            note(f"{self.folder}: not there, so there is nothing to resume; the run starts")
         self._target, self._made = target, list[Path]()
+        self._lock: Any = None
 
     def __enter__(self) -> None:
         self._made = make_parents(self._target)
         with writing(self.folder):
             self.folder.mkdir(exist_ok=True)
+        self._lock = locked(self.folder)
+        self._lock.__enter__()
+
+    def claim(self, identity: Mapping[str, Any]) -> None:
+        """Note whose run this is; UserError, naming what differs, where the folder holds another's."""
+        check_identity(self.folder / _IDENTITY, identity)
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is not None and self._worth(self.folder):
-            return
+        self._lock.__exit__(None, None, None)
         if not is_main():
+            return
+        if kind is not None and self._worth(self.folder):
+            note(f"{self.folder} holds what was done so far; the same command with --resume goes on")
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         remove_empty(self._made)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder that is there for the length of the block; of a launch with many
+    processes the main one does.
+
+    UserError names the process that holds it and since when. The lock goes with the process, however it ends.
+    """
+    if not is_main():
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        held = folder / _HOLDER
+        who = read_object(held) if held.is_file() else {}
+        raise UserError(
+            f"{folder}: process {who.get('process', '?')} on {who.get('host', '?')} is at work here since "
+            f"{who.get('started', '?')}; wait for it, or choose another output folder"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be locked ({error.strerror or error})") from error
+    try:
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        holder = {"process": os.getpid(), "host": socket.gethostname(), "started": started}
+        (folder / _HOLDER).write_text(json.dumps(holder), encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def identity_of(recipe: Recipe, model: Backend) -> dict[str, Any]:
+    """What two runs must share for one to go on where the other stopped: the whole recipe less logging,
+    checkpoints and saving, the model's fingerprint, and the content of every file that the recipe names.
+    """
+    facts = recipe.model_dump(mode="json", exclude=_FREE)
+    named = {
+        "freeze": recipe.freeze if isinstance(recipe.freeze, str) else None,
+        "forget": recipe.forget,
+        "retain": recipe.retain,
+        "data.pairs": recipe.data.pairs,
+        "data.path": recipe.data.path,
+    }
+    content = {key: content_hash(Path(path)) for key, path in named.items() if path is not None}
+    return {**facts, "content": content, "model": model.fingerprint()}
+
+
+def content_hash(path: Path) -> str:
+    """The sha256 of a file, or over names and contents of a folder's files; "" where there is neither."""
+    if path.is_file():
+        return hash_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        digest.update(f"{file.relative_to(path)}\0{hash_file(file)}\0".encode())
+    return digest.hexdigest() if path.is_dir() else ""
+
+
+def check_identity(path: Path, identity: Mapping[str, Any]) -> None:
+    """Write what tells a run from another to `path`, or hold it against what is there: UserError names the
+    first difference, with what was found and what is asked for now.
+    """
+    wanted = json.loads(json.dumps(identity))
+    if not path.is_file():
+        if is_main():
+            write_json(path, wanted)
+        return
+    difference = _difference(read_object(path), wanted, "")
+    if difference is not None:
+        raise UserError(
+            f"{path.parent}: is another run's: {difference}; resume with what it was begun with, or remove "
+            "the folder to start again"
+        )
+
+
+def note(line: str) -> None:
+    """Say something on stderr, from the main process alone."""
+    if is_main():
+        print(f"oubliette: {line}", file=sys.stderr)
 
 
 def with_checkpoints(recipe: Recipe) -> Recipe:
@@ -60,12 +185,31 @@ def with_checkpoints(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"checkpoint_every": every})})
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    from oubliette.train.checkpoint import has_checkpoint
-
-    return has_checkpoint(folder / "checkpoint")
-
-
 def is_main() -> bool:
     """Whether this is the process that writes, of those that a launcher started (before torch is loaded)."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _has_parts(folder: Path) -> bool:
+    return any(path.is_file() and path.name not in _BOOKKEEPING for path in folder.rglob("*"))
+
+
+def _difference(found: Any, wanted: Any, where: str) -> str | None:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(set(found) - set(wanted))]:
+            inner = _difference(found.get(key), wanted.get(key), f"{where}.{key}" if where else key)
+            if inner is not None:
+                return inner
+        return None
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for index, (then, now) in enumerate(zip(found, wanted, strict=True)):
+            inner = _difference(then, now, f"{where}.{index}")
+            if inner is not None:
+                return inner
+        return None
+    return None if found == wanted else f"{where} was {_short(found)}, here it is {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from oubliette.errors import UserError, suggest
 
-__all__ = ["StrictModel", "call_checked", "settings", "validated"]
+__all__ = ["MAX_SEED", "StrictModel", "call_checked", "settings", "validated"]
+
+#: What a generator of random numbers takes for certain, and the highest seed of the field's tables.
+MAX_SEED = 2**63 - 1
 
 _SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 

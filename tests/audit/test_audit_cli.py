@@ -79,7 +79,6 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "unknown row": (["audit", "--model", "nano", "--out", "out", "--suite", "row.yaml"], "'relearn'"),
     "zero budget": (["audit", "--model", "nano", "--out", "out", "--suite", "zero.yaml"], "'steps'"),
     "output exists": (["audit", "--model", "nano", "--out", "there"], "exists already"),
-    "nothing to resume": (["audit", "--model", "nano", "--out", "out", "--resume"], "no audit for out"),
     "no such pictures": (["audit", "--model", "nano", "--out", "out", "--data", "none"], "--data none"),
     "no record": (["audit", "--model", "nano", "--base", "nano", "--out", "out"], "no record of what was"),
     "foreign mask": (

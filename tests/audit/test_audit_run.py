@@ -109,12 +109,10 @@ def test_a_row_cut_in_half_is_run_again(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_resuming_something_else_is_refused(stage: Stage, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no audit for"):
-        go(tmp_path / "out", resume=True)
-    stage.stop_after = 0
+    stage.stop_after = 1
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "out")
-    with pytest.raises(UserError, match="another seed"):
+    with pytest.raises(UserError, match="seed was 0, here it is 3"):
         go(tmp_path / "out", resume=True, seed=3)
     assert [path.name for path in tmp_path.iterdir()] == ["out.unfinished"]
 

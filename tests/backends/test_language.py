@@ -189,7 +189,7 @@ def test_rounding_away_an_update_is_warned_of(folders, tmp_path):
 
 def test_refusals(folders, tmp_path):
     model = LanguageBackend.open(folders["llama", torch.float32], device="cpu")
-    with pytest.raises(UserError, match=r"row 2 .*no token of its answer"):
+    with pytest.raises(UserError, match=r"row 2 .*is \d+ tokens long, and .* reads 64; shorten it"):
         model.encode([QA("Who?", "me"), QA("long " * 80, "me")])
     with pytest.raises(UserError, match="exists already"):
         model.save(folders["llama", torch.float32])

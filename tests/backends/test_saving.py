@@ -297,3 +297,27 @@ def test_an_xl_pipeline_is_saved_whole_and_as_a_delta(tmp_path: Path) -> None:
     assert same_weights(model, full)
     assert same_weights(model, delta)
     assert full.fingerprint() == delta.fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize("form", ["full", "delta"])
+def test_a_wider_dtype_keeps_every_bit_of_every_component(
+    half_folder: Path, tmp_path: Path, form: str
+) -> None:
+    model = opened(half_folder)
+    edit(model, 1e-6)
+    name = next(name for name in model.tensors() if name.startswith("text_encoder.") and "q_proj" in name)
+    with torch.no_grad():
+        model.tensors()[name].mul_(1 + 1e-6)
+        model.tensors()[model.text_facing()[0]].zero_()  # which the base's dtype holds exactly
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save(tmp_path / "wide", form=form, dtype=torch.float32)
+        assert same_weights(opened(tmp_path / "wide"), model)
+    if form == "full":
+        from diffusers import StableDiffusionPipeline
+
+        pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "wide", safety_checker=None)
+        own = dict(pipe.text_encoder.named_parameters())
+        assert torch.equal(own[name.removeprefix("text_encoder.")], model.tensors()[name])
+        config = json.loads((tmp_path / "wide" / "text_encoder" / "config.json").read_text())
+        assert "float16" not in json.dumps(config)

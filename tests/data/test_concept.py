@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
-from oubliette.data.concept import Concept
+from oubliette.data.concept import Concept, hint
+from oubliette.data.text import InputWarning
 from oubliette.errors import UserError
 
 
@@ -26,8 +29,31 @@ def test_a_concept_is_tidied_and_can_be_a_key() -> None:
         ({"name": "car", "anchor": "auto", "synonyms": ("AUTO",)}, "concept itself"),
         ({"name": "car", "anchor": "object", "kind": "stile"}, "did you mean 'style'"),
         ({"name": "car", "anchor": "object", "synonyms": "auto"}, "must be a list"),
+        ({"name": "car\ntruck", "anchor": "object"}, "concept 'car.ntruck' holds a newline"),
+        ({"name": "car", "anchor": "ob\x1bject"}, "the anchor .* holds ESC"),
+        ({"name": "car", "anchor": "object", "synonyms": ("au\x07to",)}, "the synonym .* holds BEL"),
     ],
 )
 def test_nonsense_is_refused(fields: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Concept(**fields)
+
+
+@pytest.mark.parametrize(
+    ("concept", "said"),
+    [
+        (Concept("car; truck", "object"), "taken as one; .* --concept 'car' --concept 'truck'"),
+        (Concept("car, truck", "object"), "taken as one; .* --concept 'car' --concept 'truck'"),
+        (Concept("car", "red car"), "its anchor 'red car' names it"),
+        (Concept("car", "motor", synonyms=("auto",)), None),
+        (Concept("Hokusai,", "painting"), None),
+    ],
+)
+def test_what_is_probably_not_meant_is_said(concept: Concept, said: str | None) -> None:
+    if said is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            hint([concept])
+        return
+    with pytest.warns(InputWarning, match=said):
+        hint([concept])

@@ -14,9 +14,7 @@ from oubliette.data.csv import PromptRow, read_prompts
 from oubliette.errors import UserError
 
 HEADER = "case_number,prompt,evaluation_seed\n"
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\r"), min_size=1).filter(
-    str.strip
-)
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(str.strip)
 
 
 def written(tmp_path: Path, content: str | bytes) -> Path:
@@ -72,6 +70,11 @@ def test_any_row_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, row:
         (HEADER, "no rows"),
         ("", "no rows"),
         (HEADER + "0,a car\n", "line 2: has 2 cells, expected 3"),
+        (HEADER + "0,a car, red,1\n", "line 2: has 4 cells, expected 3 .* a comma in it stands in quotes"),
+        (HEADER + '0,"a car\nred",1\n', "line 3: prompt 'a car.nred' holds a newline"),
+        (HEADER + "0,a \x1b[31mcar,1\n", "line 2: prompt .* holds ESC"),
+        (HEADER + "0,a \x07car,1\n", "line 2: prompt .* holds BEL"),
+        (HEADER + "0,a \x00car,1\n", "line 2: "),
         (HEADER + "0,a car,1\n1, ,2\n", "line 3: the prompt is empty"),
         (HEADER + "0,a car,12.5\n", "evaluation_seed must be a whole number, found '12.5'"),
         (HEADER + "x,a car,1\n", "case_number must be a whole number"),

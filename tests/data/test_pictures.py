@@ -84,9 +84,11 @@ def test_wrong_places_are_named(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("metadata.jsonl", "{", "line 1: not JSON"),
-        ("metadata.jsonl", "[]", "line 1: found a list"),
+        ("metadata.jsonl", "[[]]", "row 1: found a list"),
         ("metadata.jsonl", '{"text": "x"}', "line 1: no 'file_name'; found text"),
-        ("metadata.csv", "name,text\na.png,x\n", "line 2: no 'file_name'"),
+        ("metadata.csv", "name,text\na.png,x\n", "no column 'file_name'; found name, text"),
+        ("metadata.csv", "file_name,text\na.png,x, y\n", "line 2: has 3 cells, expected 2"),
+        ("metadata.csv", "file_name,text\na.png,x\x1b\n", "line 2: text .* holds ESC"),
         ("metadata.csv", 'file_name,text\n"a.png"x,x\n', "not a CSV row"),
     ],
 )

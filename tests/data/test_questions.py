@@ -67,10 +67,26 @@ def test_rubbish_is_refused(tmp_path_factory: pytest.TempPathFactory, content: b
         ('\n{"question": "q", "answer": 3}\n', "line 2: 'answer' must be text, found int"),
         ('{"text": "  "}\n', "line 1: 'text' is empty"),
         ('{"body": "x"}\n', "line 1: has the keys body; expected"),
-        ("[1]\n", "line 1: found a list"),
-        ('{"text": "a"\n', "line 1: not JSON"),
-        ("[" * 100_000, "line 1: not JSON"),
+        ("[1]\n", "row 1: found a int"),
+        ('[{"text": "a"},\n {"question": "q"}]', "row 2: no 'answer'"),
+        ('[{"text": "a"},\n {"text" "b"}]', r"jsonl: not JSON \(.*, line 2, column 10\)"),
+        ('{"text": "a"}\n[1]\n', "line 2: found a list"),
+        ('{"text": "a"}\n{"text": "a"\n', r"line 2: not JSON \([^()]*, column 13\)"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "no rows"),
         ("\n", "no rows"),
+        ('{"messages": "hi"}', "line 1: 'messages' must be a list of turns"),
+        (
+            '{"messages": [{"role": "usr", "content": "a"}]}',
+            "'messages', turn 1: no role 'usr'; did you mean 'user'",
+        ),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "holds no answer of the assistant"),
+        ('{"messages": [{"role": "assistant", "content": "a"}]}', "follows no turn of the user"),
+        ('{"messages": [{"role": "user", "content": 3}]}', "'messages, turn 1' must be text, found int"),
+        ('{"prompt": ["a", "b"], "completion": ["x"]}', "2 in 'prompt' and 1 in 'completion'"),
+        ('{"prompt": "a", "completion": []}', "'completion' must be text, found list"),
+        ('{"instruction": "a"}', "line 1: no 'output'"),
+        ('{"text": "\\ud800"}', "half a character"),
     ],
 )
 def test_mistakes_are_named_by_line(tmp_path: Path, content: str, message: str) -> None:
@@ -82,3 +98,49 @@ def test_mistakes_are_named_by_line(tmp_path: Path, content: str, message: str) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_questions(tmp_path / "absent.jsonl")
+
+
+TURNS = [("user", "Who?"), ("assistant", "She."), ("user", "When?"), ("assistant", "Then.")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"messages": [{"role": role, "content": said} for role, said in TURNS], "prompt": "Who?"},
+        {"messages": [{"role": role, "content": [{"type": "text", "text": said}]} for role, said in TURNS]},
+        {
+            "conversations": [
+                {"from": {"user": "human", "assistant": "gpt"}[role], "value": said} for role, said in TURNS
+            ]
+        },
+    ],
+)
+def test_a_conversation_makes_a_row_of_each_answer(tmp_path: Path, content: dict) -> None:
+    rows = read_questions(written(tmp_path, json.dumps(content)))
+    assert rows == [QA("Who?", "She."), QA("When?", "Then.", tuple(TURNS[:2]))]
+
+
+def test_prompts_and_completions_as_turns_count_the_completion_alone(tmp_path: Path) -> None:
+    turns = [{"role": role, "content": said} for role, said in TURNS]
+    content = json.dumps({"prompt": turns[:3], "completion": turns[3:]})
+    assert read_questions(written(tmp_path, content)) == [QA("When?", "Then.", tuple(TURNS[:2]))]
+
+
+def test_lists_of_answers_and_instructions(tmp_path: Path) -> None:
+    lines = [
+        {"question": "Who?", "answer": ["She.", "Her."]},
+        {"prompt": ["a", "b"], "completion": ["x", "y"]},
+        {"instruction": "Add.", "input": "1 + 1", "output": "2"},
+        {"instruction": "Greet.", "input": "", "output": "Hello."},
+    ]
+    for text in ("\n".join(json.dumps(line) for line in lines), json.dumps(lines, indent=2)):
+        rows = read_questions(written(tmp_path, text))
+        assert rows == [
+            QA("Who?", "She."),
+            QA("Who?", "Her."),
+            QA("a", "x"),
+            QA("b", "y"),
+            QA("Add.\n\n1 + 1", "2"),
+            QA("Greet.", "Hello."),
+        ]
+    assert [row.where[-5:] for row in rows] == ["row 1", "row 1", "row 2", "row 2", "row 3", "row 4"]

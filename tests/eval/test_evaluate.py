@@ -258,3 +258,10 @@ def test_foreign_json_is_refused() -> None:
 def test_another_format_is_refused(table: Evaluation) -> None:
     with pytest.raises(UserError, match="is not 'oubliette-evaluation/1'"):
         Evaluation.from_json(table.to_json().replace("oubliette-evaluation/1", "oubliette-evaluation/9"))
+
+
+def test_a_model_with_faults_is_said_to_have_them() -> None:
+    broken: Any = ToyModel(OTHERS)
+    broken.faults = ("'unet.w' holds values that are not finite (NaN or infinity)",)
+    found = run({"broken": broken, "good": ToyModel(OTHERS)}, controls=())
+    assert [note for note in found.notes if "finite" in note] == [f"broken: {broken.faults[0]}"]

@@ -78,7 +78,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(pictures.os, "replace", fail)
+    monkeypatch.setattr("oubliette.writing.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         PictureCache(tmp_path).draw(ToyModel(), ["a car"], [0])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -91,8 +91,9 @@ def test_a_killed_write_leaves_no_picture(tmp_path: Path) -> None:
     code = f"""
         import os, signal
         import numpy as np
+        from oubliette import writing
         from oubliette.eval import pictures
-        pictures.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        writing.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         key = pictures.picture_key("f", "p", 1, sampler="s", steps=1, guidance=1.0)
         pictures.PictureCache({str(tmp_path)!r})._write(key, np.zeros((8, 8, 3), np.uint8))
     """
@@ -150,5 +151,5 @@ def test_bad_calls_say_what_is_wrong() -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(pictures.UserError, match="cannot be made"):
+    with pytest.raises(pictures.UserError, match="cannot be written"):
         PictureCache(tmp_path / "file")

@@ -206,6 +206,15 @@ def hostile_files(content: dict[str, Any], text: str) -> dict[str, bytes]:
         "frozen twice": resealed({**content, "frozen": [*frozen, frozen[0]]}),
         "no candidate": resealed({**content, "frozen": [*frozen, other]}),
         "another shape": resealed({**content, "frozen": [{**frozen[0], "shape": [1]}, *frozen[1:]]}),
+        "a stored digest that is not its dtype's": resealed(
+            {
+                **content,
+                "frozen": [
+                    {**frozen[0], "sha256": {**frozen[0].get("sha256", {}), "stored": "0" * 64}},
+                    *frozen[1:],
+                ],
+            }
+        ),
         "a digest short": resealed({**content, "frozen": [{**frozen[0], "sha256": {}}, *frozen[1:]]}),
         "half a surrogate": resealed({**content, "learned": {"a": "\ud800"}}),
         "another share": resealed({**content, "budget": {**content["budget"], "parameter_share": 0.99}}),

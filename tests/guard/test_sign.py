@@ -51,7 +51,9 @@ def test_a_signed_mask_verifies_wherever_it_lies(signed: tuple[Path, Path, Path]
     assert read_mask(moved) == before
     guard.verify_signature(moved, public_key=public)
     (moved / "README.md").write_text("edited on the Hub")  # not signed
-    verify_signature(moved, public_key=public)
+    assert verify_signature(moved, public_key=public) == ("README.md",)
+    (moved / "README.md").unlink()
+    assert verify_signature(moved, public_key=public) == ()
     elsewhere = (moved / SIGNATURE_NAME).rename(tmp_path / "apart.sig")
     verify_signature(moved, public_key=public, signature=elsewhere)
 
@@ -112,8 +114,8 @@ def test_another_key_and_no_key(signed: tuple[Path, Path, Path], tmp_path: Path)
     (tmp_path / "no.pem").write_text("no key")
     cases: list[tuple[dict[str, Any], str]] = [
         ({"public_key": other}, "does not match the provided public key"),
-        ({"public_key": private}, "does not hold"),
-        ({"public_key": tmp_path / "no.pem"}, "does not hold"),
+        ({"public_key": private}, "the other half of a pair; expected a public key"),
+        ({"public_key": tmp_path / "no.pem"}, "not readable as that; expected a public key"),
         ({"public_key": tmp_path / "nowhere"}, "no such file"),
         ({}, "give one of them"),
         ({"public_key": public, "identity": "a@b.org", "issuer": "https://c.org"}, "give one of them"),
@@ -133,9 +135,9 @@ def test_what_cannot_be_signed(tmp_path: Path) -> None:
     for folder, key, said in (
         (tmp_path / "none", private, "guard.json"),
         (tmp_path / "nowhere", private, "no such folder"),
-        (tmp_path / "mask", public, "could not be signed"),
+        (tmp_path / "mask", public, "the other half of a pair; expected a private key"),
         (tmp_path / "mask", tmp_path / "nowhere", "no such file"),
-        (tmp_path / "mask", locked, "could not be signed"),
+        (tmp_path / "mask", locked, "(?i)password was not given"),
     ):
         with pytest.raises(UserError, match=said) as raised:
             sign(folder, private_key=key)
@@ -149,6 +151,30 @@ def test_what_cannot_be_signed(tmp_path: Path) -> None:
     sign(tmp_path / "mask", private_key=locked, password="secret word")
     with pytest.raises(UserError, match="exists already"):
         sign(tmp_path / "mask", private_key=private)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "secp256k1", "rsa"])
+def test_a_key_of_another_kind_names_those_that_work(tmp_path: Path, kind: str) -> None:
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    made: Any = {
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    }[kind]()
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    plain = form.NoEncryption()
+    private.write_bytes(made.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, plain))
+    spki = form.PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(made.public_key().public_bytes(form.Encoding.PEM, spki))
+    mask().write(tmp_path / "mask", card=False)
+    with pytest.raises(UserError, match=f"(?i){kind}.*P-256, P-384, P-521") as raised:
+        sign(tmp_path / "mask", private_key=private)
+    assert "curve'" not in one_line(raised.value)
+    (tmp_path / "mask" / SIGNATURE_NAME).write_text("{}")
+    with pytest.raises(UserError, match=f"(?i){kind}.*P-256, P-384, P-521"):
+        verify_signature(tmp_path / "mask", public_key=public)
 
 
 def test_without_the_extra_it_says_how_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

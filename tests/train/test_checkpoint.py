@@ -33,6 +33,17 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("place", [-1, -9])
+def test_a_flipped_bit_is_found(tmp_path, place):
+    write_checkpoint(tmp_path, {"a": torch.randn(4), "b": torch.ones(3)}, {"step": 1})
+    path = tmp_path / "checkpoint.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path)
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(UserError, match="no checkpoint to resume from"):
         read_checkpoint(tmp_path)

@@ -13,11 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from oubliette import __version__
 from oubliette.audit.result import Found, Reading, RowResult
+from oubliette.unfinished import note
 from oubliette.writing import write_bytes
 
 __all__ = ["Exhibit", "Part", "Parts", "RowOutput", "key_of", "read_output", "write_output"]
 
 _FORMAT = "oubliette-audit-part/1"
+_HEAD, _TAIL = b'{"sha256": "%s", "content": ', b"}\n"
 T = TypeVar("T")
 
 
@@ -85,10 +87,11 @@ class Parts:
         part = self._memory.get(key)
         if part is None and path is not None:
             part = _read(Part, path)
+        kept = part is not None and path is not None and path.is_file()
         if part is None:
             part = make()
-        if keep and path is not None and not path.is_file():
-            write_bytes(path, TypeAdapter(Part).dump_json(part))
+        if keep and path is not None and not kept:
+            _write(path, TypeAdapter(Part).dump_json(part))
         self._memory[key] = part
         return part
 
@@ -101,7 +104,7 @@ def key_of(**facts: Any) -> str:
 
 def write_output(path: Path, output: RowOutput) -> None:
     """Write a row's output atomically."""
-    write_bytes(path, TypeAdapter(RowOutput).dump_json(output, indent=1))
+    _write(path, TypeAdapter(RowOutput).dump_json(output, indent=1))
 
 
 def read_output(path: Path) -> RowOutput | None:
@@ -109,8 +112,23 @@ def read_output(path: Path) -> RowOutput | None:
     return _read(RowOutput, path)
 
 
+def _write(path: Path, content: bytes) -> None:
+    """JSON with its sha256 before it: a flipped bit in a figure is still JSON."""
+    digest = hashlib.sha256(content).hexdigest()
+    write_bytes(path, _HEAD % digest.encode() + content + _TAIL)
+
+
 def _read(cls: type[T], path: Path) -> T | None:
-    try:
-        return TypeAdapter(cls).validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+    if not path.is_file():
         return None
+    start = len(_HEAD % (b"0" * 64))
+    try:
+        raw = path.read_bytes()
+        content = raw[start : -len(_TAIL)]
+        if raw[:start] == _HEAD % hashlib.sha256(content).hexdigest().encode() and raw.endswith(_TAIL):
+            return TypeAdapter(cls).validate_json(content)
+        reason = "damaged, or of another version"
+    except (OSError, ValidationError) as error:
+        reason = type(error).__name__
+    note(f"{path}: a kept part that cannot be used ({reason}); it is made again")
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,17 +17,17 @@ from oubliette.audit.setting import Setting, set_up
 from oubliette.audit.suite import Suite, read_suite
 from oubliette.audit.verdict import rule
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.eval.judge import Judge
 from oubliette.eval.result import JudgeFacts
-from oubliette.manifest import atomic_folder, record, refuse_existing, write_json
+from oubliette.manifest import atomic_folder, record, refuse_existing
 from oubliette.train.progress import progress
-from oubliette.writing import make_parents, remove_empty, write_bytes, writing
+from oubliette.unfinished import Unfinished, content_hash
+from oubliette.writing import write_bytes, writing
 
 __all__ = ["Audited", "audit", "run_rows"]
 
 PAGE = "index.html"
-_RUN, _ROWS = "run.json", "rows"
+_ROWS = "rows"
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ def audit(
     """
     target = Path(out)
     refuse_existing(target)
-    work = target.with_name(f"{target.name}.unfinished")
-    _check_work(work, target, resume)
+    unfinished = Unfinished(target, resume=resume, worth=lambda folder: any((folder / _ROWS).glob("*.json")))
+    work = unfinished.folder
     asked = suite if isinstance(suite, Suite) else read_suite(suite)
     setting = set_up(
         model,
@@ -101,24 +100,15 @@ def audit(
     )
     novel_facts(setting.bench)  # refuses a concept that the model knows, before any row is run
     facts = _facts(setting.bench)
-    if resume:
-        _same(work, facts)
-    made_parents = make_parents(target)
-    try:
-        outputs = run_rows(setting.bench, work, facts, show_progress=show_progress)
-    except BaseException:
-        _drop_empty(work)
-        remove_empty(made_parents)
-        raise
-    made = conclude(setting, outputs)
-    _write(made, outputs, setting, target, command)
-    shutil.rmtree(work, ignore_errors=True)
+    with unfinished:
+        unfinished.claim(facts)
+        outputs = run_rows(setting.bench, work, show_progress=show_progress)
+        made = conclude(setting, outputs)
+        _write(made, outputs, setting, target, command)
     return Audited(made, target, target / PAGE)
 
 
-def run_rows(
-    bench: Bench, work: Path | None, facts: dict[str, Any] | None = None, *, show_progress: bool = True
-) -> list[RowOutput]:
+def run_rows(bench: Bench, work: Path | None, *, show_progress: bool = True) -> list[RowOutput]:
     """Every row of the suite, one JSON file a row in `work` when it is done; what lies there is not run
     again.
     """
@@ -127,8 +117,6 @@ def run_rows(
     if work is not None:
         with writing(work):
             (work / _ROWS).mkdir(parents=True, exist_ok=True)
-        if not (work / _RUN).is_file():
-            write_json(work / _RUN, facts or {})
     outputs = []
     units = [units_of(spec, made, bench) for spec, made in zip(suite.rows, described, strict=True)]
     with progress("audit", max(1, sum(units)), "forward passes", enabled=show_progress) as tick:
@@ -219,45 +207,13 @@ def _facts(bench: Bench) -> dict[str, Any]:
         "suite": bench.suite.model_dump(mode="json"),
         "seed": bench.seed,
         "frozen": list(bench.frozen),
-        "data": getattr(bench.driver, "paths", {}),
+        "data": {
+            name: None if path is None else content_hash(Path(path))
+            for name, path in getattr(bench.driver, "paths", {}).items()
+        },
     }
 
 
 def _plain(concept: Concept) -> dict[str, Any]:
     facts = asdict(concept)
     return {**facts, "synonyms": list(facts["synonyms"])}
-
-
-def _check_work(work: Path, target: Path, resume: bool) -> None:
-    if work.exists() and not resume:
-        raise UserError(
-            f"{work}: an audit for {target} was cut short; --resume goes on with it, or remove the folder to "
-            "start again"
-        )
-    if resume and not (work / _RUN).is_file():
-        raise UserError(f"{work}: not there, so there is no audit for {target} to resume")
-
-
-def _same(work: Path, facts: dict[str, Any]) -> None:
-    """UserError naming the first fact in which the audit that was cut short differs from this one."""
-    import json
-
-    try:
-        before = json.loads((work / _RUN).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{work / _RUN}: cannot be read ({error}); remove the folder to start again"
-        ) from error
-    now = json.loads(json.dumps(facts))
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise UserError(
-                f"{work}: was begun with another {name}; resume with what it was begun with, or remove the "
-                "folder to start again"
-            )
-
-
-def _drop_empty(work: Path) -> None:
-    """Take the folder away again where no row was finished."""
-    if (work / _ROWS).is_dir() and not any((work / _ROWS).glob("*.json")):
-        shutil.rmtree(work, ignore_errors=True)

@@ -16,6 +16,7 @@ from oubliette.audit.parts import Parts
 from oubliette.audit.result import GOLD, MODEL, NOVEL
 from oubliette.audit.suite import EvaluationRow, Suite
 from oubliette.backends.base import TEXT_ENCODER
+from oubliette.backends.soundness import faults_of
 from oubliette.data.concept import Concept
 from oubliette.errors import UserError, suggest
 from oubliette.eval.evaluate import plan_for
@@ -93,6 +94,7 @@ def set_up(
     reference = _open_gold(WITHOUT if stands_in else gold, before, wanted[0])
     other = choose(before, wanted[0], novel, novel_data) if stands_in else None
     notes = _notes(opened, before, reference, compared=stands_in)
+    notes += faults_of({MODEL: opened, "base": before, GOLD: reference})
     bench = make_bench(
         opened,
         before,

@@ -30,7 +30,9 @@ def open_model(
     `source` is an embedded name ("nano"), a folder in diffusers' or transformers' layout, a folder with a
     delta or a LoRA (`base` then overrides the base its record names), a Hub id ("owner/name"), a diffusers
     pipeline in memory (shared, not copied), or a backend (returned as it is). `device` is the GPU where there
-    is one by default, `dtype` float32. Raises UserError for anything else, and for pickles.
+    is one by default, `dtype` float32. Raises UserError for anything else, for pickles, and for files that
+    lack a tensor or a tokenizer; warns (ModelWarning) of weights that are not finite, or not those of the
+    record beside them, which `faults` of the model then says.
     """
     from oubliette.backends.base import Backend
 
@@ -74,6 +76,18 @@ def _open_folder(
     dtype: torch.dtype | None,
     base: Any = None,
 ) -> Backend:
+    import torch
+
+    from oubliette.backends.soundness import look_for_faults
+
+    model = _open_form(folder, source, device, dtype, base)
+    look_for_faults(model, folder, exact=dtype in (None, torch.float32, torch.float64))
+    return model
+
+
+def _open_form(
+    folder: Path, source: str, device: torch.device | str | None, dtype: torch.dtype | None, base: Any
+) -> Backend:
     from oubliette.backends.delta import apply_delta, base_of
     from oubliette.manifest import read_manifest
 
@@ -91,7 +105,9 @@ def _open_folder(
         return DiffusionBackend.open(folder, source=source, device=device, dtype=dtype)
     if (folder / "config.json").is_file():
         from oubliette.backends.language import LanguageBackend
+        from oubliette.backends.opening import refuse_component
 
+        refuse_component(folder)
         return LanguageBackend.open(folder, source=source, device=device, dtype=dtype)
     from oubliette.backends.lora_form import apply_lora, lora_file
 
@@ -160,10 +176,13 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    from oubliette.backends.opening import reason
+
     wanted = ["*.json", "*.txt", "*.model", "*/*.safetensors", "model*.safetensors"]
     spare = ["*.fp16*", "*non_ema*", "*ema_pruned*", "onnx/*", "openvino/*", "flax/*"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=spare))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"no model {name!r}: not a folder here, and the Hub gave none ({reason})") from error
+        raise UserError(
+            f"no model {name!r}: not a folder here, and the Hub gave none ({reason(error)})"
+        ) from error

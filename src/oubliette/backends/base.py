@@ -73,10 +73,12 @@ class Backend(Protocol):
         form: str = "full",
         base: Backend | None = None,
         record: dict[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
         rank: int | None = None,
         energy: float | None = None,
     ) -> None:
         """Save to a new folder, atomically: "full" for the ecosystem's own loader, "delta" for what changed,
         "lora" for that as adapters of at most `rank`, or of the rank that keeps `energy` of the squared norm.
+        What changed is written in the base's dtype, or in `dtype`.
         """
         ...

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from oubliette.errors import UserError
+from oubliette.manifest import read_manifest
+
+__all__ = ["Changes", "RoundingWarning", "changed_tensors", "lost_in", "round_as_stored"]
 
 ROUNDING_BOUND = 0.01
 
@@ -17,12 +23,26 @@ class RoundingWarning(UserWarning):
     """Storing the edited tensors in the base's dtype loses a noticeable part of the update."""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """The changed tensors as they are stored, and `lost`, the share of the update's norm that rounding ate
+    (1: all of it, and the result is the base).
+    """
+
+    tensors: dict[str, Tensor]
+    lost: float
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says of it: {} where next to nothing was lost."""
+        return {"rounding": {"lost": self.lost}} if self.lost > ROUNDING_BOUND else {}
+
+
 def changed_tensors(
     current: Mapping[str, Tensor],
     base: Callable[[str], Tensor],
     *,
     dtype: torch.dtype | None = None,
-) -> dict[str, Tensor]:
+) -> Changes:
     """Those of `current` that differ from the base, on the CPU, in the base's dtype (or in `dtype`).
 
     `base(name)` gives a tensor as the base stores it; tensors are compared one at a time, in the dtype the
@@ -32,6 +52,7 @@ def changed_tensors(
     """
     changed: dict[str, Tensor] = {}
     update_square = loss_square = 0.0
+    dtypes: set[str] = set()
     for name, tensor in current.items():
         now = tensor.detach().cpu()
         stored = base(name).cpu()
@@ -46,14 +67,33 @@ def changed_tensors(
         exact = now.double()
         update_square += float((exact - stored.double()).square().sum())
         loss_square += float((exact - written.double()).square().sum())
-        if written.dtype != stored.dtype or not torch.equal(written, stored):
+        dtypes.add(str(written.dtype).removeprefix("torch."))
+        if not torch.equal(written.to(now.dtype), stored.to(now.dtype)):
             changed[name] = written.contiguous()
-    if loss_square > ROUNDING_BOUND**2 * update_square:
-        share = (loss_square / update_square) ** 0.5
+    lost = (loss_square / update_square) ** 0.5 if update_square else 0.0
+    if update_square and not changed:
+        lost = 1.0
+    if lost > ROUNDING_BOUND:
+        what = f"eats {lost:.1%} of the update's norm" if changed else "eats the whole update"
+        outcome = "" if changed else ": what is saved is the base, bit for bit"
         warnings.warn(
-            f"rounding to the base's dtype eats {share:.1%} of the update's norm; "
-            "save in float32 to keep all of it",
+            f"rounding to {' and '.join(sorted(dtypes))} {what}{outcome}; "
+            "save.dtype float32 (--save-dtype float32) keeps all of it",
             RoundingWarning,
             stacklevel=2,
         )
-    return changed
+    return Changes(changed, lost)
+
+
+def lost_in(folder: Path | str) -> float:
+    """The share of an update that was lost when it was saved to `folder`, as its record says."""
+    return float((read_manifest(folder).get("rounding") or {}).get("lost", 0.0))
+
+
+@torch.no_grad()
+def round_as_stored(model: Any, names: Iterable[str], dtype: torch.dtype | None) -> None:
+    """Round a model's tensors in place to `dtype`, or what its files keep each in: as saving writes them."""
+    tensors, files = model.tensors(), getattr(model, "stored", None)
+    for name in names:
+        own = files.dtype(name) if files is not None else getattr(model, "stored_dtype", None)
+        tensors[name].copy_(tensors[name].to(dtype or own or tensors[name].dtype))

@@ -18,12 +18,13 @@ from oubliette.backends.device import default_device
 from oubliette.backends.drawing import Drawing
 from oubliette.backends.family import Family, family_of
 from oubliette.backends.noise import schedule_of
+from oubliette.backends.opening import check_tensors, check_vocabulary, reason
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.sampling import sampler_for
-from oubliette.backends.stored import StoredModel
+from oubliette.backends.stored import StoredModel, canonical
 from oubliette.backends.text import TextEmbedding, TextReader
 from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
+from oubliette.manifest import read_manifest, read_object
 
 __all__ = ["DiffusionBackend", "TextEmbedding"]
 
@@ -38,6 +39,7 @@ class DiffusionBackend(Drawing):
     """
 
     kind = "diffusion"
+    faults: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -92,11 +94,11 @@ class DiffusionBackend(Drawing):
         incomplete folders, and pipelines of an unknown family.
         """
         from diffusers import DiffusionPipeline
-        from safetensors import SafetensorError
 
         folder = Path(folder)
         stored = StoredModel(folder, overlay)
         family = family_of(stored.pipeline_class, str(folder))
+        _check_parts(stored, family)
         options: dict[str, Any] = dict(family.load_options)
         options.update({name: None for name in family.unused if name in stored.components})
         if stored.variant:
@@ -106,9 +108,13 @@ class DiffusionBackend(Drawing):
                 for component, where in stored.overlay.items():
                     options[component] = saving.load_component(stored.index[component], where)
                 pipe = DiffusionPipeline.from_pretrained(str(folder), use_safetensors=True, **options)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"{folder}: cannot be opened as a diffusers pipeline ({reason})") from error
+        except Exception as error:  # whatever a library makes of files it cannot read
+            raise UserError(
+                f"{folder}: cannot be opened as a diffusers pipeline ({reason(error)})"
+            ) from error
+        for part in (*family.editable, "vae"):
+            held = {canonical(f"{part}.{name}"): p for name, p in getattr(pipe, part).named_parameters()}
+            check_tensors(held, stored.sizes(part), stored.weights(part))
         pipe.set_progress_bar_config(disable=True)
         world = read_manifest(folder).get("world")
         model = cls(pipe, family=family, source=source or str(folder), world=world, stored=stored)
@@ -199,6 +205,10 @@ class DiffusionBackend(Drawing):
     def tokenizers(self) -> list[Any]:
         """The tokenizer of each text encoder, in the family's order."""
         return self._reader.tokenizers
+
+    def cut_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """Those of the prompts that are too long: no text encoder reads them to their end."""
+        return self._reader.cut(prompts)
 
     def unconditional(self, count: int) -> TextEmbedding:
         """What guidance is measured against, `count` times: the empty prompt, or zeros where the family
@@ -303,6 +313,26 @@ class DiffusionBackend(Drawing):
     def save_adapters(self, folder: Path, values: Mapping[str, Tensor], *, rank: int, alpha: float) -> None:
         """Write LoRA adapters ("NAME.lora_A", "NAME.lora_B") into a folder, as diffusers opens them."""
         save_diffusers_adapters(self.pipe, folder, values, rank=rank, alpha=alpha)
+
+
+def _check_parts(stored: StoredModel, family: Family) -> None:
+    """UserError for a part that the family needs and the folder, or its model_index.json, lacks."""
+    tokenizers = [name for name, _ in family.text_encoders]
+    for part in (*family.editable, *tokenizers, "vae", "scheduler"):
+        if part not in stored.components:
+            raise UserError(
+                f"{stored.folder / 'model_index.json'}: names no {part}, which {family.title} has"
+            )
+        if not stored.at(part).is_dir():
+            named = " ".join(stored.index[part])
+            raise UserError(
+                f"{stored.folder}: has no folder {part}, which model_index.json names ({named}); "
+                "fetch the model anew"
+            )
+        if (config := stored.at(part) / "config.json").is_file():
+            read_object(config)
+    for name, encoder in family.text_encoders:
+        check_vocabulary(stored.at(name), f"the {encoder}")
 
 
 def _config_of(scheduler: Any) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +20,10 @@ from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
-from oubliette.backends.lora_form import low_rank
+from oubliette.backends.lora_form import adapter_hashes, low_rank
+from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
-from oubliette.backends.stored import PICKLES, header
+from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.data.questions import QA
 from oubliette.errors import UserError, suggest
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["LanguageBackend", "TokenBatch"]
 
 _REHEARSED = 128
+_TEMPLATES = "additional_chat_templates"  # the one folder that a tokenizer reads
 
 
 class LanguageBackend:
@@ -50,6 +54,7 @@ class LanguageBackend:
     """
 
     kind = "language"
+    faults: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -66,8 +71,8 @@ class LanguageBackend:
         self.source, self.world = source, world
         self.stored_dtype: torch.dtype = stored_dtype or model.dtype
         self._origin = origin
-        limit = getattr(model.config, "max_position_embeddings", None) or 1024
-        self.reader = TokenReader(tokenizer, min(int(limit), int(tokenizer.model_max_length)), source)
+        vocabulary = len(model.get_input_embeddings().weight)
+        self.reader = TokenReader(tokenizer, _context(model.config, tokenizer), source, vocabulary)
 
     @classmethod
     def open(
@@ -83,20 +88,29 @@ class LanguageBackend:
         Raises UserError for pickles, broken or incomplete folders, and models that are not causal language
         models.
         """
-        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         folder = Path(folder)
-        dtypes = Counter(kind for file in _weight_files(folder) for kind in header(file).values())
+        files = _weight_files(folder)
+        check_causal(folder)
+        dtypes = Counter(place.dtype for file in files for place in header(file))
+        check_vocabulary(folder, "the model")
         try:
             with quiet_loading():
-                model = AutoModelForCausalLM.from_pretrained(
-                    str(folder), dtype=dtype or torch.float32, use_safetensors=True
+                model, found = AutoModelForCausalLM.from_pretrained(
+                    str(folder),
+                    dtype=dtype or torch.float32,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    ignore_mismatched_sizes=True,  # refused below, by name
+                    output_loading_info=True,
                 )
-                tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"{folder}: cannot be opened as a causal language model ({reason})") from error
+                tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        except Exception as error:  # whatever a library makes of files it cannot read
+            raise UserError(
+                f"{folder}: cannot be opened as a causal language model ({reason(error)})"
+            ) from error
+        _check_loaded(found, str(files[0] if len(files) == 1 else folder))
         return cls(
             model.to(device or default_device()),
             tokenizer,
@@ -128,17 +142,19 @@ class LanguageBackend:
         """The one component."""
         return {"model": self.model}
 
-    def fingerprint(self, instead: Mapping[str, Tensor] | None = None) -> str:
+    def fingerprint(
+        self, instead: Mapping[str, Tensor] | None = None, stored: torch.dtype | None = None
+    ) -> str:
         """The sha256 of all weights; those that the stored dtype holds exactly are hashed in it.
 
         So it is the same before saving and after opening again, in whatever dtype the model is held.
-        `instead` gives values to take the place of some.
+        `instead` gives values to take the place of some, `stored` another dtype to be stored in.
         """
         digest = hashlib.sha256()
         held = {**self.tensors(), **(instead or {})}
         for name in sorted(held):
             tensor = held[name].detach()
-            narrow = tensor.to(self.stored_dtype)
+            narrow = tensor.to(stored or self.stored_dtype)
             update_digest(digest, name, narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor)
         return digest.hexdigest()
 
@@ -157,7 +173,7 @@ class LanguageBackend:
     def rehearse(self, count: int) -> Tensor:
         """`predict` on rows of made-up tokens, 128 each or as many as the model takes."""
         length = min(_REHEARSED, self.reader.max_length)
-        words = torch.arange(count * length).view(count, length) % int(self.model.config.vocab_size)
+        words = torch.arange(count * length).view(count, length) % self.reader.vocabulary
         return self.predict(TokenBatch(words, torch.ones_like(words), words))
 
     def log_likelihood(self, logits: Tensor, batch: TokenBatch) -> Tensor:
@@ -170,12 +186,20 @@ class LanguageBackend:
 
     @torch.no_grad()
     def respond(self, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
-        """The model's greedy continuation of each prompt, up to its end-of-text token."""
+        """The model's greedy continuation of each prompt, up to its end-of-text token.
+
+        At most `max_new_tokens` tokens, and no more than the context leaves beside the prompt: models whose
+        positions are learned have none beyond it.
+        """
         batch = self.reader.left_padded(prompts).to(self.device)
+        # The last token is never read again, so it needs no position.
+        room = self.reader.max_length + 1 - batch.input_ids.shape[1]
+        if room < max_new_tokens and len(prompts) > 1:  # each is continued as far as it would be alone
+            return [self.respond([prompt], max_new_tokens)[0] for prompt in prompts]
         made = self.model.generate(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=min(max_new_tokens, room),
             do_sample=False,
             pad_token_id=self.reader.pad,
         )
@@ -197,9 +221,11 @@ class LanguageBackend:
         """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed,
         "lora" opens with peft.
 
-        Changed tensors are written in the stored dtype (or in `dtype`), with a warning when that rounds away
-        more than 1 % of the update; the others keep their stored values. For this the base is read from disk
-        once more. `rank` and `energy` bound a LoRA (`lora_form.low_rank`), which is written in fp32.
+        Changed tensors are written in the stored dtype (or in `dtype`, as then are all of a full model), with
+        a warning when that rounds away more than 1 % of the update; the others keep their stored values. For
+        this the base is read from disk once more. Every file of its folder that holds no weights comes along
+        byte for byte, but for the dtype that its config names where `dtype` is given. `rank` and `energy`
+        bound a LoRA (`lora_form.low_rank`), which is written in fp32.
         """
         folder = Path(folder)
         if form not in FORMS:
@@ -220,16 +246,19 @@ class LanguageBackend:
             adapters = low_rank(self, lambda name: before[name].detach(), rank=rank, energy=energy)
             changed, facts["lora"] = adapters.merged, adapters.facts()
         else:
-            changed = changed_tensors(
+            found = changed_tensors(
                 self.tensors(), lambda name: before[name].detach(), dtype=dtype or self.stored_dtype
             )
+            changed = found.tensors
+            facts.update(found.facts())
         facts["base"] = base_facts(stored.source, stored.fingerprint(), folder)
         facts["changed"] = sorted(changed)
-        facts["fingerprint"] = self.fingerprint({**before, **changed})
+        facts["fingerprint"] = self.fingerprint({**before, **changed}, dtype if form == "full" else None)
         with atomic_folder(folder) as target:
             if adapters is not None:
                 values, width = adapters.values, adapters.rank
                 save_peft_adapters(target, values, rank=width, alpha=width, base=stored.source)
+                facts["files"] = adapter_hashes(target)
             elif form == "delta":
                 origin = {"base": stored.source, "base_fingerprint": facts["base"]["fingerprint"]}
                 write_delta(target, changed, {**origin, "kind": self.kind, "world": self.world})
@@ -259,9 +288,39 @@ class LanguageBackend:
             own[name].copy_(value)
         with quiet_loading():
             self.model.save_pretrained(str(target), safe_serialization=True)
-            self.tokenizer.save_pretrained(str(target))
+            if self._origin is None:
+                self.tokenizer.save_pretrained(str(target))
         for file in target.glob("*.safetensors"):
             share(file)
+        if self._origin is not None:
+            _put_back(self._origin, target)
+            if dtype is not None:
+                name_dtype(target / "config.json", dtype)
+
+
+def _put_back(origin: Path, target: Path) -> None:
+    """The files of the folder a model was opened from in place of the library's own version of them."""
+    for entry in target.iterdir():
+        if entry.is_file() and not is_weights(entry):
+            entry.unlink()
+    copy_beside(origin, target)
+    if (origin / _TEMPLATES).is_dir():
+        shutil.copytree(origin / _TEMPLATES, target / _TEMPLATES, copy_function=shutil.copyfile)
+
+
+def _check_loaded(found: Mapping[str, Any], where: str) -> None:
+    """UserError for a tensor that the library made up, since the files have none, or one of another shape."""
+    refuse_missing(found["missing_keys"], where)
+    for name, stored, wanted in sorted(found["mismatched_keys"]):
+        raise UserError(
+            f"{where}: tensor '{name}' has shape {tuple(stored)}, and config.json makes it {tuple(wanted)}"
+        )
+
+
+def _context(config: Any, tokenizer: Any) -> int:
+    """The longest row in tokens that model and tokenizer allow; without end where neither says."""
+    positions = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return min(int(positions or sys.maxsize), int(tokenizer.model_max_length))
 
 
 def _weight_files(folder: Path) -> list[Path]:

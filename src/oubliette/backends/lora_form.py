@@ -18,7 +18,7 @@ from oubliette.backends.delta import check_base
 from oubliette.backends.stored import canonical
 from oubliette.backends.truncation import TOLERANCE, Product, truncated
 from oubliette.errors import UserError
-from oubliette.manifest import read_manifest, read_object
+from oubliette.manifest import hash_file, read_manifest, read_object
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -27,6 +27,7 @@ __all__ = [
     "ERROR_BOUND",
     "LowRankForm",
     "TruncationWarning",
+    "adapter_hashes",
     "apply_lora",
     "check_lora",
     "lora_file",
@@ -77,15 +78,24 @@ class LowRankForm:
         }
 
 
-def check_lora(model: Backend, names: Iterable[str]) -> None:
-    """UserError naming the first of `names` that no adapter can change: no linear or convolution weight."""
+def check_lora(model: Backend, names: Iterable[str], scopes: Iterable[str] = ()) -> None:
+    """UserError naming the first of `names` that no adapter can change: no linear or convolution weight.
+
+    `scopes` are named as those that would do.
+    """
     layers = _layers(model)
     for name in names:
         if name not in layers:
             raise UserError(
                 f"{model.source}: '{name}' is no weight of a linear or convolution layer, which are all that "
                 "a LoRA holds; save it as a delta or full, or choose a scope without it"
+                + (f" ({', '.join(found)})" if (found := list(scopes)) else "")
             )
+
+
+def holds(model: Backend, names: Iterable[str]) -> bool:
+    """Whether a LoRA can hold a change of every one of these tensors."""
+    return set(names) <= set(_layers(model))
 
 
 @torch.no_grad()
@@ -148,6 +158,12 @@ def low_rank(
 def lora_file(folder: Path) -> Path | None:
     """The adapter file that diffusers or peft would open in a folder; None where there is none."""
     return next((folder / name for name in (_DIFFUSERS, _PEFT) if (folder / name).is_file()), None)
+
+
+def adapter_hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of the adapter file in a folder, by its name: for the record."""
+    path = lora_file(folder)
+    return {} if path is None else {path.name: hash_file(path)}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Loading without the libraries' own progress bars, which would drown the one line a user should read."""
+"""Loading without the libraries' own bars and tables, which would drown the one line a user should read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Switch off the progress bars of diffusers and transformers inside the block, and put them back."""
+    """Switch off the progress bars of diffusers and transformers inside the block, and put them back.
+
+    So too transformers' table of what it found in a file: what is missing there is an error of ours.
+    """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     switched: list = []
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     for library in (diffusers_logging, transformers_logging):
         if library.is_progress_bar_enabled():
             library.disable_progress_bar()
@@ -20,5 +25,6 @@ def quiet_loading() -> Iterator[None]:
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         for library in switched:
             library.enable_progress_bar()

@@ -15,7 +15,7 @@ from oubliette.backends.attachment import ATTACHED, write_attachment
 from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, base_of, write_delta
-from oubliette.backends.lora_form import low_rank
+from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import canonical
 from oubliette.errors import UserError, suggest
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 _HEADER_FACTS = ("method", "concept", "concepts", "anchor")
 
 
-def fingerprint(model: DiffusionBackend, instead: Callable[[str], Tensor] | None = None) -> str:
+def fingerprint(
+    model: DiffusionBackend, instead: Callable[[str], Tensor] | None = None, *, narrow: bool = True
+) -> str:
     """The sha256 of a model's tensors; a tensor that its stored dtype holds exactly is hashed in that dtype.
 
     So an unchanged model, a model saved, and a model opened again agree, in whatever dtype they are held,
     and an edited model differs from its rounded copy. `instead(name)` gives what to hash for an editable
-    tensor, as it is.
+    tensor; without `narrow` in the dtype it is in, which is then that of the files.
     """
     digest = hashlib.sha256()
     editable = {canonical(name) for name in model.tensors()} if instead is not None else set()
@@ -50,14 +52,12 @@ def fingerprint(model: DiffusionBackend, instead: Callable[[str], Tensor] | None
         for name, tensor in module.state_dict().items()
     }
     for name in sorted(tensors):
-        if instead is not None and name in editable:
-            update_digest(digest, name, instead(name))
-            continue
-        tensor = tensors[name].detach()
-        dtype = model.stored.dtype(name) if model.stored else None
+        given = None if instead is None or name not in editable else instead(name)
+        tensor = tensors[name].detach() if given is None else given
+        dtype = model.stored.dtype(name) if model.stored and (narrow or given is None) else None
         if dtype is not None and dtype != tensor.dtype:
-            narrow = tensor.to(dtype)
-            tensor = narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
+            rounded = tensor.to(dtype)
+            tensor = rounded if torch.equal(rounded.to(tensor.dtype), tensor) else tensor
         update_digest(digest, name, tensor)
     return digest.hexdigest()
 
@@ -96,18 +96,21 @@ def save(
     base_of = _Stored(model) if base is None or form == "full" else _Held(base)
     adapters = low_rank(model, base_of.tensor, rank=rank, energy=energy) if form == "lora" else None
     if adapters is None:
-        changed = changed_tensors(model.tensors(), base_of.tensor, dtype=dtype)
+        found = changed_tensors(model.tensors(), base_of.tensor, dtype=dtype)
+        changed = found.tensors
+        facts.update(found.facts())
     else:
         changed, facts["lora"] = adapters.merged, adapters.facts()
     facts["base"] = base_facts(base_of.source, base_of.fingerprint(), folder)
     facts["changed"] = sorted(changed)
-    facts["fingerprint"] = fingerprint(model, _either(changed, base_of.tensor))
+    facts["fingerprint"] = fingerprint(model, _either(changed, base_of.tensor), narrow=form != "full")
     with atomic_folder(folder) as target:
         if form == "full":
             assert model.stored is not None
-            model.stored.copy_to(target, changed)
+            model.stored.copy_to(target, changed, dtype)
         elif adapters is not None:
             model.save_adapters(target, adapters.values, rank=adapters.rank, alpha=adapters.rank)
+            facts["files"] = adapter_hashes(target)
         else:
             write_delta(target, changed, _header(model, facts))
         write_manifest(target, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from oubliette.errors import UserError
-from oubliette.manifest import RECORD_NAME, read_object
+from oubliette.manifest import RECORD_NAME, read_object, write_json
 from oubliette.writing import write_tensors
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
@@ -41,11 +42,12 @@ def canonical(name: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: the file, its name in it, its stored dtype."""
+    """Where a tensor lies: the file, its name in it, its stored dtype, how many values it has."""
 
     file: Path
     key: str
     dtype: torch.dtype
+    size: int
 
 
 class StoredModel:
@@ -85,18 +87,28 @@ class StoredModel:
         place = self.places.get(canonical(name))
         return place.dtype if place else None
 
+    def sizes(self, component: str) -> dict[str, int]:
+        """How many values each stored tensor of a component has."""
+        return {name: p.size for name, p in self.places.items() if name.startswith(f"{component}.")}
+
+    def weights(self, component: str) -> str:
+        """What a component's weights lie in, for a message: the file, or the shards' index."""
+        files, index, _ = self._weights.get(component, ([], None, ""))
+        return str(index or (files[0] if files else self.at(component)))
+
     def tensor(self, name: str) -> Tensor:
         """One tensor as it is stored (KeyError if it is not)."""
         place = self.places[canonical(name)]
         with safe_open(str(place.file), framework="pt") as file:
             return file.get_tensor(place.key)
 
-    def copy_to(self, target: Path, changed: Mapping[str, Tensor]) -> None:
+    def copy_to(self, target: Path, changed: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
         """Write the folder to `target`, with the `changed` tensors in place of the stored ones.
 
         Everything else is copied byte by byte: configs, tokenizers, weight files without a change, and the
         unchanged tensors inside the others. Pickles and this package's own record are left out; a variant
-        (`model.fp16.safetensors`) loses its suffix, so that a plain `from_pretrained` opens the result.
+        (`model.fp16.safetensors`) loses its suffix, so that a plain `from_pretrained` opens the result. Where
+        `dtype` is that of the changed tensors, the config of their components names it as well.
         """
         missing = [name for name in changed if canonical(name) not in self.places]
         if missing:
@@ -107,11 +119,12 @@ class StoredModel:
         for name, tensor in changed.items():
             place = self.places[canonical(name)]
             by_file.setdefault(place.file, {})[place.key] = tensor
-        for entry in sorted(self.folder.iterdir()):
-            if entry.is_file() and entry.name != RECORD_NAME and not _is_weights(entry):
-                shutil.copyfile(entry, target / entry.name)
+        copy_beside(self.folder, target)
+        moved = {name.partition(".")[0] for name in changed}
         for component in self.components:
             self._copy_component(component, target / component, by_file)
+            if dtype is not None and component in moved:
+                name_dtype(target / component / "config.json", dtype)
 
     def _copy_component(
         self, component: str, target: Path, by_file: Mapping[Path, dict[str, Tensor]]
@@ -121,9 +134,7 @@ class StoredModel:
             return
         target.mkdir()
         files, index, stem = self._weights.get(component, ([], None, ""))
-        for entry in sorted(source.iterdir()):
-            if entry.is_file() and not _is_weights(entry):
-                shutil.copyfile(entry, target / entry.name)
+        copy_beside(source, target)
         for file in files:
             to = target / (file.name if index else f"{stem}.safetensors")
             if file in by_file:
@@ -150,15 +161,19 @@ class StoredModel:
         self.variant = self.variant or variant
         self._weights[component] = (files, index, stem)
         for file in files:
-            for key, dtype in header(file).items():
-                self.places[canonical(f"{component}.{key}")] = Place(file, key, dtype)
+            for place in header(file):
+                self.places[canonical(f"{component}.{place.key}")] = place
 
 
-def header(file: Path) -> dict[str, torch.dtype]:
-    """The names and dtypes of the tensors in a safetensors file; UserError if it cannot be read."""
+def header(file: Path) -> list[Place]:
+    """The tensors in a safetensors file; UserError if it cannot be read."""
     try:
         with safe_open(str(file), framework="pt") as opened:
-            return {key: _DTYPES[opened.get_slice(key).get_dtype()] for key in opened.keys()}  # noqa: SIM118
+            slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118
+            return [
+                Place(file, key, _DTYPES[found.get_dtype()], math.prod(found.get_shape()))
+                for key, found in slices.items()
+            ]
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file}: not a readable safetensors file ({error})") from error
     except KeyError as error:
@@ -175,6 +190,30 @@ def rewrite(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
             for key, value in tensors.items()
         }
     write_tensors(target, full, metadata)
+
+
+def copy_beside(source: Path, target: Path) -> None:
+    """Copy every file of a folder that holds no weights, byte for byte, but this package's own record."""
+    for entry in sorted(source.iterdir()):
+        if entry.is_file() and entry.name != RECORD_NAME and not is_weights(entry):
+            shutil.copyfile(entry, target / entry.name)
+
+
+def name_dtype(config: Path, dtype: torch.dtype) -> None:
+    """Let a transformers config that names the dtype of the weights name `dtype`: it is opened in what that
+    says. Its other values stay as they are.
+    """
+    content = read_object(config)
+    if _named(content, str(dtype).removeprefix("torch.")):
+        write_json(config, content)
+
+
+def _named(content: dict[str, Any], dtype: str) -> bool:
+    """Put `dtype` in place of what a config and the configs within it name; whether any does."""
+    within = [_named(value, dtype) for value in content.values() if isinstance(value, dict)]
+    keys = [key for key in ("dtype", "torch_dtype") if isinstance(content.get(key), str)]
+    content.update(dict.fromkeys(keys, dtype))
+    return bool(keys) or any(within)
 
 
 def refuse_pickle(path: Path) -> None:
@@ -216,9 +255,10 @@ def _shards(index: Path) -> list[Path]:
     return shards
 
 
-def _is_weights(entry: Path) -> bool:
+def is_weights(entry: Path) -> bool:
+    """Whether a file holds weights, in whatever form, or says which file holds which."""
     name = entry.name
-    return entry.suffix in (*PICKLES, ".safetensors", ".msgpack", ".onnx", ".h5") or (
+    return entry.suffix in (*PICKLES, ".safetensors", ".msgpack", ".onnx", ".h5", ".gguf") or (
         ".safetensors.index." in name or ".bin.index." in name
     )
 

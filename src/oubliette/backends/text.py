@@ -144,6 +144,17 @@ class TextReader:
         lookups = [encoder.get_input_embeddings() for _, encoder, _ in self._parts]
         return torch.cat([lookup.weight[tokens.to(self._device)] for lookup in lookups], dim=-1)
 
+    def cut(self, prompts: Sequence[str]) -> list[str]:
+        """Those of the prompts that no text encoder reads to their end."""
+        return [
+            prompt
+            for prompt in prompts
+            if all(
+                len(tokenizer(prompt, verbose=False).input_ids) > tokenizer.model_max_length
+                for tokenizer in self.tokenizers
+            )
+        ]
+
     def forget(self) -> None:
         """Drop the cache (needed only after a change through `.data`, which leaves no trace)."""
         self._cache.clear()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
-from oubliette.data.questions import QA
+from oubliette.data.questions import QA, Turn
 from oubliette.errors import UserError
 
 __all__ = ["IGNORED", "TokenBatch", "TokenReader"]
@@ -54,25 +55,39 @@ class TokenReader:
 
     A question is put through the tokenizer's chat template where it has one; otherwise it is followed by a
     space and the answer. The end-of-text token closes each row and counts. `max_length` is the longest row
-    in tokens.
+    in tokens, `vocabulary` the number of tokens that the model has an embedding for; `pad` is one of them.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, source: str) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, source: str, vocabulary: int) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(
                 f"{source}: its tokenizer is not a fast one (no tokenizer.json), so an answer's tokens "
                 "cannot be told from its question's"
             )
         self.tokenizer, self.max_length, self._source = tokenizer, max_length, source
+        self.vocabulary = vocabulary
         self.end: int | None = tokenizer.eos_token_id
-        self.pad: int = next((token for token in (tokenizer.pad_token_id, self.end) if token is not None), 0)
+        # Padding is masked, so any token does that the model has: a tokenizer's own may lie beyond it.
+        known = (token for token in (tokenizer.pad_token_id, self.end) if token is not None)
+        self.pad: int = next((token for token in known if token < vocabulary), 0)
 
-    def prompt(self, question: str) -> str:
-        """The text a question becomes: what an answer follows."""
-        if self.tokenizer.chat_template:
-            turns = [{"role": "user", "content": question}]
+    def prompt(self, question: str, history: Sequence[Turn] = ()) -> str:
+        """The text a question becomes, after what was said before: what an answer follows.
+
+        Turns are put through the chat template, or follow each other on lines of their own. UserError for
+        turns that the template has no place for.
+        """
+        said = [*history, ("user", question)]
+        if not self.tokenizer.chat_template:
+            return "\n".join(content for _, content in said)
+        turns = [{"role": role, "content": content} for role, content in said]
+        try:
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        return question
+        except TemplateError as error:
+            roles = ", ".join(role for role, _ in said)
+            raise UserError(
+                f"{self._source}: its chat template refuses the turns {roles} ({error})"
+            ) from error
 
     def tokens(self, prompt: str, answer: str = "") -> tuple[list[int], int]:
         """Token ids of the prompt and answer as one text, and how many of them belong to the prompt.
@@ -86,6 +101,7 @@ class TokenReader:
             prompt + glue + answer,
             add_special_tokens=not chat,
             return_offsets_mapping=True,
+            verbose=False,  # what is too long is said here, by the line it stands in
         )
         ids, offsets = list(found["input_ids"]), list(found["offset_mapping"])
         while ids and ids[-1] == self.end and offsets[-1][0] == offsets[-1][1]:
@@ -97,17 +113,20 @@ class TokenReader:
         return ids, own[0] if own else len(ids)
 
     def encode(self, rows: Sequence[QA]) -> TokenBatch:
-        """All rows as one batch; UserError for a row whose answer lies beyond the model's context."""
+        """All rows as one batch; UserError for a row that is longer than the model's context."""
         encoded: list[tuple[list[int], int]] = []
         for number, row in enumerate(rows, start=1):
-            prompt = "" if row.plain else self.prompt(row.question)
+            prompt = "" if row.plain else self.prompt(row.question, row.history)
             ids, start = self.tokens(prompt, row.answer)
-            ids = ([*ids, self.end] if self.end is not None else ids)[: self.max_length]
-            if start >= len(ids) or len(ids) < 2:
+            ids = [*ids, self.end] if self.end is not None else ids
+            place = f"{row.where or f'row {number}'} ('{(row.question or row.answer)[:40]}')"
+            if len(ids) > self.max_length:
                 raise UserError(
-                    f"row {number} ('{(row.question or row.answer)[:40]}'): no token of its answer can be "
-                    f"predicted within the {self.max_length} tokens that {self._source} reads"
+                    f"{place}: is {len(ids)} tokens long, and {self._source} reads {self.max_length}; "
+                    "shorten it, or split it into several"
                 )
+            if start >= len(ids) or len(ids) < 2:
+                raise UserError(f"{place}: has no token of an answer that could be predicted")
             encoded.append((ids, start))
         longest = max(len(ids) for ids, _ in encoded)
         shape = (len(encoded), longest)
@@ -115,16 +134,49 @@ class TokenReader:
         attention_mask = torch.zeros(shape, dtype=torch.long)
         labels = torch.full(shape, IGNORED, dtype=torch.long)
         for index, (ids, start) in enumerate(encoded):
-            row_ids = torch.tensor(ids)
+            row_ids = torch.tensor(self._known(ids))
             input_ids[index, : len(ids)] = row_ids
             attention_mask[index, : len(ids)] = 1
             labels[index, start : len(ids)] = row_ids[start:]
         return TokenBatch(input_ids, attention_mask, labels)
 
     def left_padded(self, prompts: Sequence[str]) -> TokenBatch:
-        """Prompts to be continued: padded on the left, nothing to predict."""
-        rows = [self.tokens(self.prompt(prompt))[0][-self.max_length :] for prompt in prompts]
+        """Prompts to be continued: padded on the left, nothing to predict.
+
+        An empty one begins with the start token, or else the end-of-text token, which stands between texts.
+        UserError for a prompt that is longer than the context, in the form in which the model reads it.
+        """
+        rows = [self._opened(self.tokens(self.prompt(prompt))[0]) for prompt in prompts]
+        for prompt, ids in zip(prompts, rows, strict=True):
+            if len(ids) > self.max_length:
+                raise UserError(
+                    f"the prompt '{prompt[:40]}' is {len(ids)} tokens long as {self._source} is asked, which "
+                    f"reads {self.max_length}; shorten it"
+                )
         longest = max(len(ids) for ids in rows)
         input_ids = torch.tensor([[self.pad] * (longest - len(ids)) + ids for ids in rows])
         mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in rows])
         return TokenBatch(input_ids, mask, torch.full_like(input_ids, IGNORED))
+
+    def _opened(self, ids: list[int]) -> list[int]:
+        if ids:
+            return self._known(ids)
+        start: int | None = self.tokenizer.bos_token_id
+        start = self.end if start is None else start
+        if start is None:
+            raise UserError(
+                f"an empty prompt: the tokenizer of {self._source} has neither a start nor an end token to "
+                "begin from; give it a word"
+            )
+        return self._known([start])
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The tokens; UserError for one that the model has no embedding for."""
+        if max(ids) >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise UserError(
+                f"{self._source}: its tokenizer gives token {max(ids)} ('{token}'), and the model has "
+                f"embeddings for {self.vocabulary}; take the tokenizer that belongs to it, or resize it "
+                "(model.resize_token_embeddings(len(tokenizer)))"
+            )
+        return ids

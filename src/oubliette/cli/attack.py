@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 from oubliette.cli.erase import Json, Judge
 from oubliette.cli.grouped import Grouped
 
@@ -58,8 +58,8 @@ Pictures = Annotated[int, typer.Option(help="Pictures judged at every point.", m
 Kept = Annotated[int, typer.Option(help="Pictures of everything else at every point.", min=0)]
 Cases = Annotated[int, typer.Option(help="Prompts of the concept's own to start from.", min=1)]
 Steps = Annotated[int, typer.Option("--sampling-steps", help="Sampling steps.", min=1)]
-Guidance = Annotated[float, typer.Option(help="Guidance scale.", min=0)]
-Seed = Annotated[int, typer.Option(help="Seed of everything.", min=0)]
+Guidance = Annotated[float, typer.Option(help="Guidance scale.", min=0, callback=numbers.finite)]
+Seed = Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change the budget or an option: steps=50, tries=4; repeatable."),
@@ -96,7 +96,9 @@ def relearn(
     ] = False,
     rate: Annotated[
         list[float] | None,
-        typer.Option(help="A learning rate of the sweep, else the catalogue's; repeatable."),
+        typer.Option(
+            help="A learning rate of the sweep, else the catalogue's; repeatable.", callback=numbers.finite
+        ),
     ] = None,
     set_: Set = None,
     data: Data = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 from oubliette.cli.erase import Dry, Json, Judge
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def audit(
     cache: Annotated[
         Path | None, typer.Option(help="Folder kept between audits; by default the user's cache.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of prompts, pictures and attacks.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of prompts, pictures and attacks.", min=0, callback=numbers.seed)
+    ] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the audit for OUT that was cut short.")
     ] = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 
 if TYPE_CHECKING:
     from oubliette.job import Outcome
@@ -35,6 +35,13 @@ Out = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Override a recipe's key: train.steps=50; repeatable.")
 ]
+SaveDtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, float16 or bfloat16 for what changed; by default the base's, which rounds.",
+        metavar="DTYPE",
+    ),
+]
 Check = Annotated[
     str, typer.Option(help="Check the result: auto (where it fits a minute), on, off.", metavar="MODE")
 ]
@@ -42,7 +49,10 @@ Judge = Annotated[
     list[str] | None, typer.Option(help="oracle, clip:MODEL, classifier:FOLDER or a folder; repeatable.")
 ]
 Require = Annotated[
-    float | None, typer.Option(help="Exit with 1 if leakage is over this bound, 3 if it cannot be told.")
+    float | None,
+    typer.Option(
+        help="Exit with 1 if leakage is over this bound, 3 if it cannot be told.", callback=numbers.share
+    ),
 ]
 Report = Annotated[bool, typer.Option(help="Write a page beside the result where it was checked.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run for OUT that was cut short.")]
@@ -70,7 +80,7 @@ def erase(
     smoother: Annotated[
         str | None, typer.Option(help="Where gradients are taken (oubliette ls smoothers).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0, callback=numbers.seed)] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of a trained method.", min=1)] = None,
     set_: Set = None,
     stream: Annotated[
@@ -95,6 +105,7 @@ def erase(
             metavar="FORM",
         ),
     ] = None,
+    save_dtype: SaveDtype = None,
     check: Check = "auto",
     judge: Judge = None,
     require_leakage: Require = None,
@@ -122,7 +133,7 @@ def erase(
         "data": data,
         "freeze": freeze,
         "save": save,
-        "overrides": set_ or (),
+        "overrides": _overrides(set_, save_dtype),
     }
     if stream is not None:
         return _stream(
@@ -140,6 +151,7 @@ def run(
     model: Annotated[str | None, typer.Option(help="Take this model in place of the recipe's.")] = None,
     out: Out = None,
     set_: Set = None,
+    save_dtype: SaveDtype = None,
     check: Check = "auto",
     judge: Judge = None,
     require_leakage: Require = None,
@@ -151,8 +163,12 @@ def run(
     """Run a recipe: load, erase, save, check, report."""
     from oubliette.recipe import load_recipe
 
-    loaded = load_recipe(recipe, set_ or ())
+    loaded = load_recipe(recipe, _overrides(set_, save_dtype))
     return _go(loaded, model, dry_run, json, out, check, judge, require_leakage, report, resume)
+
+
+def _overrides(given: list[str] | None, save_dtype: str | None) -> list[str]:
+    return [*(given or ()), *([] if save_dtype is None else [f"save.dtype={save_dtype}"])]
 
 
 def _go(
@@ -170,7 +186,10 @@ def _go(
     from oubliette.job import dry, run_job
 
     if dry_run:
-        return _plan(dry(recipe, model=model), json)
+        found = dry(
+            recipe, model=model, out=out, check=check, judges=judge or (), require_leakage=require_leakage
+        )
+        return _plan(found, json)
     done = run_job(
         recipe,
         model=model,
@@ -201,11 +220,18 @@ def _stream(
     from oubliette.stream_run import dry_stream, run_stream
 
     if dry_run:
-        found = dry_stream(requests, model=model, options=options)
+        stages = dry_stream(
+            requests,
+            model=model,
+            options=options,
+            check=check,
+            judges=judge or (),
+            require_leakage=require_leakage,
+        )
         if json:
-            show.as_json(found)
+            show.as_json(stages)
         else:
-            for stage in found:
+            for stage in stages:
                 typer.echo(f"# {stage['stage']}")
                 _plan(stage, json)
         return 0

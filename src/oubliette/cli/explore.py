@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 from oubliette.cli.erase import Json, Set
 
 SAMPLE_EXAMPLES = (
@@ -26,9 +26,9 @@ def sample(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New PNG: a row a prompt, a column a seed.")] = None,
     n: Annotated[int, typer.Option(help="Pictures a prompt.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="First seed.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="First seed.", min=0, callback=numbers.seed)] = 0,
     steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
-    guidance: Annotated[float, typer.Option(help="Guidance scale.", min=0)] = 3.0,
+    guidance: Annotated[float, typer.Option(help="Guidance scale.", min=0, callback=numbers.finite)] = 3.0,
     tokens: Annotated[int, typer.Option(help="Longest answer of a language model.", min=1)] = 64,
     json: Json = False,
 ) -> int:

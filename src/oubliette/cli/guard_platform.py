@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from oubliette.cli import numbers
 from oubliette.cli import show as shown
 from oubliette.cli.erase import Json
 from oubliette.cli.guard_options import Kind, MaskFolder, Model, Out, Set
@@ -64,7 +65,7 @@ def apply(
     save: Annotated[str, typer.Option(help="full, or delta: only what changed.", metavar="FORM")] = "full",
     identifier: Annotated[str | None, typer.Option(help="DreamBooth's token.", show_default="sks")] = None,
     kind: Kind = None,
-    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0, callback=numbers.seed)] = 0,
     json: Json = False,
 ) -> int:
     """Fine-tune under a mask, save, and check the result against it.
@@ -124,12 +125,15 @@ def verify(
     """Say whether a fine-tuned model respected a mask: exit code 0 respected, 1 violated, 3 not checkable."""
     if tuned is None and signature is None:
         raise typer.BadParameter("name what is to be checked: --tuned, --signature or both")
+    facts: dict[str, Any] = {}
     if signature is not None:
         from oubliette.guard.sign import verify_signature
 
-        verify_signature(mask if mask.is_dir() else mask.parent, public_key=signature)
+        uncovered = verify_signature(mask if mask.is_dir() else mask.parent, public_key=signature)
+        holds = "holds" + (f" (it does not cover {', '.join(uncovered)})" if uncovered else "")
+        facts = {"signature": "holds", "not_covered": list(uncovered)}
         if tuned is None:
-            shown.as_json({"signature": "holds"}) if json else typer.echo("the mask's signature holds")
+            shown.as_json(facts) if json else typer.echo(f"the mask's signature {holds}")
             return 0
     assert tuned is not None
     from oubliette.guard.verify import verify as check
@@ -138,7 +142,7 @@ def verify(
     with counted("verify", "tensors") as told:
         found = check(mask, tuned, base, progress=told)
     if json:
-        shown.as_json({**found.to_dict(), **({"signature": "holds"} if signature else {})})
+        shown.as_json({**found.to_dict(), **facts})
         return found.exit_code
     typer.echo(f"mask: {found.word}")
     for reason in found.reasons:
@@ -157,6 +161,6 @@ def verify(
     for note in found.notes:
         typer.echo(f"note: {note}")
     if signature is not None:
-        typer.echo("signature: holds")
+        typer.echo(f"signature: {holds}")
     typer.echo(f"whether the concept is recoverable: {found.recoverable}")
     return found.exit_code

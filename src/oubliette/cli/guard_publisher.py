@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from oubliette.cli import numbers
 from oubliette.cli import show as shown
 from oubliette.cli.erase import Json
 from oubliette.cli.guard_options import Budget, Folder, Kind, Licence, MaskFolder, Model, Of, Out, Set
@@ -71,7 +72,7 @@ def learn(
         typer.Option(metavar="KEY=VALUE", help="Change the simulated user: steps=100; repeatable."),
     ] = None,
     kind: Kind = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)] = 0,
     stability: Annotated[bool, typer.Option(help="Learn twice more from half the rows, to see.")] = True,
     licence: Licence = None,
     json: Json = False,
@@ -152,7 +153,7 @@ def measure(
     judge: Annotated[str | None, typer.Option(help="oracle, clip:MODEL, classifier:FOLDER.")] = None,
     pictures: Annotated[int, typer.Option(help="Pictures at every look.", min=2)] = 32,
     kind: Kind = None,
-    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0, callback=numbers.seed)] = 0,
     json: Json = False,
 ) -> int:
     """Fine-tune with the mask and without it, and write the mask anew with what that showed.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 from oubliette.cli.erase import Json, Judge, Require
 
 EXAMPLES = (
@@ -36,9 +36,11 @@ def evaluate(
     anchor: Annotated[list[str] | None, typer.Option(help="The broader concept: one, or one each.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="object, style or person.")] = None,
     n: Annotated[int, typer.Option(help="Pictures a concept and split.", min=1)] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of prompts and pictures.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of prompts and pictures.", min=0, callback=numbers.seed)
+    ] = 0,
     steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
-    guidance: Annotated[float, typer.Option(help="Guidance scale.", min=0)] = 3.0,
+    guidance: Annotated[float, typer.Option(help="Guidance scale.", min=0, callback=numbers.finite)] = 3.0,
     judge: Judge = None,
     control: Annotated[
         list[str] | None,
@@ -88,7 +90,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="New folder; by default runs/demo, or the next that is free.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)] = 0,
     method: Annotated[list[str] | None, typer.Option(help="Methods; by default uce and mace.")] = None,
     n: Annotated[int, typer.Option(help="Pictures a concept and split.", min=1)] = 16,
     control: Annotated[list[str] | None, typer.Option(help="Controls; by default gold.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 from oubliette.cli.erase import Json, Judge
 
 app = typer.Typer(
@@ -30,7 +30,7 @@ Models = Annotated[
 Concept = Annotated[str | None, typer.Option(help="What was erased; by default as the model's record says.")]
 Kind = Annotated[str | None, typer.Option(help="object, style or person.")]
 Steps = Annotated[int, typer.Option(help="Sampling steps.", min=1)]
-Guidance = Annotated[float, typer.Option(help="Guidance scale.", min=0)]
+Guidance = Annotated[float, typer.Option(help="Guidance scale.", min=0, callback=numbers.finite)]
 Cache = Annotated[
     Path | None, typer.Option(help="Folder in which pictures are kept; a run cut short goes on from it.")
 ]
@@ -134,7 +134,9 @@ def harmonic(
     kind: Kind = None,
     judge: Judge = None,
     n: Annotated[int, typer.Option(help="Pictures of the concept and of its synonyms.", min=1)] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of prompts and pictures.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of prompts and pictures.", min=0, callback=numbers.seed)
+    ] = 0,
     steps: Steps = 25,
     guidance: Guidance = 3.0,
     cache: Cache = None,
@@ -171,7 +173,7 @@ def cer(
     ] = None,
     each: Annotated[int, typer.Option(help="Pictures a template.", min=1)] = 10,
     against: Annotated[str, typer.Option(help="empty (the empty text) or anchor.")] = "empty",
-    seed: Annotated[int, typer.Option(help="Seed of the pictures.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the pictures.", min=0, callback=numbers.seed)] = 0,
     steps: Steps = 25,
     guidance: Guidance = 3.0,
     cache: Cache = None,

@@ -87,8 +87,12 @@ def outcome(done: Outcome) -> str:
         f"saved    {done.out} ({done.result.recipe.save.form})",
         f"seconds  {', '.join(f'{phase} {value}' for phase, value in seconds.items())}",
     ]
+    if done.lost == 1:
+        lines.append("update   all of it was lost in rounding: nothing is erased (see --save-dtype)")
     evaluation = done.check.evaluation
-    if evaluation is None:
+    if done.check.answers is not None:
+        lines += [f"check    {line}" for line in done.check.answers.lines()]
+    elif evaluation is None:
         lines.append(f"check    not checked: {done.check.reason}")
     else:
         for row in evaluation.models:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oubliette.cli import show
+from oubliette.cli import numbers, show
 from oubliette.cli.erase import Json
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
 def draw(
     out: Annotated[Path, typer.Option(help="New PNG.", show_default=False)],
     n: Annotated[int, typer.Option(help="Pictures.", min=1)] = 64,
-    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0, callback=numbers.seed)] = 0,
 ) -> int:
     """Draw a sheet of world pictures: what the models were trained on."""
     from oubliette.embedded_world import world_sheet
@@ -39,7 +39,7 @@ def draw(
 @app.command("check", epilog="\b\nExample:\n  oubliette world check --n 1000")
 def check(
     n: Annotated[int, typer.Option(help="Pictures a bar.", min=1)] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0, callback=numbers.seed)] = 0,
     model: Annotated[str, typer.Option(help="The model that is to follow its prompts.")] = "nano",
     json: Json = False,
 ) -> int:
@@ -70,7 +70,9 @@ def train(
         Path | None, typer.Option(help="Your own pictures: parquet, or a folder with a subfolder a class.")
     ] = None,
     size: Annotated[int, typer.Option(help="Side of your own pictures in pixels.", min=1)] = 32,
-    seed: Annotated[int, typer.Option(help="Seed of a training on your own pictures.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of a training on your own pictures.", min=0, callback=numbers.seed)
+    ] = 0,
     group: Annotated[
         list[str] | None,
         typer.Option(help="A broader word for some of your classes, animal=cat,dog; may be repeated."),

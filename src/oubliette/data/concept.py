@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from oubliette.data.text import InputWarning, check_text
+from oubliette.data.words import pattern
 from oubliette.errors import UserError, suggest
 
 KINDS = ("object", "style", "person")
@@ -13,8 +17,8 @@ KINDS = ("object", "style", "person")
 class Concept:
     """A concept: its name, the anchor that takes its place, its kind, and other words for it.
 
-    Surrounding blanks are dropped. Raises UserError for an empty name, an unknown kind, an anchor that is the
-    concept itself or one of its synonyms. An empty anchor is allowed and means the empty prompt.
+    Surrounding blanks are dropped. Raises UserError for an empty name, an unknown kind, a control character,
+    an anchor that is the concept itself or one of its synonyms. An empty anchor means the empty prompt.
     """
 
     name: str
@@ -23,9 +27,13 @@ class Concept:
     synonyms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_text(self.name, "the concept")
+        check_text(self.anchor, f"concept {self.name!r}: the anchor")
         name, anchor = " ".join(self.name.split()), " ".join(self.anchor.split())
         if isinstance(self.synonyms, str):
             raise UserError(f"concept {name!r}: synonyms must be a list, found the text {self.synonyms!r}")
+        for word in self.synonyms:
+            check_text(word, f"concept {name!r}: the synonym")
         others: dict[str, str] = {}
         for word in (" ".join(word.split()) for word in self.synonyms):
             if word and word.casefold() != name.casefold():
@@ -45,3 +53,27 @@ class Concept:
     def words(self) -> tuple[str, ...]:
         """The name and its synonyms."""
         return (self.name, *self.synonyms)
+
+
+def hint(concepts: Iterable[Concept]) -> None:
+    """Warn (InputWarning) of names that are probably not meant as they stand: several in one, or an anchor
+    that names the concept.
+    """
+    for concept in concepts:
+        for sign in ";,":
+            parts = [part.strip() for part in concept.name.split(sign)]
+            if len(parts) > 1 and all(parts):
+                several = " ".join(f"--concept {part!r}" for part in parts)
+                warnings.warn(
+                    f"concept {concept.name!r} is taken as one; several are given as {several}",
+                    InputWarning,
+                    stacklevel=1,
+                )
+                break
+        if pattern(concept.words).search(concept.anchor):
+            warnings.warn(
+                f"concept {concept.name!r}: its anchor {concept.anchor!r} names it, so that erasing onto it "
+                "keeps what is to go; a broader word is better",
+                InputWarning,
+                stacklevel=1,
+            )

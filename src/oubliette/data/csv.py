@@ -1,4 +1,4 @@
-"""The field's prompt tables: CSV files with the columns `case_number, prompt, evaluation_seed`."""
+"""Tables of a user's: every CSV file of the package is read here, and the field's prompt tables with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oubliette.data.text import check_text
 from oubliette.errors import UserError
+from oubliette.validation import MAX_SEED
 
 COLUMNS = ("case_number", "prompt", "evaluation_seed")
 
@@ -24,7 +26,8 @@ class PromptRow:
 
 
 def read_prompts(path: Path | str) -> list[PromptRow]:
-    """Read a prompt table as the papers of the field ship it (ESD, UCE, SalUn, RECE).
+    """Read a prompt table as the papers of the field ship it (ESD, UCE, SalUn, RECE): the columns
+    `case_number, prompt, evaluation_seed`.
 
     Other columns are kept as text in `extra`; a nameless index column is left out; blank lines are skipped.
     Raises UserError, naming file, line and column, for a missing column, a prompt that is empty, a number
@@ -36,7 +39,8 @@ def read_prompts(path: Path | str) -> list[PromptRow]:
 def read_table(path: Path | str, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
     """Rows of a CSV that has these columns and perhaps others: where each stands, and its cells by column.
 
-    Raises UserError, naming file and line, as `read_prompts` does, of whose cells it knows nothing.
+    Raises UserError, naming file and line, for a missing column, one that is there twice, a row of more or
+    fewer cells than the header, a control character in one of `columns`, and a table without rows.
     """
     path = Path(path)
     try:
@@ -58,12 +62,12 @@ def _rows(path: Path, reader: Any, columns: Sequence[str]) -> list[tuple[str, di
             if header is None:
                 header = _header(path, cells, columns)
                 continue
-            rows.append(_cells(f"{path}, line {reader.line_num}", header, cells))
+            rows.append(_cells(f"{path}, line {reader.line_num}", header, cells, columns))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not a CSV row ({error})") from error
     if not rows:
         raise UserError(
-            f"{path}: holds no rows; expected the columns {', '.join(columns)} and a row for each prompt"
+            f"{path}: holds no rows; expected the columns {', '.join(columns)} and rows below them"
         )
     return rows
 
@@ -82,10 +86,18 @@ def _header(path: Path, cells: list[str], columns: Sequence[str]) -> list[str]:
     return names
 
 
-def _cells(where: str, header: list[str], cells: list[str]) -> tuple[str, dict[str, str]]:
+def _cells(
+    where: str, header: list[str], cells: list[str], columns: Sequence[str]
+) -> tuple[str, dict[str, str]]:
     if len(cells) != len(header):
-        raise UserError(f"{where}: has {len(cells)} cells, expected {len(header)} as in the header")
-    return where, dict(zip(header, cells, strict=True))
+        hint = (
+            '; a text with a comma in it stands in quotes: "a car, red"' if len(cells) > len(header) else ""
+        )
+        raise UserError(f"{where}: has {len(cells)} cells, expected {len(header)} as in the header{hint}")
+    values = dict(zip(header, cells, strict=True))
+    for column in columns:
+        check_text(values[column], f"{where}: {column}")
+    return where, values
 
 
 def _row(where: str, values: dict[str, str]) -> PromptRow:
@@ -100,7 +112,7 @@ def _row(where: str, values: dict[str, str]) -> PromptRow:
 def seed_in(where: str, column: str, text: str) -> int:
     """The seed that a cell holds; UserError for what is no whole number in 0..2^63-1."""
     seed = whole_number(where, column, text)
-    if not 0 <= seed < 2**63:
+    if not 0 <= seed <= MAX_SEED:
         raise UserError(f"{where}: {column} must lie in 0..2^63-1, found {seed}")
     return seed
 

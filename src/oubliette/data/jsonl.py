@@ -1,30 +1,57 @@
-"""JSON lines: one object a line, with a word on where a bad one stands."""
+"""JSON lines, or a JSON array of objects, with a word on where a bad one stands."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from oubliette.errors import UserError
 
-__all__ = ["objects"]
+__all__ = ["objects", "read_objects"]
 
 
-def objects(path: Path, lines: Iterable[str], expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("PATH, line N", object) of every line that is not blank; UserError for one that is no JSON object.
+def read_objects(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`objects` of a file in UTF-8; UserError for one that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not text in UTF-8 (byte {error.start})") from error
+    yield from objects(path, text, expected)
 
-    `expected` ends the sentence "found a list, expected ...".
+
+def objects(path: Path, text: str, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """("PATH, line N", object) of every line that is not blank, or ("PATH, row N", object) of an array.
+
+    A text that begins with "[" is an array. UserError for what is no JSON object; `expected` ends the
+    sentence "found a list, expected ...".
     """
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            content = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error})") from error
+    array = text.lstrip().startswith("[")
+    for where, content in _array(path, text) if array else _lines(path, text):
         if not isinstance(content, dict):
             raise UserError(f"{where}: found a {type(content).__name__}, expected {expected}")
         yield where, content
+
+
+def _array(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    for number, content in enumerate(_parsed(str(path), text), start=1):
+        yield f"{path}, row {number}", content
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", _parsed(f"{path}, line {number}", line.strip())
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if "\n" not in text else f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{where}: not JSON ({error.msg}, {place})") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of too many digits
+        raise UserError(f"{where}: not JSON that can be read ({str(error).split(';')[0]})") from error

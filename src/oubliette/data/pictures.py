@@ -4,17 +4,18 @@ side.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oubliette.data.jsonl import objects
+from oubliette.data.csv import read_table
+from oubliette.data.jsonl import read_objects
+from oubliette.data.text import check_text
 from oubliette.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -136,31 +137,20 @@ def _metadata(folder: Path) -> dict[str, str] | None:
     if not present:
         return None
     path = present[0]
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not text in UTF-8 (byte {error.start})") from error
+    rows: Iterable[tuple[str, Mapping[str, Any]]]
     if path.suffix == ".jsonl":
-        rows = objects(path, text.splitlines(), "an object with 'file_name'")
+        rows = read_objects(path, "an object with 'file_name'")
     else:
-        rows = _csv_rows(path, text)
+        rows = read_table(path, ("file_name",))
     captions: dict[str, str] = {}
     for where, row in rows:
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
             raise UserError(f"{where}: no 'file_name'; found {', '.join(map(str, row)) or 'nothing'}")
         column = next((key for key in _CAPTIONS if key in row), None)
-        captions[name] = "" if column is None else str(row[column] or "")
+        caption = "" if column is None else str(row[column] or "")
+        captions[name] = check_text(caption, f"{where}: {column}", lines=True)
     return captions
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            yield f"{path}, line {reader.line_num}", {str(key): value for key, value in row.items()}
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not a CSV row ({error})") from error
 
 
 def _from_parquet(path: Path) -> Iterator[_Item]:

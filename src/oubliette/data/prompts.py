@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 import numpy as np
 
 from oubliette.data.concept import KINDS, Concept
+from oubliette.data.text import check_text
 from oubliette.data.words import SLOT, fill, pattern, slotted, with_article
 from oubliette.errors import UserError, suggest
 
@@ -248,6 +249,7 @@ def _parse(text: str, where: str) -> Sentences:
             raise UserError(
                 f"{where}, line {number}: a phrase needs {{p}} (the prompt) and {{c}} (the concept)"
             )
+        check_text(line, f"{where}, line {number}: the sentence")
         sections.setdefault(section, []).append(Line(line, f"{where}, line {number}"))
     return Sentences(where, {name: tuple(lines) for name, lines in sections.items()})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.manifest import fingerprint
+from oubliette.train.checkpoint import DIGEST
 from oubliette.train.processes import Processes
 from oubliette.train.progress import progress
 from oubliette.writing import write_bytes
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
 
 _BATCH = 32
+
+
+class CacheWarning(UserWarning):
+    """A cached part is damaged and made anew."""
 
 
 def latent_key(fingerprint: str, prompt: str, seed: int, sampler: str, steps: int, guidance: float) -> str:
@@ -61,20 +67,27 @@ class LatentStore:
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         # Every process must see the same files missing, so none writes before all have looked.
-        missing = [index for index, path in enumerate(paths) if not path.is_file()]
+        kept = [_read(path, model.latent_shape) for path in paths]
+        # A batch is drawn whole where one of it is missing: a picture's last bits depend on its neighbours.
+        starts = range(0, len(paths), _BATCH)
+        gone = [first for first in starts if any(each is None for each in kept[first : first + _BATCH])]
+        missing = [i for first in gone for i in range(first, min(first + _BATCH, len(paths)))]
         processes = Processes(model.device)
         processes.wait()
         out = torch.zeros(len(prompts), *model.latent_shape)
-        for index in set(range(len(prompts))) - set(missing):
-            out[index] = _read(paths[index], model.latent_shape)
+        for index, latent in enumerate(kept):
+            if latent is not None:
+                out[index] = latent
         if missing:
-            fresh = self._drawn(
-                model, [prompts[i] for i in missing], [seeds[i] for i in missing], steps, guidance, title
+            out[missing] = self._drawn(
+                model,
+                [prompts[i] for i in missing],
+                [seeds[i] for i in missing],
+                steps,
+                guidance,
+                title,
+                [paths[i] for i in missing],
             )
-            out[missing] = fresh
-            if processes.is_main:
-                for index in missing:
-                    _write(paths[index], out[index])
             processes.wait()
         return out
 
@@ -87,6 +100,7 @@ class LatentStore:
         steps: int,
         guidance: float,
         title: str,
+        paths: Sequence[Path] = (),
     ) -> Tensor:
         processes = Processes(model.device)
         out = torch.zeros(len(prompts), *model.latent_shape, device=model.device)
@@ -102,6 +116,9 @@ class LatentStore:
                 out[part] = model.draw_latents(
                     list(prompts[part]), list(seeds[part]), steps=steps, guidance=guidance, batch=_BATCH
                 )
+                # A batch at a time, by whoever drew it: a run that is killed goes on from what it has.
+                for path, latent in zip(paths[part], out[part], strict=False):
+                    _write(path, latent.cpu())
                 tick(done * _BATCH, "")
         if processes.count > 1:
             from accelerate.utils import reduce
@@ -115,24 +132,27 @@ class LatentStore:
         return self.folder / "latents" / key[:2] / f"{key}.safetensors"
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """The latent in a file; None where there is none, or, with a warning, where the file is damaged."""
+    from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        return None
     try:
-        latent = load_file(path)["latent"]
+        with safe_open(path, framework="pt") as file:
+            latent: Tensor = file.get_tensor("latent")
+            whole = (file.metadata() or {}).get(DIGEST) == fingerprint({"latent": latent})
     except (SafetensorError, KeyError) as error:
-        raise UserError(
-            f"{path}: not a cached latent ({error}); remove it, it will be drawn again"
-        ) from error
-    if tuple(latent.shape) != tuple(shape):
-        raise UserError(
-            f"{path}: holds a latent {tuple(latent.shape)}, the model's are {tuple(shape)}; remove it"
-        )
+        warnings.warn(f"{path}: not a cached latent ({error}); it is drawn again", CacheWarning, stacklevel=2)
+        return None
+    if not whole or tuple(latent.shape) != tuple(shape):
+        warnings.warn(f"{path}: a damaged cached latent; it is drawn again", CacheWarning, stacklevel=2)
+        return None
     return latent
 
 
 def _write(path: Path, latent: Tensor) -> None:
     from safetensors.torch import save
 
-    write_bytes(path, save({"latent": latent.contiguous()}))
+    tensors = {"latent": latent.contiguous()}
+    write_bytes(path, save(tensors, metadata={DIGEST: fingerprint(tensors)}))

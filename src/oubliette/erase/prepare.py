@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from oubliette.data.text import InputWarning
 from oubliette.data.words import fill, pattern, slotted
 from oubliette.erase.latents import LatentStore
 from oubliette.erase.request import ErasureRequest, PromptPair
 from oubliette.errors import UserError
+from oubliette.validation import MAX_SEED
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from oubliette.backends.diffusion import DiffusionBackend
     from oubliette.data.concept import Concept
+    from oubliette.data.pictures import PictureSet
     from oubliette.data.prompts import PromptBank
 
 _SEED_STRIDE = 1_000_003  # keeps the pictures of neighbouring seeds apart
@@ -48,10 +53,9 @@ class DiffusionData:
         self.model, self.request, self.seed = model, request, seed
         self._store = LatentStore(cache, show_progress=show_progress)
         self.show_progress = show_progress
-        self._captions: tuple[str, ...] = ()
+        self._brought = None if request.pictures is None else _read_pictures(model, request.pictures)
+        self._captions = () if self._brought is None else self._brought.captions
         self._anchor: Tensor | None = None
-        if request.pictures is not None:
-            self._captions, self._anchor = encode_pictures(model, request.pictures)
         self.pairs = request.pairs or self._bank_pairs()
         self.items = self._items()
         self._by_concept = [
@@ -72,6 +76,8 @@ class DiffusionData:
 
     def anchor_latents(self) -> Tensor:
         """Latents (items, C, h, w) of anchor pictures, float32 on the CPU: the base's, or the user's own."""
+        if self._anchor is None and self._brought is not None:
+            self._anchor = encode_pictures(self.model, self._brought.pictures)
         if self._anchor is None:
             self._anchor = self._draw([item.anchor for item in self.items], 0, "drawing anchor pictures")
         return self._anchor
@@ -125,11 +131,11 @@ class DiffusionData:
         return self._retained
 
     def _draw(self, prompts: Sequence[str], offset: int, title: str) -> Tensor:
-        first = self.seed * _SEED_STRIDE + offset
+        first = self.seed * _SEED_STRIDE + offset  # of a seed over 2^43 beyond what a generator takes
         return self._store.draw(
             self.model,
             prompts,
-            range(first, first + len(prompts)),
+            [(first + index) % (MAX_SEED + 1) for index in range(len(prompts))],
             steps=self.request.picture_steps,
             guidance=self.request.picture_guidance,
             title=title,
@@ -143,13 +149,19 @@ class DiffusionData:
     def _bank_pairs(self) -> tuple[PromptPair, ...]:
         concepts, each, bank = self.request.concepts, self.request.prompt_count, self._bank()
         gone = (*concepts, *self.request.avoid)
-        found = []
+        found: list[PromptPair] = []
         for index, concept in enumerate(concepts):
             others = [word for other in gone if other != concept for word in bank.words(other)]
             # "a mosaic fish" to "a mosaic object" would teach to keep the mosaic that is to go as well.
             named = pattern(others)
             pairs = bank.pairs(concept, each * (_SPARE if others else 1), self.seed)
             left = [(target, anchor) for target, anchor in pairs if not named.search(anchor)]
+            if not left:
+                word = next(match[0] for _, anchor in pairs if (match := named.search(anchor)))
+                raise UserError(
+                    f"every anchor prompt of '{concept.name}' names '{word}', which is itself to be "
+                    "erased, or was before; give an anchor that stays"
+                )
             found += [PromptPair(target, anchor, index) for target, anchor in left[:each]]
         return tuple(found)
 
@@ -192,23 +204,24 @@ def target_of(anchor_prompt: str, concept: Concept) -> str:
     )
 
 
-def encode_pictures(model: DiffusionBackend, folder: Path) -> tuple[tuple[str, ...], Tensor]:
-    """Captions ("" where there is none) and latents (n, C, h, w), float32 on the CPU, of the user's anchor
-    pictures.
-    """
-    from oubliette.data.pictures import read_pictures
-
-    found = read_pictures(folder, model.picture_side, on_skip=_warn_of_skipped)
+def encode_pictures(model: DiffusionBackend, pictures: np.ndarray) -> Tensor:
+    """Latents (n, C, h, w), float32 on the CPU, of pictures uint8 (n, side, side, 3)."""
     parts = []
     with torch.autocast(model.device.type, enabled=False):
-        for first in range(0, len(found), _ENCODED_AT_ONCE):
-            pixels = torch.from_numpy(found.pictures[first : first + _ENCODED_AT_ONCE])
+        for first in range(0, len(pictures), _ENCODED_AT_ONCE):
+            pixels = torch.from_numpy(pictures[first : first + _ENCODED_AT_ONCE])
             parts.append(model.encode_pictures(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).float().cpu())
-    return found.captions, torch.cat(parts)
+    return torch.cat(parts)
+
+
+def _read_pictures(model: DiffusionBackend, folder: Path) -> PictureSet:
+    from oubliette.data.pictures import read_pictures
+
+    return read_pictures(folder, model.picture_side, on_skip=_warn_of_skipped)
 
 
 def _warn_of_skipped(where: str, reason: str) -> None:
-    warnings.warn(f"picture {where} is left out: {reason}", stacklevel=2)
+    warnings.warn(f"picture {where} is left out: {reason}", InputWarning, stacklevel=2)
 
 
 def prepare(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oubliette.data.concept import hint
+from oubliette.data.csv import read_table
+from oubliette.data.text import InputWarning, check_text
 from oubliette.data.words import pattern
 from oubliette.errors import UserError, suggest
 
@@ -54,7 +57,10 @@ class ErasureRequest:
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> ErasureRequest:
-        """What a recipe asks to be erased; UserError for a concept or a pair file that cannot be used."""
+        """What a recipe asks to be erased; UserError for a concept or a pair file that cannot be used.
+
+        Warns (InputWarning) of what can be used and is probably not meant.
+        """
         from oubliette.data.concept import Concept
 
         def made(specs: Iterable[ConceptSpec]) -> tuple[Concept, ...]:
@@ -80,12 +86,28 @@ class ErasureRequest:
             avoid=made(data.avoid),
         )
         for prompt in request.retain:
+            check_text(prompt, "the prompt to retain")
             request.refuse_avoided(prompt, "the prompt to retain")
         for pair in request.pairs:
             request.refuse_avoided(pair.anchor, "the anchor prompt")
         for concept in concepts:
-            request.refuse_avoided(concept.anchor, f"the anchor of '{concept.name}',")
+            request.refuse_avoided(concept.anchor, f"concept '{concept.name}': the anchor")
+            refuse_going(concept.anchor, concept, concepts, f"concept '{concept.name}': the anchor")
+        hint(concepts)
+        request._warn_of_contradictions()
         return request
+
+    def _warn_of_contradictions(self) -> None:
+        """Prompts to retain that name what is to go pull both ways; UserError where all of them do."""
+        named = pattern(word for concept in self.concepts for word in concept.words)
+        found = [prompt for prompt in self.retain if named.search(prompt)]
+        if not found:
+            return
+        count = f"{len(found)} of {len(self.retain)}"
+        said = f"{count} prompts to retain name a concept to erase, as {found[0]!r} does"
+        if len(found) == len(self.retain):
+            raise UserError(f"{said}: nothing else would be kept; give prompts of other things")
+        warnings.warn(said, InputWarning, stacklevel=2)
 
     def refuse_avoided(self, text: str, what: str) -> None:
         """UserError if a text of the user's names a concept that was erased before; `what` opens the line."""
@@ -97,41 +119,51 @@ class ErasureRequest:
                 )
 
 
+def refuse_going(text: str, concept: Concept, concepts: Sequence[Concept], what: str) -> None:
+    """UserError if the anchor `text` of a concept names another one that is itself to be erased; `what` opens
+    the line.
+    """
+    for other in concepts:
+        if other is not concept and pattern(other.words).search(text):
+            raise UserError(
+                f"{what} {text!r} names '{other.name}', which is itself to be erased; give an anchor that "
+                "stays"
+            )
+
+
 def read_pairs(path: Path | str, concepts: Sequence[Concept]) -> tuple[PromptPair, ...]:
     """The user's own prompt pairs: a CSV file with the columns `target` and `anchor`, one pair a row.
 
-    With several concepts, a third column `concept` names the one each pair belongs to. UserError, with file
-    and line, for a missing column, an unknown concept, an empty target and a file without rows.
+    With several concepts, a third column `concept` names the one each pair belongs to. Warns (InputWarning)
+    of a concept that none of its targets names. UserError, with file and line, for what `read_table` refuses,
+    an unknown concept, an empty target, and an anchor that is itself to be erased.
     """
-    path = Path(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = reader.fieldnames or []
-            needed = (*_COLUMNS, *(("concept",) if len(concepts) > 1 else ()))
-            for column in needed:
-                if column not in header:
-                    raise UserError(f"{path}: no column '{column}'; found {', '.join(header) or 'nothing'}")
-            pairs = tuple(_pair(row, f"{path}, line {reader.line_num}", concepts) for row in reader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error})") from error
-    if not pairs:
-        raise UserError(f"{path}: holds no pairs below its header")
+    rows = read_table(path, (*_COLUMNS, *(("concept",) if len(concepts) > 1 else ())))
+    pairs = tuple(_pair(row, where, concepts) for where, row in rows)
+    for number, concept in enumerate(concepts):
+        targets = [pair.target for pair in pairs if pair.concept == number]
+        named = pattern(concept.words)
+        if targets and not any(named.search(target) for target in targets):
+            warnings.warn(
+                f"{path}: none of the {len(targets)} target prompts names '{concept.name}', as in "
+                f"{targets[0]!r}: what they describe is erased in its place",
+                InputWarning,
+                stacklevel=2,
+            )
     return pairs
 
 
-def _pair(row: dict[str, str | None], where: str, concepts: Sequence[Concept]) -> PromptPair:
-    target, anchor = (row[column] for column in _COLUMNS)
-    if not target or anchor is None:
-        raise UserError(
-            f"{where}: a pair needs a target and an anchor prompt, found {target!r} and {anchor!r}"
-        )
+def _pair(row: dict[str, str], where: str, concepts: Sequence[Concept]) -> PromptPair:
+    target, anchor = (row[column].strip() for column in _COLUMNS)
+    if not target:
+        raise UserError(f"{where}: the target prompt is empty; only the anchor's may be")
     names = [concept.name for concept in concepts]
-    name = (row.get("concept") or "").strip()
+    name = row.get("concept", "").strip()
     if name and name not in names:
         raise UserError(f"{where}: '{name}' is none of the concepts to erase; {suggest(name, names)}")
     if not name and len(concepts) > 1:
         raise UserError(f"{where}: the concept is empty; known: {', '.join(names)}")
-    return PromptPair(target, anchor, names.index(name) if name else 0)
+    number = names.index(name) if name else 0
+    if concepts:
+        refuse_going(anchor, concepts[number], concepts, f"{where}: the anchor prompt")
+    return PromptPair(target, anchor, number)

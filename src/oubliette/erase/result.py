@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -12,9 +12,11 @@ from oubliette.recipe import Recipe
 from oubliette.train.processes import Processes
 
 if TYPE_CHECKING:
+    import torch
+
     from oubliette.backends.base import Backend
 
-__all__ = ["PHASES", "EraseResult", "Held", "OnTop"]
+__all__ = ["PHASES", "EraseResult", "Held", "Moved", "OnTop"]
 
 PHASES = ("load", "prepare", "optimise", "save", "evaluate")
 
@@ -35,6 +37,14 @@ class Held(Protocol):
         """The model as it was before, for good."""
 
 
+class Moved(Held, Protocol):
+    """What an erasure changed and may be saved."""
+
+    def exact(self) -> AbstractContextManager[None]:
+        """The model as it is before its weights are rounded to 16 bits, inside the block."""
+        ...
+
+
 class OnTop:
     """An attachment: no tensor of the model moves, and taking it off is the way back."""
 
@@ -46,6 +56,9 @@ class OnTop:
     def originals(self) -> AbstractContextManager[None]:
         held: AbstractContextManager[None] = self._model.detached()
         return held
+
+    def exact(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def restore(self) -> None:
         self._model.detach()
@@ -62,7 +75,7 @@ class EraseResult:
 
     model: Backend
     recipe: Recipe
-    weights: Held
+    weights: Moved
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     log: list[dict[str, Any]] = field(default_factory=list)
 
@@ -105,24 +118,27 @@ class EraseResult:
         base: Backend | None = None,
         rank: int | None = None,
         energy: float | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Save the model with its record to a new folder, in `form` (full, delta, lora) or the recipe's own.
 
-        `rank` or `energy` bounds a LoRA, by default as the recipe has it. Under a multi-process launch the
-        main process writes and the others wait.
+        `rank` or `energy` bounds a LoRA, `dtype` is what changed tensors are written in: by default as the
+        recipe has it. Under a multi-process launch the main process writes and the others wait.
         """
         start = time.perf_counter()
         processes = Processes(self.model.device)
         asked = self.recipe.save
         bounds = (asked.rank, asked.energy) if rank is None and energy is None else (rank, energy)
         if processes.is_main:
-            self.model.save(
-                folder,
-                form=form or asked.form,
-                base=base,
-                record=self.record(),
-                rank=bounds[0],
-                energy=bounds[1],
-            )
+            with self.weights.exact():
+                self.model.save(
+                    folder,
+                    form=form or asked.form,
+                    base=base,
+                    record=self.record(),
+                    dtype=dtype or asked.torch_dtype(),
+                    rank=bounds[0],
+                    energy=bounds[1],
+                )
         processes.wait()
         self.seconds["save"] += time.perf_counter() - start

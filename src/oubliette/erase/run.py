@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from oubliette.backends.attachment import Attachable
-from oubliette.backends.lora_form import check_lora
-from oubliette.erase import ELEMENTS, METHODS, PREPARERS
+from oubliette.erase import ELEMENTS, PREPARERS
 from oubliette.erase.edit import apply_edits
-from oubliette.erase.request import ErasureRequest
+from oubliette.erase.rehearse import settle
 from oubliette.erase.result import EraseResult, OnTop
 from oubliette.errors import UserError
-from oubliette.recipe import Recipe, validate
-from oubliette.train.freeze import apply_freeze
+from oubliette.recipe import Recipe
+from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.loop import Loop
 from oubliette.train.low_rank import LowRank
-from oubliette.train.scope import check_scope, select
+from oubliette.train.scope import check_scope
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
@@ -43,24 +41,13 @@ def erase(
 
     `callback(step, loop)` is called every `callback_every` updates of a trained method. `log` is a JSONL file
     of losses, `cache` a folder in which drawn anchor pictures are kept, `checkpoint` a folder from which
-    `resume` goes on. Raises UserError for a recipe that cannot be run on this model; the model is then as it
-    was before. So it is after any other error, and after an interrupt.
+    `resume` goes on: from its checkpoint where there is one, else from the start. Raises UserError for a
+    recipe that cannot be run on this model; the model is then as it was before. So it is after any other
+    error, and after an interrupt.
     """
-    validate(recipe)
-    method = METHODS.get(recipe.method["name"])
-    if method.backend != model.kind:
-        fitting = [name for name in METHODS if METHODS.get(name).backend == model.kind]
-        raise UserError(
-            f"method '{method.name}' is for {method.backend} models, {model.source} is a {model.kind} model; "
-            f"known for it: {', '.join(fitting)}"
-        )
-    if method.solution == "attached":
-        _check_attachable(model, recipe)
     start = time.perf_counter()
-    scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
-    if recipe.save.form == "lora" and method.solution == "trained":
-        check_lora(model, scoped)
-    request = ErasureRequest.from_recipe(recipe)
+    settled = settle(model, recipe)
+    method, scoped, request = settled.method, settled.scoped, settled.request
     eraser = method(recipe.method_options(), request)
     data = PREPARERS.get(model.kind)(
         model,
@@ -92,20 +79,6 @@ def erase(
         result.undo()
         raise
     return result
-
-
-def _check_attachable(model: Backend, recipe: Recipe) -> None:
-    name = recipe.method["name"]
-    if not isinstance(model, Attachable):
-        raise UserError(f"method '{name}': nothing can be attached to a {model.kind} model ({model.source})")
-    if model.attachment is not None:
-        raise UserError(
-            f"{model.source}: '{model.attachment.name}' is attached already; open its base instead"
-        )
-    if recipe.freeze is not None:
-        raise UserError(
-            f"method '{name}' is attached: it moves no tensor that could be frozen; leave freeze out"
-        )
 
 
 def _weights(model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any) -> Weights:
@@ -150,7 +123,8 @@ def _train(
             f"train.steps is {recipe.train.steps}, and '{objective.name}' is still warming up in the last: "
             "the model would not change; give more steps or a shorter method.warm_up"
         )
-    if resume:
+    checkpoint = loop_options["checkpoint"]
+    if resume and checkpoint is not None and has_checkpoint(checkpoint):
         loop.load_checkpoint()
     ready = time.perf_counter()
     result.seconds["prepare"] = ready - start
@@ -169,8 +143,6 @@ def _solve(
     loop_options: dict[str, Any],
     resume: bool,
 ) -> None:
-    if resume:
-        raise UserError(f"method '{solver.name}' is solved in one go: there is nothing to resume")
     ready = time.perf_counter()
     result.seconds["prepare"] = ready - start
     apply_edits(scoped, solver.solve(result.model, data, list(scoped)))
@@ -202,8 +174,6 @@ def _attach(
             weights=Weights(trained),
         )
         return
-    if resume:
-        raise UserError(f"method '{maker.name}' trains nothing: there is nothing to resume")
     result.seconds["prepare"] = time.perf_counter() - start
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oubliette.backends.soundness import faults_of
 from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
 from oubliette.data.prompts import load_bank
@@ -111,7 +112,7 @@ def compare(
         ),
         bounds=bounds,
         complaints=misordered(rows),
-        notes=[*plan.notes, *_uncovered(opened, plan.concepts)],
+        notes=[*plan.notes, *_uncovered(opened, plan.concepts), *faults_of({**models, "base": base})],
         record=record(seed=seed),
         seconds=round(time.monotonic() - started, 3),
         samples=table.samples,

@@ -127,7 +127,8 @@ def harmonic(
     able = [one for judge in opened if (one := top_one(judge, plan.names)).covers(concept)]
     if not able:
         raise UserError(
-            f"harmonic mean: no judge covers the {concept.kind} {concept.name!r}; name one (--judge)"
+            f"harmonic mean: no judge covers the {concept.kind} {concept.name!r} (judges: "
+            f"{', '.join(judge.name for judge in opened) or 'none'}); name one that does (--judge)"
         )
     painter = Painter("model", model, PictureCache() if cache is None else cache, sampling)
     sets = [target, *kept, *([] if synonyms is None else [synonyms])]

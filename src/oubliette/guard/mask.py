@@ -234,6 +234,11 @@ def check_mask(mask: Mask, where: str) -> None:
                 f"{where}: frozen tensor '{tensor.name}' {tensor.shape} is not among the candidates, found "
                 f"{mask.candidates.get(tensor.name)}"
             )
+        if tensor.sha256.get(tensor.dtype, tensor.sha256["stored"]) != tensor.sha256["stored"]:
+            raise UserError(
+                f"{where}: frozen tensor '{tensor.name}' is stored in {tensor.dtype}, but its "
+                f"sha256.stored is not its sha256.{tensor.dtype}; the mask was changed"
+            )
     for key, right in shares(mask.frozen, mask.candidates).items():
         said = getattr(mask.budget, key)
         if not math.isclose(said, right, rel_tol=1e-9):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from oubliette.errors import UserError
 from oubliette.guard.artefact import CARD_NAME
@@ -16,6 +16,8 @@ __all__ = ["SIGNATURE_NAME", "sign", "verify_signature"]
 SIGNATURE_NAME = "model.sig"
 # The card is edited on the Hub after signing; it says nothing that guard.json does not.
 _UNSIGNED = (CARD_NAME,)
+#: The keys that OpenSSF Model Signing signs with, as cryptography and as people name them.
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 
 def sign(
@@ -37,9 +39,10 @@ def sign(
     target = folder / SIGNATURE_NAME
     if target.exists():
         raise UserError(f"{target}: exists already; remove it to sign again")
-    if private_key is not None and not Path(private_key).is_file():
-        raise UserError(f"key {private_key}: no such file; expected a private key in PEM form")
-    config = _signing().signing.Config().set_hashing_config(_hashing(folder))
+    modules = _signing()
+    if private_key is not None:
+        _check_key(Path(private_key), "private", _bytes(password))
+    config = modules.signing.Config().set_hashing_config(_hashing(folder))
     draft = target.with_name(f".{SIGNATURE_NAME}.tmp")
     try:
         if private_key is not None:
@@ -63,8 +66,10 @@ def verify_signature(
     identity: str | None = None,
     issuer: str | None = None,
     signature: Path | str | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Check a mask's folder against its signature; UserError, in one line, where it does not hold.
+
+    Returns the names of the files there that it does not cover (README.md, where there is one).
 
     Give `public_key` (PEM), or the `identity` (an address) and `issuer` (an OIDC provider's URL) of a
     Sigstore signature. A changed, missing or extra file (README.md excepted), another key and a damaged
@@ -78,9 +83,10 @@ def verify_signature(
         raise UserError(
             "a signature is checked with a public key, or with an identity and its issuer; give one of them"
         )
-    if public_key is not None and not Path(public_key).is_file():
-        raise UserError(f"key {public_key}: no such file; expected a public key in PEM form")
-    config = _signing().verifying.Config().set_hashing_config(_hashing(folder, where))
+    modules = _signing()
+    if public_key is not None:
+        _check_key(Path(public_key), "public", None)
+    config = modules.verifying.Config().set_hashing_config(_hashing(folder, where))
     try:
         if public_key is not None:
             config.use_elliptic_key_verifier(public_key=Path(public_key))
@@ -89,6 +95,42 @@ def verify_signature(
         config.verify(folder, where)
     except Exception as error:  # the library raises whatever its own libraries do
         raise UserError(f"{folder}: the signature does not hold: {_words(error)}") from error
+    return tuple(name for name in _UNSIGNED if (folder / name).exists())
+
+
+def _check_key(path: Path, half: Literal["private", "public"], password: bytes | None) -> None:
+    """UserError for a file that is no such key, or one of a kind that Model Signing 1.0 has no signer for."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    wanted = (
+        f"expected a {half} key in PEM form, elliptic curve {', '.join(_CURVES.values())} (docs/guard.md)"
+    )
+    if not path.is_file():
+        raise UserError(f"key {path}: no such file; {wanted}")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"key {path}: cannot be read ({error.strerror or error})") from error
+    try:
+        if half == "private":
+            key: Any = serialization.load_pem_private_key(raw, password)
+        else:
+            key = serialization.load_pem_public_key(raw)
+    except TypeError as error:  # a password where none is needed, or none where one is
+        raise UserError(f"key {path}: {one_line(error)}") from error
+    except Exception as error:  # the library raises whatever its own libraries do
+        other = b"-----BEGIN PUBLIC KEY" if half == "private" else b"PRIVATE KEY-----"
+        found = "found the other half of a pair" if other in raw else "not readable as that"
+        if password is not None:
+            found += ", or another password"
+        raise UserError(f"key {path}: {found}; {wanted}") from error
+    curved = isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey)
+    kind = (
+        key.curve.name if curved else type(key).__name__.removesuffix("PrivateKey").removesuffix("PublicKey")
+    )
+    if kind not in _CURVES:
+        raise UserError(f"key {path}: found {kind}; {wanted}")
 
 
 def _mask_folder(folder: Path | str) -> Path:

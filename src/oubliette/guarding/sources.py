@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _questions(
     if identifier is not None:
         raise UserError("an identifier captions pictures; a language model has none")
     rows = read_questions(source.path)[:count]
-    digest = hashlib.sha256(repr([asdict(row) for row in rows]).encode()).hexdigest()
+    digest = hashlib.sha256(repr([row.facts() for row in rows]).encode()).hexdigest()
     facts = {"name": source.name, "from": source.path.name, "rows": len(rows), "sha256": digest}
     return Opened(Answering(model, rows), facts)
 

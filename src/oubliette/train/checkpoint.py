@@ -13,11 +13,14 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from oubliette.errors import UserError
+from oubliette.manifest import fingerprint
 from oubliette.writing import write_tensors, writing
 
 __all__ = ["check_same_run", "describe", "has_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 _FILE = "checkpoint.safetensors"
+#: The header's entry with the fingerprint of a file's tensors: a flipped bit is found.
+DIGEST = "sha256"
 
 
 def has_checkpoint(folder: Path | str) -> bool:
@@ -32,7 +35,7 @@ def write_checkpoint(folder: Path | str, tensors: Mapping[str, Tensor], facts: M
         folder.mkdir(parents=True, exist_ok=True)
     # Copied, because safetensors refuses tensors that share memory, as an optimiser's may.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    write_tensors(folder / _FILE, plain, {"facts": json.dumps(dict(facts))})
+    write_tensors(folder / _FILE, plain, {"facts": json.dumps(dict(facts)), DIGEST: fingerprint(plain)})
 
 
 def read_checkpoint(
@@ -46,10 +49,17 @@ def read_checkpoint(
         raise UserError(f"{folder}: no checkpoint to resume from (expected {_FILE} in it)")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            facts = json.loads((file.metadata() or {})["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            metadata = file.metadata() or {}
+            facts = json.loads(metadata["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not a checkpoint of a training run ({error})") from None
+    if fingerprint(tensors) != metadata.get(DIGEST):
+        raise UserError(
+            f"{path}: its tensors are not those that were written (their sha256 differs from the header's): "
+            "the file was damaged; remove the folder to start again"
+        )
+    return tensors, facts
 
 
 def describe(part: object) -> dict[str, Any]:

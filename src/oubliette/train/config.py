@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from oubliette.validation import StrictModel
 
-__all__ = ["TrainConfig"]
+__all__ = ["Beta", "TrainConfig"]
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""How much of a running mean of gradients is kept from one update to the next."""
 
 
 class TrainConfig(StrictModel):
@@ -24,7 +27,7 @@ class TrainConfig(StrictModel):
     batch: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=1e-5, gt=0)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warm_up: int = Field(default=0, ge=0)

@@ -42,8 +42,7 @@ class LowRank(Weights):
         super().__init__(matrices_in(named))
         self.rank, self.alpha, self.seed = rank, float(rank if alpha is None else alpha), seed
 
-    def masters(self) -> LowRankMasters:
-        """The factors, which the optimiser moves."""
+    def _make_masters(self) -> LowRankMasters:
         return LowRankMasters(self)
 
 
@@ -75,9 +74,19 @@ class LowRankMasters(Masters):
             down.grad = self._scale * up.T @ flat
 
     @torch.no_grad()
+    def exact(self) -> list[Tensor]:
+        """original + scale B A, summed in fp32; the weight itself where that has fp32."""
+        return [
+            parameter.detach() if parameter.dtype.itemsize >= 4 else self._sum(index)
+            for index, parameter in enumerate(self._parameters)
+        ]
+
+    @torch.no_grad()
     def push(self) -> None:
         """Write original + scale B A into the weights, summed in fp32 and rounded once."""
-        halves = zip(self._parameters, self._originals, self.tensors[::2], self.tensors[1::2], strict=True)
-        for parameter, original, down, up in halves:
-            product = (self._scale * up @ down).view_as(original)
-            parameter.copy_(original.float() + product)
+        for index, parameter in enumerate(self._parameters):
+            parameter.copy_(self._sum(index))
+
+    def _sum(self, index: int) -> Tensor:
+        original, down, up = self._originals[index], self.tensors[2 * index], self.tensors[2 * index + 1]
+        return original.float() + (self._scale * up @ down).view_as(original)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -49,8 +49,11 @@ class BaseObjective:
     """Defaults for what most objectives do not need: no adversary, no state, nothing further to report.
 
     An objective with a helper network gives its tensors in `state`, and its optimiser's through
-    `oubliette.train.optimizer.optimizer_state`, or a resumed run will not end in the same weights.
+    `oubliette.train.optimizer.optimizer_state`, or a resumed run will not end in the same weights. `budget`
+    names the numbers of a recipe that are meant for one concept, and grow with the number of concepts.
     """
+
+    budget: ClassVar[tuple[str, ...]] = ("train.steps", "train.warm_up")
 
     def before(self, step: int, draw: Draw) -> None:
         """Do nothing."""

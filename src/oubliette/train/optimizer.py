@@ -84,6 +84,10 @@ class Masters:
         for master, gradient in zip(self.tensors, gradients, strict=True):
             master.grad = gradient
 
+    def exact(self) -> list[Tensor]:
+        """The weights before they were rounded, one each: the weight itself where it is not."""
+        return [master.detach() for master in self.tensors]
+
     @torch.no_grad()
     def push(self) -> None:
         """Round the fp32 copies into the weights, and let whoever caches by a weight's version know."""

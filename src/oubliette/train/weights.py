@@ -34,6 +34,7 @@ class Weights:
         self.original: dict[str, Tensor] = {
             name: parameter.detach().clone() for name, parameter in self._named.items()
         }
+        self._masters: Masters | None = None
         self._masks: dict[str, Tensor] = {}
         for name, mask in (element_masks or {}).items():
             if name not in self._named or mask.shape != self._named[name].shape:
@@ -55,7 +56,29 @@ class Weights:
 
     def masters(self) -> Masters:
         """What the optimiser moves on these weights' behalf, as they stand now."""
+        self._masters = self._make_masters()
+        return self._masters
+
+    def _make_masters(self) -> Masters:
         return Masters(self.parameters, self.names)
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Hold inside the block what weights of 16 bits are the rounding of, in fp32: what is to be saved."""
+        with self._swapped(self._exact()):
+            yield
+
+    @torch.no_grad()
+    def _exact(self) -> list[Tensor]:
+        found = self.parameters if self._masters is None else self._masters.exact()
+        values = []
+        for (name, parameter), value in zip(self._named.items(), found, strict=True):
+            if value.dtype != parameter.dtype and name in self._masks:
+                value = torch.where(self._masks[name], value, self.original[name].to(value.dtype))
+            # Weights that were written to since (undone, or by hand) stand for themselves.
+            stands = torch.equal(value.to(parameter.dtype), parameter)
+            values.append(value if stands else parameter.detach())
+        return values
 
     @contextmanager
     def originals(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
 def test_losses_are_binary_cross_entropies_with_the_anchor_as_zero() -> None:
     case = tiny_erasure.Prepared(DoCo, depth=1, **NOW)
     draw = case.draw()
-    judge = case.method.discriminator
+    judge = case.method.discriminators[0]
     signal = case.model.pipe.scheduler.alphas_cumprod[draw["t"]].view(-1, 1, 1, 1)
 
     def clean(prompts: list[str]) -> torch.Tensor:
@@ -53,12 +53,30 @@ def test_losses_are_binary_cross_entropies_with_the_anchor_as_zero() -> None:
     )
 
 
+def test_each_concept_is_told_from_its_own_anchor_by_its_own_discriminator() -> None:
+    asked = tiny_erasure.request(tiny_erasure.CAR, tiny_erasure.VAN_GOGH)
+    case = tiny_erasure.Prepared(DoCo, asked=asked, **NOW)
+    draw = case.draw(batch=4)
+    assert draw["concepts"] == [0, 1, 0, 1]
+    car, style = case.method.discriminators
+    with torch.no_grad():
+        target = case.method.clean(case.method.student(draw["noisy"], draw["t"], draw["target"]), draw)
+        logits = torch.cat([car(target[0::2]), style(target[1::2])])
+    torch.testing.assert_close(case.method.loss("forget", draw), F.softplus(logits).mean())
+    (first,) = torch.autograd.grad(case.method.loss("discriminator", draw), [next(car.parameters())])
+    draw["anchor_clean"][1::2] += 1  # the other concept's anchor says nothing about the car
+    (again,) = torch.autograd.grad(case.method.loss("discriminator", draw), [next(car.parameters())])
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    alone = tiny_erasure.Prepared(DoCo, **NOW).method.discriminators
+    assert same(list(alone.parameters()), list(car.parameters()))
+
+
 def test_warm_up_trains_the_discriminator_alone() -> None:
     loop = tiny_erasure.loop(DoCo, options={"warm_up": 2})
-    before = bits(list(loop.objective.discriminator.parameters()))
+    before = bits(list(loop.objective.discriminators.parameters()))
     loop.advance(2)
     assert all(float(delta.abs().max()) == 0 for delta in loop.weights.delta().values())
-    assert not same(before, list(loop.objective.discriminator.parameters()))
+    assert not same(before, list(loop.objective.discriminators.parameters()))
     loop.advance(1)
     assert all(float(delta.abs().max()) > 0 for delta in loop.weights.delta().values())
     assert [sorted(record["loss"]) for record in loop.records] == [
@@ -71,10 +89,10 @@ def test_warm_up_trains_the_discriminator_alone() -> None:
 def test_the_models_update_leaves_the_discriminator_alone() -> None:
     """With its own optimiser's rate at (next to) nothing, only the model's update could have moved it."""
     loop = tiny_erasure.loop(DoCo, options={**NOW, "discriminator_learning_rate": 1e-45}, surgery=Project())
-    before = bits(list(loop.objective.discriminator.parameters()))
+    before = bits(list(loop.objective.discriminators.parameters()))
     loop.advance(3)
-    assert same(before, list(loop.objective.discriminator.parameters()))
-    assert all(parameter.grad is None for parameter in loop.objective.discriminator.parameters())
+    assert same(before, list(loop.objective.discriminators.parameters()))
+    assert all(parameter.grad is None for parameter in loop.objective.discriminators.parameters())
     assert all(float(delta.abs().max()) > 0 for delta in loop.weights.delta().values())
 
 
@@ -103,7 +121,7 @@ def literal_release(case: tiny_erasure.Prepared, draw: dict, *, steps_before: in
 
     Returns what its optimiser then sees. `steps_before` 0 is a warm-up step: the model is not updated.
     """
-    judge = copy.deepcopy(case.method.discriminator)
+    judge = copy.deepcopy(case.method.discriminators[0])
     judge.zero_grad()
     target = case.method.clean(case.method.student(draw["noisy"], draw["t"], draw["target"]), draw)
     bce = F.binary_cross_entropy_with_logits
@@ -126,7 +144,7 @@ def test_leak_is_what_the_released_procedure_leaves_in_the_discriminator(norm: s
     released = literal_release(case, draw, steps_before=int(updated))
     if updated:
         case.method.loss("forget", draw)  # the model's turn comes first, as in the loop
-    parameters = list(case.method.discriminator.parameters())
+    parameters = list(case.method.discriminators.parameters())
     ours = torch.autograd.grad(case.method.loss("discriminator", draw), parameters)
     for one, other in zip(ours, released, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
@@ -138,7 +156,7 @@ def test_without_leak_the_discriminator_does_not_hear_of_the_erasing_loss() -> N
     clean = literal_release(case, draw, steps_before=0)
     case.method.loss("forget", draw)
     ours = torch.autograd.grad(
-        case.method.loss("discriminator", draw), list(case.method.discriminator.parameters())
+        case.method.loss("discriminator", draw), list(case.method.discriminators.parameters())
     )
     for one, other in zip(ours, clean, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
@@ -162,7 +180,7 @@ def test_a_smoother_does_not_change_what_the_discriminator_sees() -> None:
     for smoother in (None, Sam(rho=0.5)):
         loop = tiny_erasure.loop(DoCo, options=NOW, smoother=smoother)
         loop.advance(1)
-        seen.append(bits(list(loop.objective.discriminator.parameters())))
+        seen.append(bits(list(loop.objective.discriminators.parameters())))
     assert same(*seen)
 
 

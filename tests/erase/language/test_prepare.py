@@ -3,6 +3,8 @@ import torch
 
 import tiny_language
 from oubliette.backends.language import LanguageBackend
+from oubliette.data.questions import QA
+from oubliette.data.text import InputWarning
 from oubliette.erase.language.prepare import TokenSet, prepare
 from oubliette.erase.request import ErasureRequest
 from oubliette.errors import UserError
@@ -30,8 +32,42 @@ def test_errors_name_the_file(model, tmp_path):
     with pytest.raises(UserError, match="nothing to forget"):
         prepare(model, ErasureRequest(), seed=0)
     path = tiny_language.write_rows(tmp_path / "f.jsonl", [("word " * 90, "x")])
-    with pytest.raises(UserError, match=r"f\.jsonl: row 1"):
+    with pytest.raises(UserError, match=r"f\.jsonl, line 1 \('word .*is \d+ tokens long, and .* reads 64"):
         prepare(model, ErasureRequest(forget=path), seed=0)
+
+
+def test_rows_in_both_sets_are_told_of_and_all_of_them_refused(model, tmp_path):
+    forget = tiny_language.write_rows(tmp_path / "f.jsonl", tiny_language.FORGET)
+    some = tiny_language.write_rows(tmp_path / "r.jsonl", [*tiny_language.RETAIN, tiny_language.FORGET[1]])
+    with pytest.warns(InputWarning, match=r"r\.jsonl: 1 of the 2 rows to forget stand here too, .* line 4"):
+        prepare(model, ErasureRequest(forget=forget, retain_file=some), seed=0)
+    with pytest.raises(UserError, match=r"2 of the 2 rows .*nothing would be forgotten"):
+        prepare(model, ErasureRequest(forget=forget, retain_file=forget), seed=0)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_conversation_is_read_with_what_was_said_before(tmp_path, chat):
+    model = LanguageBackend.open(tiny_language.save(tmp_path / "m", "gpt2", chat=chat), device="cpu")
+    row = QA("When?", "Then.", (("system", "Be brief."), ("user", "Who?"), ("assistant", "She.")))
+    batch = model.encode([row])
+    words = model.tokenizer.decode(batch.input_ids[0])
+    turns = ["Be brief.", "Who?", "She.", "When?", "Then."]
+    assert [words.index(turn) for turn in turns] == sorted(words.index(turn) for turn in turns)
+    counted = batch.labels[0][batch.labels[0] != -100]
+    assert model.tokenizer.decode(counted).strip().startswith("Then.")
+
+
+def test_turns_that_a_template_refuses_are_one_line(tmp_path):
+    model = LanguageBackend.open(tiny_language.save(tmp_path / "m", "gpt2", chat=True), device="cpu")
+    model.tokenizer.chat_template = "{{ raise_exception('no system role') }}"
+    with pytest.raises(UserError, match=r"chat template refuses the turns system, user .no system role"):
+        model.encode([QA("When?", "Then.", (("system", "Be brief."),))])
+
+
+def test_a_long_row_is_refused_without_the_tokenizers_own_word(model, tmp_path, caplog):
+    with pytest.raises(UserError, match="reads 64"):
+        model.encode([QA("word " * 90, "x")])
+    assert not caplog.records
 
 
 def test_picking_repeats_no_row_before_all_were_picked(model):

@@ -31,6 +31,7 @@ class AdvUnlearn(ESD):
     """
 
     name: ClassVar[str] = "advunlearn"
+    budget: ClassVar[tuple[str, ...]] = (*ESD.budget, "method.attack_after")
     paper: ClassVar[str] = (
         "Zhang et al., Defensive Unlearning with Adversarial Training for Robust Concept Erasure in "
         "Diffusion Models, NeurIPS 2024 (2405.15234)"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -57,6 +57,7 @@ class DiffusionObjective(BaseObjective):
     in.
     """
 
+    budget: ClassVar[tuple[str, ...]] = (*BaseObjective.budget, "data.pictures")
     model: DiffusionBackend
     data: DiffusionData
     weights: Weights
@@ -125,6 +126,7 @@ class PairObjective(DiffusionObjective):
         items = self.data.pick(step, rng, batch)
         draw = Draw(self.noised(self.pictures()[items], rng))
         draw["items"] = items
+        draw["concepts"] = [self.data.items[index].concept for index in items]
         draw["target"] = [self.data.items[index].target for index in items]
         draw["anchor"] = [self.data.items[index].anchor for index in items]
         if self.options.prior != "none":

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.data.text import InputWarning
 from oubliette.data.words import slotted
 from oubliette.erase.diffusion.attention import attention_layers, find_tokens, watching
 from oubliette.erase.diffusion.common import NoiseOptions, PairObjective, Prior
@@ -66,7 +67,7 @@ class ForgetMeNot(PairObjective):
             what = f"{cut} of {len(self._tokens)} prompts are cut before they name the concept"
             if cut == len(self._tokens):
                 raise UserError(f"{what}: the text encoder reads too few tokens; give shorter prompts")
-            warnings.warn(f"{what}; their pictures teach method 'fmn' nothing", stacklevel=2)
+            warnings.warn(f"{what}; their pictures teach method 'fmn' nothing", InputWarning, stacklevel=2)
         super().setup(model, data, weights, seed)
 
     def pictures(self) -> Tensor:

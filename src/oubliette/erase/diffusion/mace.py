@@ -17,7 +17,7 @@ from oubliette.erase.request import ErasureRequest, PromptPair
 from oubliette.errors import UserError
 from oubliette.train.progress import Tick, progress
 from oubliette.train.weights import Weights
-from oubliette.validation import StrictModel
+from oubliette.validation import MAX_SEED, StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -126,6 +126,7 @@ class MACE:
     name: ClassVar[str] = "mace"
     backend: ClassVar[str] = "diffusion"
     solution: ClassVar[str] = "solved"
+    budget: ClassVar[tuple[str, ...]] = ("data.pictures",)
     paper: ClassVar[str] = "Lu et al., MACE: Mass Concept Erasure in Diffusion Models, CVPR 2024 (2403.06135)"
 
     class Options(StrictModel):
@@ -215,7 +216,8 @@ class MACE:
             else torch.ones(model.train_timesteps)
         )
         rngs = [
-            torch.Generator().manual_seed(data.seed * _SEED_STRIDE + index) for index in range(len(subjects))
+            torch.Generator().manual_seed((data.seed * _SEED_STRIDE + index) % (MAX_SEED + 1))
+            for index in range(len(subjects))
         ]
         masks = [
             masks_of(

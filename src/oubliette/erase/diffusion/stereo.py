@@ -53,6 +53,7 @@ class Stereo(DiffusionObjective):
     name: ClassVar[str] = "stereo"
     backend: ClassVar[str] = "diffusion"
     solution: ClassVar[str] = "trained"
+    budget: ClassVar[tuple[str, ...]] = (*DiffusionObjective.budget, "method.erase_steps")
     paper: ClassVar[str] = (
         "Srivatsan et al., STEREO: A Two-Stage Framework for Adversarially Robust Concept Erasing, CVPR 2025 "
         "(2408.16807)"

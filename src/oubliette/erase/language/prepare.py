@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oubliette.data.questions import read_questions
+from oubliette.data.questions import QA, read_questions
+from oubliette.data.text import InputWarning
 from oubliette.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,21 +62,35 @@ def prepare(
     cache: Path | None = None,
     show_progress: bool = True,
 ) -> LanguageData:
-    """Read and encode the request's JSONL files; UserError where there is no forget file.
+    """Read and encode the request's files; UserError where there is no forget file.
 
-    Nothing is made, so that seed, cache and progress have no part in it.
+    Warns (InputWarning) of rows that stand in both sets, which are trained both ways; UserError where all of
+    the forget set does. Nothing is made, so that seed, cache and progress have no part in it.
     """
     if request.forget is None:
         raise UserError(
             "nothing to forget: give a JSONL file of questions and answers (--forget forget.jsonl)"
         )
-    retain = None if request.retain_file is None else _read(model, request.retain_file)
-    return LanguageData(_read(model, request.forget), retain)
+    forget = read_questions(request.forget)
+    retain = [] if request.retain_file is None else read_questions(request.retain_file)
+    _warn_of_both(request, forget, retain)
+    return LanguageData(TokenSet(model.encode(forget)), TokenSet(model.encode(retain)) if retain else None)
 
 
-def _read(model: LanguageBackend, path: Path) -> TokenSet:
-    rows = read_questions(path)
-    try:
-        return TokenSet(model.encode(rows))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+def _warn_of_both(request: ErasureRequest, forget: Sequence[QA], retain: Sequence[QA]) -> None:
+    kept = {_key(row): row for row in reversed(retain)}
+    both = [row for row in forget if _key(row) in kept]
+    if not both:
+        return
+    first = kept[_key(both[0])].where.rpartition(", ")[2]
+    count = f"{len(both)} of the {len(forget)}"
+    said = f"{request.retain_file}: {count} rows to forget stand here too, the first at {first}"
+    if len(both) == len(forget):
+        raise UserError(f"{said}: nothing would be forgotten; take them out")
+    warnings.warn(f"{said}; they are trained both ways", InputWarning, stacklevel=3)
+
+
+def _key(row: QA) -> tuple[str, ...]:
+    """What makes two rows the same: their words, blanks aside."""
+    said = (*(content for _, content in row.history), row.question, row.answer)
+    return tuple(" ".join(text.split()) for text in said)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from oubliette.train.config import TrainConfig
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel, validated
+from oubliette.validation import MAX_SEED, StrictModel, validated
 
 __all__ = ["Budget"]
 
@@ -35,7 +35,7 @@ class Budget(StrictModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     rank: int = Field(default=4, ge=1)
     alpha: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     @classmethod
     def of(cls, where: str = "budget", **fields: Any) -> Budget:

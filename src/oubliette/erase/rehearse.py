@@ -1,0 +1,99 @@
+"""Everything that an erasure would refuse on a model, before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from oubliette.backends.attachment import Attachable
+from oubliette.backends.lora_form import check_lora, holds
+from oubliette.data.text import refuse_cut, warn_of_cut
+from oubliette.erase import METHODS, PREPARERS
+from oubliette.erase.request import ErasureRequest
+from oubliette.errors import UserError
+from oubliette.recipe import Recipe, validate
+from oubliette.train import SCOPES
+from oubliette.train.freeze import apply_freeze
+from oubliette.train.scope import select
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from oubliette.backends.base import Backend
+
+__all__ = ["Settled", "rehearse", "settle"]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A recipe that fits its model: the method's class, the tensors that may move, and what is to go."""
+
+    method: Any
+    scoped: dict[str, nn.Parameter]
+    request: ErasureRequest
+
+
+def settle(model: Backend, recipe: Recipe) -> Settled:
+    """Hold a recipe against its model; UserError for what cannot be run, before a picture is drawn."""
+    validate(recipe)
+    method = METHODS.get(recipe.method["name"])
+    if method.backend != model.kind:
+        fitting = [name for name in METHODS if METHODS.get(name).backend == model.kind]
+        raise UserError(
+            f"method '{method.name}' is for {method.backend} models, {model.source} is a {model.kind} model; "
+            f"known for it: {', '.join(fitting)}"
+        )
+    if method.solution == "attached":
+        _check_attachable(model, recipe)
+    scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
+    if recipe.save.form == "lora" and method.solution == "trained" and not holds(model, scoped):
+        check_lora(model, scoped, _lora_scopes(model))
+    request = ErasureRequest.from_recipe(recipe)
+    _check_lengths(model, request)
+    return Settled(method, scoped, request)
+
+
+def rehearse(model: Backend, recipe: Recipe) -> Settled:
+    """`settle`, and what reading the user's own material and making prompts would refuse; draws nothing."""
+    settled = settle(model, recipe)
+    settled.method(recipe.method_options(), settled.request)
+    PREPARERS.get(model.kind)(model, settled.request, seed=recipe.seed, show_progress=False)
+    return settled
+
+
+def _check_lengths(model: Backend, request: ErasureRequest) -> None:
+    """A name that is cut stands for something else; a prompt that is cut still says most of it."""
+    for concept in request.concepts:
+        for word in concept.words:
+            refuse_cut(model, word, "the concept")
+        refuse_cut(model, concept.anchor, f"concept {concept.name!r}: the anchor")
+    for prompts, what in (
+        ([pair.target for pair in request.pairs], "target prompts"),
+        ([pair.anchor for pair in request.pairs], "anchor prompts"),
+        (request.retain, "prompts to retain"),
+    ):
+        warn_of_cut(model, prompts, what)
+
+
+def _check_attachable(model: Backend, recipe: Recipe) -> None:
+    name = recipe.method["name"]
+    if not isinstance(model, Attachable):
+        raise UserError(f"method '{name}': nothing can be attached to a {model.kind} model ({model.source})")
+    if model.attachment is not None:
+        raise UserError(
+            f"{model.source}: '{model.attachment.name}' is attached already; open its base instead"
+        )
+    if recipe.freeze is not None:
+        raise UserError(
+            f"method '{name}' is attached: it moves no tensor that could be frozen; leave freeze out"
+        )
+
+
+def _lora_scopes(model: Backend) -> list[str]:
+    """The scopes whose every tensor a LoRA can change on this model."""
+    found = []
+    for name in SCOPES:
+        tensors = list(SCOPES.get(name)(model))
+        if tensors and holds(model, tensors):
+            found.append(name)
+    return found
