@@ -71,8 +71,12 @@ def test_the_picture_of_nano(tmp_path: Path) -> None:
     dark = (drawn[..., 2] - drawn[..., 0] > 110) & (drawn[..., 0] < 40)
     columns = np.flatnonzero(dark.any(axis=0))
     assert 0.05 < len(columns) / drawn.shape[1] < 0.12
-    with pytest.raises(UserError, match="cannot be written"):
-        picture(made, tmp_path / "nowhere" / "a.png")
+    with pytest.raises(UserError, match="exists already"):
+        picture(made, tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"cannot be written .*Not a directory"):
+        picture(made, tmp_path / "a.png" / "c.png")
+    picture(made, tmp_path / "deep" / "c.png")
+    assert (tmp_path / "deep" / "c.png").read_bytes() == (tmp_path / "a.png").read_bytes()
 
 
 # -- the card

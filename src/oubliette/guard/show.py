@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.errors import UserError
 from oubliette.guard.layers import LAYER_TYPES, block_of, layer_type
+from oubliette.sheet import check_target
+from oubliette.writing import parents, write_bytes
 
 if TYPE_CHECKING:
     from oubliette.guard.mask import Mask, MaskBudget
@@ -104,11 +106,12 @@ def picture(mask: Mask, path: Path | str) -> Path:
     """Draw where a mask lies as a PNG: blocks in order by types of layer, darker the more is frozen.
 
     A cell says the frozen share of its parameters in per cent; the bar in it is as long as the square root of
-    its part of all parameters. UserError where the file cannot be written.
+    its part of all parameters. UserError where the file is there or cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    path = check_target(path)
     found = summary(mask)
     rows = [each.name for each in found.types]
     columns = [each.name for each in found.blocks]
@@ -130,11 +133,10 @@ def picture(mask: Mask, path: Path | str) -> Path:
         fontsize=9,
         color="#555555",
     )
-    path = Path(path)
-    try:
-        figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    with parents(path):
+        write_bytes(path, buffer.getvalue())
     return path
 
 
