@@ -16,8 +16,7 @@ from oubliette.train import SMOOTHERS
 
 
 def step_of(loop: Any) -> Trace:
-    own = [part for part in vars(loop.objective).values() if isinstance(part, torch.nn.Module)]
-    with recorded([loop.model.pipe.unet, *own]) as trace:
+    with recorded([loop.model.pipe.unet, *getattr(loop.objective, "discriminators", ())]) as trace:
         loop.advance(1)
     trace.settle()
     return trace

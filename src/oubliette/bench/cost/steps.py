@@ -217,7 +217,9 @@ class _Parts:
 def _networks(loop: Any) -> list[nn.Module]:
     """The model's components but its VAE, and whatever networks the objective has of its own."""
     own = [module for name, module in loop.model.modules().items() if name != "vae"]
-    return own + [part for part in vars(loop.objective).values() if isinstance(part, nn.Module)]
+    parts = [part for part in vars(loop.objective).values() if isinstance(part, nn.Module)]
+    # A list is never called itself: its networks are.
+    return own + [each for part in parts for each in (part if isinstance(part, nn.ModuleList) else [part])]
 
 
 def _denoiser(model: Any) -> str:
