@@ -173,7 +173,11 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
     if path.suffix.lower() in (".yaml", ".yml", ".json") or os.sep in text or path.is_file():
         if not path.is_file():
             raise UserError(f"recipe {source}: no such file")
-        content = path.read_text(encoding="utf-8")
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"recipe {source}: cannot be read ({reason}); expected YAML") from error
     else:
         if text not in preset_names():
             return _brought(text)

@@ -48,13 +48,17 @@ def read_names(path: str | Path) -> list[str]:
         raise UserError(
             f"freeze list {path}: no such file; a text file with one tensor name a line, or a JSON list"
         )
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"freeze list {path}: cannot be read ({reason}); expected text or JSON") from error
     if path.suffix.lower() != ".json":
         lines = (line.strip() for line in text.splitlines())
         return [line for line in lines if line and not line.startswith("#")]
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"freeze list {path}: not JSON: {error}") from None
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from oubliette.errors import UserError
 from oubliette.world import batch as B
 from oubliette.world import facts
 from oubliette.world.captions import evaluation_prompts, labelled_prompts
@@ -137,6 +138,8 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
     from oubliette.backends import open_model
 
     oracle, nano, gold = load(), open_model(model), open_model("nano-gold")
+    if nano.kind != "diffusion":
+        raise UserError(f"{nano.source}: is a {nano.kind} model; only a model that draws can be checked")
     bars = _oracle_bars(oracle, nano.pipe.vae, n, seed) + _clip_bars(n, seed)  # type: ignore[attr-defined]
 
     def drawing(backend: Any) -> Callable[[list[str], list[int]], np.ndarray]:
