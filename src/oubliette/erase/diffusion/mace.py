@@ -126,7 +126,6 @@ class MACE:
     name: ClassVar[str] = "mace"
     backend: ClassVar[str] = "diffusion"
     solution: ClassVar[str] = "solved"
-    budget: ClassVar[tuple[str, ...]] = ("data.pictures",)
     paper: ClassVar[str] = "Lu et al., MACE: Mass Concept Erasure in Diffusion Models, CVPR 2024 (2403.06135)"
 
     class Options(StrictModel):
