@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 
@@ -111,3 +112,25 @@ def test_embedded_models_are_opened_by_name_and_a_twin_takes_the_rest_from_its_b
     assert open_model(tmp_path / "delta", device="cpu").fingerprint() == gold.fingerprint()
     gold.save(tmp_path / "full")
     assert open_model(tmp_path / "full", device="cpu").fingerprint() == gold.fingerprint()
+
+
+def test_what_goes_with_the_weights_is_fetched_and_no_pickle(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, list[str]] = {}
+
+    def fetch(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked.update(allow=allow_patterns, ignore=ignore_patterns)
+        return str(tiny_folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    open_model("owner/name", device="cpu")
+
+    def wanted(file: str) -> bool:
+        allowed, ignored = (any(fnmatch(file, each) for each in asked[key]) for key in ("allow", "ignore"))
+        return allowed and not ignored
+
+    for file in ("README.md", "LICENSE", "chat_template.jinja", "tokenizer.model", "unet/config.json"):
+        assert wanted(file)
+    assert wanted("model-00001-of-00002.safetensors")
+    assert not any(wanted(file) for file in ("pytorch_model.bin", "unet/model.ckpt", "v1-5.safetensors"))

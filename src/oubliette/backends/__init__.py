@@ -172,13 +172,16 @@ def _file_error(path: Path) -> UserError:
 
 
 def _from_hub(name: str) -> Path:
-    """Fetch a model's snapshot from the Hub (or its cache): configs and safetensors only, never a pickle."""
+    """Fetch a model's snapshot from the Hub (or its cache): safetensors, never a pickle, and what goes with
+    them: configs, tokenizers, templates, licence and card.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     from oubliette.backends.opening import reason
 
-    wanted = ["*.json", "*.txt", "*.model", "*/*.safetensors", "model*.safetensors"]
+    wanted = ["*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja", "*.md", "LICENSE*", "NOTICE*"]
+    wanted += ["*/*.safetensors", "model*.safetensors"]
     spare = ["*.fp16*", "*non_ema*", "*ema_pruned*", "onnx/*", "openvino/*", "flax/*"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=spare))
