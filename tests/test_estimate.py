@@ -12,7 +12,7 @@ import torch
 import tiny_language
 from oubliette.backends import open_model
 from oubliette.backends.base import Backend
-from oubliette.estimate import estimate
+from oubliette.estimate import _held_for, estimate
 from oubliette.pace import pace_of
 from oubliette.recipe import build_recipe
 from oubliette.train.scope import select
@@ -105,3 +105,18 @@ def test_a_language_model_is_timed_too(tmp_path: Path) -> None:
     found = estimate(model, build_recipe({**facts, "train": {"steps": 2, "batch": 2}}))
     assert found["seconds"] > 0 or found["seconds_a_forward"] > 0
     assert model.rehearse(2).shape[:2] == (2, 64)
+
+
+def test_the_masters_of_16_bit_weights_are_counted(tmp_path: Path) -> None:
+    folder = tiny_language.save(tmp_path / "lm", "llama", dtype=torch.bfloat16)
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("forget", "retain")}
+    for path in files.values():
+        tiny_language.write_rows(Path(path), tiny_language.FORGET)
+    asked = build_recipe({"method": "npo", "scope": "full", "train": {"steps": 1, "batch": 2}, **files})
+    wide, narrow = (
+        [_held_for(p, asked) for p in open_model(folder, device="cpu", dtype=dtype).tensors().values()]
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    # Half the bytes for the original, and four for a master.
+    count = sum(p.numel() for p in open_model(folder, device="cpu").tensors().values())
+    assert sum(narrow) == sum(wide) - 2 * count + 4 * count

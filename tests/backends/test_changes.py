@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from oubliette.backends.changes import RoundingWarning, changed_tensors
+from oubliette.backends.stored import narrowed
 from oubliette.errors import UserError
 
 
@@ -22,3 +23,17 @@ def test_rounding_loss_follows_its_definition() -> None:
     assert tiny_step.lost == 1
     with pytest.raises(UserError, match="not finite"):
         changed_tensors({"a": torch.full((50,), 1e6)}, base.__getitem__)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [0, 1, 3, 1 << 18, (1 << 18) + 1, 600_000])
+def test_a_tensor_is_narrowed_where_that_loses_nothing(dtype: torch.dtype, size: int) -> None:
+    fits = torch.randn(size).to(dtype).float().reshape(-1, 1)
+    assert torch.equal(narrowed(fits, dtype), fits.to(dtype))
+    assert narrowed(fits, None) is fits
+    assert narrowed(fits, torch.float32) is fits
+    if size:
+        fits[-1] = 1 + 2**-20
+        assert narrowed(fits, dtype) is fits
+        fits[-1] = float("nan")
+        assert narrowed(fits, dtype) is fits

@@ -23,7 +23,7 @@ from oubliette.backends.device import default_device
 from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
-from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype
+from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.data.questions import QA
 from oubliette.errors import UserError, suggest
@@ -153,9 +153,7 @@ class LanguageBackend:
         digest = hashlib.sha256()
         held = {**self.tensors(), **(instead or {})}
         for name in sorted(held):
-            tensor = held[name].detach()
-            narrow = tensor.to(stored or self.stored_dtype)
-            update_digest(digest, name, narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor)
+            update_digest(digest, name, narrowed(held[name].detach(), stored or self.stored_dtype))
         return digest.hexdigest()
 
     # -- what it does

@@ -17,7 +17,7 @@ from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, base_of, write_delta
 from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.quiet import quiet_loading
-from oubliette.backends.stored import canonical
+from oubliette.backends.stored import canonical, narrowed
 from oubliette.errors import UserError, suggest
 from oubliette.manifest import (
     atomic_folder,
@@ -55,10 +55,7 @@ def fingerprint(
         given = None if instead is None or name not in editable else instead(name)
         tensor = tensors[name].detach() if given is None else given
         dtype = model.stored.dtype(name) if model.stored and (narrow or given is None) else None
-        if dtype is not None and dtype != tensor.dtype:
-            rounded = tensor.to(dtype)
-            tensor = rounded if torch.equal(rounded.to(tensor.dtype), tensor) else tensor
-        update_digest(digest, name, tensor)
+        update_digest(digest, name, narrowed(tensor, dtype))
     return digest.hexdigest()
 
 
@@ -174,11 +171,7 @@ class _Held:
 
     def tensor(self, name: str) -> Tensor:
         held = self._tensors[canonical(name)].detach()
-        dtype = self._stored.dtype(name) if self._stored else None
-        if dtype is None:
-            return held
-        narrow = held.to(dtype)
-        return narrow if torch.equal(narrow.to(held.dtype), held) else held
+        return narrowed(held, self._stored.dtype(name) if self._stored else None)
 
 
 def _either(changed: dict[str, Tensor], base: Callable[[str], Tensor]) -> Callable[[str], Tensor]:

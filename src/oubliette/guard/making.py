@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from oubliette.backends.base import Backend
+from oubliette.backends.stored import narrowed
 from oubliette.errors import UserError, suggest
 from oubliette.guard.canonical import own_name
 from oubliette.guard.hashes import digests, dtype_name, pieces
@@ -89,9 +90,7 @@ def _stored_dtype(model: Backend, name: str, tensor: Tensor) -> torch.dtype:
     """What the model's files keep the tensor in, if that holds it exactly; else what it is held in."""
     files = getattr(model, "stored", None)
     dtype = files.dtype(name) if files is not None else getattr(model, "stored_dtype", None)
-    if dtype is None or dtype == tensor.dtype:
-        return tensor.dtype
-    return dtype if torch.equal(tensor.to(dtype).to(tensor.dtype), tensor) else tensor.dtype
+    return narrowed(tensor, dtype).dtype
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

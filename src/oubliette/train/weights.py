@@ -76,7 +76,7 @@ class Weights:
             if value.dtype != parameter.dtype and name in self._masks:
                 value = torch.where(self._masks[name], value, self.original[name].to(value.dtype))
             # Weights that were written to since (undone, or by hand) stand for themselves.
-            stands = torch.equal(value.to(parameter.dtype), parameter)
+            stands = value.dtype != parameter.dtype and torch.equal(value.to(parameter.dtype), parameter)
             values.append(value if stands else parameter.detach())
         return values
 
