@@ -51,7 +51,9 @@ def test_a_signed_mask_verifies_wherever_it_lies(signed: tuple[Path, Path, Path]
     assert read_mask(moved) == before
     guard.verify_signature(moved, public_key=public)
     (moved / "README.md").write_text("edited on the Hub")  # not signed
-    assert verify_signature(moved, public_key=public) == ("README.md",)
+    (moved / ".gitattributes").write_text("* text")  # nor this, which the library leaves out
+    assert verify_signature(moved, public_key=public) == ("README.md", ".gitattributes")
+    (moved / ".gitattributes").unlink()
     (moved / "README.md").unlink()
     assert verify_signature(moved, public_key=public) == ()
     elsewhere = (moved / SIGNATURE_NAME).rename(tmp_path / "apart.sig")

@@ -218,3 +218,30 @@ def test_a_vector_of_freeze_as_guard_is_converted(here: Path, capsys: pytest.Cap
     assert main(["guard", "convert", "vector", "--model", "nano", "--out", "converted"]) == 0
     assert read_mask("converted").names == names[1::2]
     assert "converted from FreezeAsGuard text vector vector" in capsys.readouterr().out
+
+
+def test_small_steps_on_a_16_bit_base_are_kept_where_asked(tmp_path: Path) -> None:
+    from oubliette.backends import open_model
+    from oubliette.backends.changes import RoundingWarning
+    from oubliette.guard.mask import Mask
+
+    base = tiny_language.save(tmp_path / "base", "llama", dtype=torch.bfloat16)
+    rows = tiny_language.write_rows(tmp_path / "r.jsonl", tiny_language.RETAIN)
+    model = open_model(base, device="cpu")
+    Mask.make(model, list(model.tensors())[:2]).write(tmp_path / "mask")
+    tune = ["guard", "apply", "--mask", str(tmp_path / "mask"), "--model", str(base), "--data", str(rows)]
+    small = [
+        "--set",
+        "steps=2",
+        "--set",
+        "batch=2",
+        "--set",
+        "accumulation=1",
+        "--set",
+        "learning_rate=1e-12",
+    ]
+    with pytest.warns(RoundingWarning, match="the whole update"):
+        assert main([*tune, *small, "--out", str(tmp_path / "lost")]) == 3
+    assert main([*tune, *small, "--out", str(tmp_path / "kept"), "--save-dtype", "float32"]) == 0
+    assert open_model(tmp_path / "kept", device="cpu").fingerprint() != model.fingerprint()
+    assert main([*tune, *small, "--out", str(tmp_path / "x"), "--save-dtype", "float3"]) == 2

@@ -9,7 +9,7 @@ import typer
 
 from oubliette.cli import numbers
 from oubliette.cli import show as shown
-from oubliette.cli.erase import Json
+from oubliette.cli.erase import Json, SaveDtype
 from oubliette.cli.guard_options import Kind, MaskFolder, Model, Out, Set
 
 SHOW_EXAMPLES = (
@@ -63,6 +63,7 @@ def apply(
     mode: Annotated[str, typer.Option(help="full, lora or dreambooth.")] = "full",
     set_: Set = None,
     save: Annotated[str, typer.Option(help="full, or delta: only what changed.", metavar="FORM")] = "full",
+    save_dtype: SaveDtype = None,
     identifier: Annotated[str | None, typer.Option(help="DreamBooth's token.", show_default="sks")] = None,
     kind: Kind = None,
     seed: Annotated[int, typer.Option(help="Seed of the run.", min=0, callback=numbers.seed)] = 0,
@@ -83,6 +84,7 @@ def apply(
         mode=mode,
         budget=settings(set_ or ()),
         form=save,
+        dtype=save_dtype,
         identifier=identifier,
         kind=kind,
         seed=seed,

@@ -16,6 +16,7 @@ __all__ = ["SIGNATURE_NAME", "sign", "verify_signature"]
 SIGNATURE_NAME = "model.sig"
 # The card is edited on the Hub after signing; it says nothing that guard.json does not.
 _UNSIGNED = (CARD_NAME,)
+_GIT = (".git", ".gitattributes", ".github", ".gitignore")  # what the library leaves out by itself
 #: The keys that OpenSSF Model Signing signs with, as cryptography and as people name them.
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
@@ -69,7 +70,7 @@ def verify_signature(
 ) -> tuple[str, ...]:
     """Check a mask's folder against its signature; UserError, in one line, where it does not hold.
 
-    Returns the names of the files there that it does not cover (README.md, where there is one).
+    Returns the names of what lies there and is not covered: README.md, and git's own.
 
     Give `public_key` (PEM), or the `identity` (an address) and `issuer` (an OIDC provider's URL) of a
     Sigstore signature. A changed, missing or extra file (README.md excepted), another key and a damaged
@@ -95,7 +96,7 @@ def verify_signature(
         config.verify(folder, where)
     except Exception as error:  # the library raises whatever its own libraries do
         raise UserError(f"{folder}: the signature does not hold: {_words(error)}") from error
-    return tuple(name for name in _UNSIGNED if (folder / name).exists())
+    return tuple(name for name in (*_UNSIGNED, *_GIT) if (folder / name).exists())
 
 
 def _check_key(path: Path, half: Literal["private", "public"], password: bytes | None) -> None:

@@ -47,11 +47,13 @@ class Applied:
     seconds: float
     verification: Any
     notes: list[str]
+    lost: float = 0.0
+    """The share of what was learned that rounding ate when it was saved; 1 where the result is the base."""
 
     @property
     def exit_code(self) -> int:
-        """That of the check: 0 respected, 1 violated, 3 not checkable."""
-        return int(self.verification.exit_code)
+        """The check's, 0 respected, 1 violated, 3 not checkable; 3 where all that was learned was lost."""
+        return int(self.verification.exit_code) or (3 if self.lost == 1 else 0)
 
     def facts(self) -> dict[str, Any]:
         """Plain data, as `--json` prints it."""
@@ -78,6 +80,7 @@ def apply_mask(
     mode: str = "full",
     budget: Mapping[str, Any] | None = None,
     form: str = "full",
+    dtype: str | None = None,
     identifier: str | None = None,
     kind: str | None = None,
     seed: int = 0,
@@ -87,16 +90,21 @@ def apply_mask(
 
     `mode` is full, lora (an adapter file as diffusers or peft has it; a layer whose weight is frozen gets
     none) or dreambooth (`identifier` and the class word are all captions). `budget` changes the mode's usual
-    one. `form` is how a model is saved: full or delta. The result is verified before this returns. UserError
+    one. `form` is how a model is saved, full or delta, and `dtype` ("float32") what moved is then written in,
+    by default the base's. The result is verified before this returns. UserError
     for a mask of another model, data that cannot be read, and where nothing is left to train; nothing is then
     written.
     """
     from oubliette.api import load
+    from oubliette.backends.changes import lost_in
     from oubliette.guard.mask import Mask, read_mask
     from oubliette.guard.verify import verify
+    from oubliette.recipe import SaveSpec
     from oubliette.train.tuning.tune import tune
+    from oubliette.validation import validated
 
     refuse_existing(out)
+    asked = validated(SaveSpec, {"form": "lora" if mode == "lora" else form, "dtype": dtype}, "guard apply")
     made = mask if isinstance(mask, Mask) else read_mask(mask)
     opened: Any = load(model)
     spent = budget_for(opened, mode, {"seed": seed, **(budget or {})})
@@ -130,7 +138,7 @@ def apply_mask(
             opened.save_adapters(folder, done.values, rank=spent.rank, alpha=alpha)
             write_manifest(folder, {"model": opened.source, **facts})
     else:
-        opened.save(Path(out), form=form, record=facts)
+        opened.save(Path(out), form=form, record=facts, dtype=asked.torch_dtype())
     return Applied(
         out=Path(out),
         mode=mode,
@@ -142,6 +150,7 @@ def apply_mask(
         seconds=round(done.seconds, 3),
         verification=verify(made, out),
         notes=[f"{where} was skipped: {reason}" for where, reason in source.skipped],
+        lost=lost_in(out),
     )
 
 
