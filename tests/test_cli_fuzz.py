@@ -148,7 +148,6 @@ _HELD_BACK = {
     "sample": ["--n", "1", "--steps", "1"],
     "demo": ["--n", "1", "--method", "uce", "--set", "data.prompts=3"],
     "world train": ["no such stage"],
-    "erase": ["--set", "data.prompts=4", "--steps", "1"],
 }
 #: How often a command comes, where it is not once: those with most to go wrong more, the slow ones less.
 _OFTEN = {
@@ -173,6 +172,29 @@ def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 
 COMMANDS = dict(_leaves(typer.main.get_command(app)))
+
+
+#: Folders by what lies in them: what opens a model, a judge or a mask, with something else in it.
+_ODD_FOLDERS = [
+    ("odd-oracle", "oracle.json", b"{}"),
+    ("odd-oracle-2", "oracle.json", b'{"classes": {"object": 3}, "side": "x"}'),
+    ("odd-clip", "open_clip_config.json", b"{}"),
+    ("odd-clip-2", "open_clip_config.json", b"[]"),
+    ("odd-classifier", "preprocessor_config.json", b"{}"),
+    ("odd-lora", "adapter_config.json", b"{}"),
+    ("odd-lora-2", "pytorch_lora_weights.safetensors", b"\x00" * 20),
+    ("odd-attached", "attached.json", b'{"attachment": "x", "settings": []}'),
+    ("odd-attached-2", "attached.json", b'{"attachment": "sld", "settings": {"a": 1}}'),
+    ("odd-delta", "delta.safetensors", b"\x02\x00\x00\x00\x00\x00\x00\x00{}"),
+    ("odd-mask", "guard.json", b"{}"),
+    ("odd-language", "config.json", b"{}"),
+    ("odd-language-2", "config.json", b'{"model_type": "llama", "hidden_size": "x"}'),
+    ("odd-language-3", "config.json", b'{"model_type": "no such", "architectures": 3}'),
+    ("odd-record", "oubliette.json", b"[]"),
+    ("odd-record-2", "oubliette.json", b'{"recipe": {"concepts": [{}]}, "base": 3}'),
+    ("odd-pipeline", "model_index.json", b'{"_class_name": "StableDiffusionPipeline"}'),
+    ("odd-pipeline-2", "model_index.json", b'{"_class_name": 3, "unet": "x"}'),
+]
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +223,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     rows = ["--illegal", str(root / "forget.jsonl"), "--innocent", str(root / "retain.jsonl")]
     quick = ["--learner", "random", "--no-stability", "--user", "steps=1", "--out", str(root / "mask")]
     assert main(["guard", "learn", "--model", str(root / "language"), *rows, *quick]) == 0
+    for name, file, content in _ODD_FOLDERS:
+        (root / name).mkdir(exist_ok=True)
+        (root / name / file).write_bytes(content)
     (root / "empty").touch()
     (root / "empty-folder").mkdir()
     (root / "bytes").write_bytes(bytes(range(256)) * 4)
@@ -288,10 +313,15 @@ MAY_DO: dict[str, Sequence[str]] = {
 }
 
 
+_ODD = [f"FILES/{name}" for name, _, _ in _ODD_FOLDERS]
+
+
 def _value(rng: Random, option: Any) -> str:
     """A value for an option: mostly one that may do, by its name, or any that its type may be given."""
     name = str(option.name)
     kind = str(getattr(option, "type_descriptor", getattr(option, "type", ""))).lower()
+    if name in ("model", "base", "gold", "judge", "mask", "relearned") and rng.random() < 0.1:
+        return rng.choice(_ODD)
     if name in MAY_DO and rng.random() < 0.8:
         return rng.choice(MAY_DO[name])
     if "int" in kind:
@@ -302,9 +332,8 @@ def _value(rng: Random, option: Any) -> str:
         return rng.choice([f"FILES/{file}" for file in _FILES] + TEXTS)
     if rng.random() < 0.7:
         return rng.choice(TEXTS)
-    return "".join(
-        chr(rng.choice((rng.randrange(1, 128), rng.randrange(1, 0x11000)))) for _ in range(rng.randrange(9))
-    )
+    letters = [rng.choice((rng.randrange(1, 128), rng.randrange(1, 0xD800))) for _ in range(rng.randrange(9))]
+    return "".join(map(chr, letters))
 
 
 def command_line(rng: Random) -> list[str]:
@@ -324,8 +353,18 @@ def command_line(rng: Random) -> list[str]:
             for _ in range(rng.choice((1, 1, 2)) if getattr(option, "multiple", False) else 1):
                 words += [option.opts[0], _value(rng, option)]
     held = list(_HELD_BACK.get(" ".join(path), []))
-    methods = [words[at + 1] for at, word in enumerate(words) if word == "--method"]
-    if path == ("run",) or (path == ("erase",) and (not methods or set(methods) - set(QUICK))):
+    if path == ("erase",):
+        method = next((words[at + 1] for at, word in enumerate(words) if word == "--method"), None)
+        if method is None:
+            method = rng.choice([*QUICK, "doco"])
+            held += ["--method", method]
+        if method == "npo":
+            held += ["--model", "FILES/language", "--forget", "FILES/forget.jsonl"]
+            held += ["--retain", "FILES/retain.jsonl"]
+        held += ["--steps", "3"] if method in ("esd-x", "npo", "doco") else []
+        held += ["--set", "method.warm_up=1"] if method == "doco" else []
+        held += ["--set", "data.prompts=4"] if method != "npo" else []
+    if path == ("run",) or (path == ("erase",) and method not in QUICK):
         held.append("--dry-run")
     if rng.random() < 0.03:
         after.append(rng.choice(TEXTS))

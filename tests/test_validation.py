@@ -4,7 +4,7 @@ import pytest
 from pydantic import Field
 
 from oubliette.errors import UserError
-from oubliette.validation import StrictModel, call_checked, validated
+from oubliette.validation import StrictModel, call_checked, user_path, validated
 
 
 class Inner(StrictModel):
@@ -64,3 +64,16 @@ def test_pairs_of_a_command_line_are_read_as_yaml_and_scientific_numbers_as_numb
             settings([wrong])
         assert str(caught.value).startswith(wrong)
         assert "\n" not in str(caught.value)
+
+
+def test_a_home_that_is_not_there_is_refused_wherever_a_path_is_taken(tmp_path, monkeypatch) -> None:
+    from oubliette.backends import open_model
+    from oubliette.eval.clip import open_clip_model
+    from oubliette.eval.judge import open_judge
+    from oubliette.guard.checkpoint import open_checkpoint
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a") == tmp_path / "a"
+    for take in (user_path, open_model, open_clip_model, open_judge, open_checkpoint):
+        with pytest.raises(UserError, match="'~no such user'"):
+            take("~no such user")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from oubliette.errors import UserError, suggest
 
-__all__ = ["MAX_SEED", "StrictModel", "call_checked", "settings", "validated"]
+__all__ = ["MAX_SEED", "StrictModel", "call_checked", "settings", "user_path", "validated"]
 
 #: What a generator of random numbers takes for certain, and the highest seed of the field's tables.
 MAX_SEED = 2**63 - 1
@@ -52,6 +53,14 @@ def settings(changes: Iterable[str]) -> dict[str, Any]:
         # YAML takes 1e-4 for a word.
         found[key.strip()] = float(read) if isinstance(read, str) and _SCIENTIFIC.fullmatch(read) else read
     return found
+
+
+def user_path(text: Path | str) -> Path:
+    """A path as the user wrote it, with `~` and `~name` resolved; UserError where there is no such home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"'{text}': {error} Write ./{text} for a file of that name") from error
 
 
 def call_checked(target: Callable[..., T], options: Mapping[str, Any], where: str) -> T:

@@ -106,3 +106,9 @@ def test_a_table_without_classes_is_read_by_its_words_and_else_whole() -> None:
 
 def test_this_module_needs_no_model() -> None:
     assert "torch" not in Path(own.__file__).read_text("utf-8")
+
+
+def test_a_concept_of_which_nothing_can_be_asked_is_refused_before_anything_is_drawn() -> None:
+    boat, truck = Concept("boat", "truck", "object"), Concept("truck", "boat", "object")
+    with pytest.raises(UserError, match=r"every prompt for 'boat' that asks for its anchor 'truck'"):
+        plan([boat, truck])

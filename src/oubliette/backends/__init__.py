@@ -40,7 +40,9 @@ def open_model(
         return source
     if not isinstance(source, (str, Path)):
         return _wrap(source)
-    folder = Path(source).expanduser()
+    from oubliette.validation import user_path
+
+    folder = user_path(source)
     if folder.is_dir():
         return _open_folder(folder, str(source), device, dtype, base)
     if folder.is_file():

@@ -16,6 +16,7 @@ from oubliette.data.words import with_article
 from oubliette.errors import UserError
 from oubliette.eval.judge import check_pictures
 from oubliette.manifest import fingerprint as fingerprint_of
+from oubliette.validation import user_path
 
 #: Prompt ensembles; a name's text embedding is the mean over them, as in CLIP's own zero-shot protocol.
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -139,7 +140,7 @@ def open_clip_model(name: str, *, device: str | torch.device = "cpu") -> ClipMod
     from oubliette.world import embedded
 
     path = embedded.path(name)
-    folder = path if path is not None else Path(name).expanduser()
+    folder = path if path is not None else user_path(name)
     if folder.is_dir():
         return _open_folder(name, folder, device)
     if name.startswith("hf-hub:"):

@@ -10,6 +10,7 @@ import numpy as np
 
 from oubliette.errors import UserError
 from oubliette.registry import Registry
+from oubliette.validation import user_path
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -60,7 +61,7 @@ def open_judge(spec: str, model: Any = None) -> Judge:
         raise UserError(
             "judge: an empty name was given; use oracle, clip:MODEL, classifier:FOLDER or a folder"
         )
-    folder = Path(spec).expanduser()
+    folder = user_path(spec)
     if folder.is_dir():
         return JUDGES.get(_kind_of(folder)).open(str(folder), model)
     name, _, argument = spec.partition(":")

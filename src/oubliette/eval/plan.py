@@ -119,7 +119,7 @@ def make_plan(
     every = [word for concept in concepts for word in forbidden[concept]]
     targets: list[PromptSet] = []
     anchors = []
-    notes = []
+    notes: list[str] = []
     for concept in concepts:
         if rows is not None:
             targets.append(_from_rows(concept, rows, alone=len(concepts) == 1))
@@ -135,8 +135,14 @@ def make_plan(
         count = max(each, near_n) if (other.kind, other.name) in neighbours else each
         pool = bank.evaluation(other, count * _SPARE, IN_SET, seed)
         kept.append(_make_set("retained", other, IN_SET, pool, every, count, seed))
-    for short in (made for made in (*targets, *anchors, *kept) if not len(made)):
-        notes.append(f"no prompts are left for {short.key}")
+    for made in (*targets, *anchors):
+        if not len(made):
+            what = f"its anchor '{made.concept.anchor}'" if made.role == "anchor" else "it"
+            raise UserError(
+                f"evaluate: every prompt for '{made.concept.name}' that asks for {what} names a concept that "
+                "was erased too; measure one concept at a time, or give another anchor"
+            )
+    notes += [f"no prompts are left for {made.key}" for made in kept if not len(made)]
     kept = [made for made in kept if len(made)]
     references = [_fresh(made, each, seed) for made in kept]
     return Plan(

@@ -14,6 +14,7 @@ from oubliette.errors import UserError
 from oubliette.guard.adapter_file import CONFIG_NAME, AdapterFile, is_adapter
 from oubliette.guard.canonical import json_object, one_line, own_name
 from oubliette.guard.tensor_file import TensorPlace, open_file
+from oubliette.validation import user_path
 
 __all__ = ["Checkpoint", "Weights", "open_checkpoint", "underlay"]
 
@@ -118,7 +119,7 @@ def underlay(delta: Checkpoint) -> Checkpoint | None:
 def _located(source: Path | str) -> Path:
     from oubliette.world import embedded
 
-    path = Path(source).expanduser()
+    path = user_path(source)
     try:
         if path.exists():
             if path.is_file():

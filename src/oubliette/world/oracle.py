@@ -8,18 +8,18 @@ concept.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oubliette.errors import UserError
+from oubliette.manifest import read_object
 
 
 class Block(nn.Module):
@@ -103,7 +103,13 @@ def load(folder: Path | None = None) -> Oracle:
         raise UserError(
             f"{folder}: no oracle.json there; an oracle folder holds oracle.json and model.safetensors"
         )
-    config: dict[str, Any] = json.loads(config_path.read_text())
-    net = OracleNet({head: len(names) for head, names in config["classes"].items()}, **config.get("net", {}))
-    net.load_state_dict({k: v.float() for k, v in load_file(Path(folder) / "model.safetensors").items()})
-    return Oracle(net, config["classes"], config["side"])
+    config = read_object(config_path)
+    try:
+        heads = {head: len(names) for head, names in config["classes"].items()}
+        net = OracleNet(heads, **config.get("net", {}))
+        weights = load_file(Path(folder) / "model.safetensors")
+        net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        return Oracle(net, config["classes"], config["side"])
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{folder}: not an oracle that can be opened ({said})") from error
