@@ -33,6 +33,7 @@ __all__ = [
     "is_main",
     "locked",
     "note",
+    "remove",
     "with_checkpoints",
 ]
 
@@ -111,7 +112,7 @@ class Unfinished:
             if kind is not None and (saved or self._worth(self.folder)):
                 note(f"{self.folder} holds what was done so far; the same command with --resume goes on")
                 return
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove(self.folder)
             remove_empty(self._made)
         finally:  # held to the end: whoever came between would lose what it began
             self._lock.__exit__(None, None, None)
@@ -191,6 +192,13 @@ def check_identity(path: Path, identity: Mapping[str, Any]) -> None:
             f"{path.parent}: is another run's: {difference}; resume with what it was begun with, or remove "
             "the folder to start again"
         )
+
+
+def remove(folder: Path) -> None:
+    """Take a run's folder away at one stroke, and then what is in it: a kill leaves no half of it behind."""
+    gone = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    os.replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def note(line: str) -> None:

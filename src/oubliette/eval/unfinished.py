@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from oubliette.eval.pictures import PictureCache
 from oubliette.manifest import refuse_existing
-from oubliette.unfinished import check_identity, is_main, locked, note
+from oubliette.unfinished import check_identity, is_main, locked, note, remove
 from oubliette.writing import make_parents, remove_empty, writing
 
 _IDENTITY = "run.json"
@@ -54,7 +53,7 @@ def pictures_kept(
             if any(folder.rglob("*.png")):
                 note(f"what was drawn lies in {folder}; the same command goes on from there")
                 raise
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
             remove_empty(made)
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
