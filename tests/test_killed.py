@@ -47,6 +47,7 @@ rows:
 """
 STREAM = "- {concept: car, method: ablation, steps: 4}\n- {concept: engraving, method: uce}\n"
 USER = ["--user", "steps=12", "--user", "batch=2", "--pictures", "4"]
+APPLY = ["guard", "apply", "--mask", "mask", "--model", "nano", "--data", "bicycle"]
 SIDES = ["--illegal", "Bram Ostrow", "--innocent", "bicycle"]
 
 
@@ -124,7 +125,7 @@ def check(
             process.kill()
             process.wait()
             killed += 1
-            if (where / "parted").exists() and not list(where.glob("parted.unfinished*")):
+            if resume and (where / "parted").exists() and not list(where.glob("parted.unfinished*")):
                 break  # it was done, and about to end
             continue
         assert process.returncode == 0, process.stderr and process.stderr.read()
@@ -150,8 +151,7 @@ COMMANDS: dict[str, tuple[list[str], Callable[[Path], Any]]] = {
     "audit": (["audit", "--model", "erased", "--suite", "suite.yaml"], audited),
     "guard learn": (["guard", "learn", "--model", "nano", *SIDES, *USER, "--set", "batches=1"], mask),
     "guard apply": (
-        ["guard", "apply", "--mask", "mask", "--model", "nano", "--data", "bicycle"]
-        + ["--set", "steps=20", "--set", "batch=2", "--set", "pictures=3"],
+        [*APPLY, "--set", "steps=20", "--set", "batch=2", "--set", "pictures=3"],
         weights,
     ),
 }

@@ -94,10 +94,10 @@ def learn_mask(
                 "guard": "learn",
                 "model": opened.fingerprint(),
                 "relearned": None if tuned is None else tuned.fingerprint(),
-                "data": data,
                 **settings,
                 "budget": asdict(asked),
                 "user": settings["user"].model_dump(mode="json"),
+                "data": data,
             }
         )
         found = learn(
