@@ -97,8 +97,8 @@ def run_job(
     if place is None:
         raise UserError("no output folder was given; --out FOLDER (or save.path in the recipe)")
     target = Path(place)
-    refuse_existing(target)
     work = Unfinished(target, resume=resume)
+    saved = work.refuse_target()
     started = time.perf_counter()
     opened, settled = _open(recipe, model)
     opened_judges = judges_for(opened, judges, concepts_in(settled), mode=check, required=require_leakage)
@@ -115,33 +115,36 @@ def run_job(
             show_progress=show_progress,
         )
         result.seconds["load"] = loaded
-        result.save(target)
-    lost = lost_in(target)
-    if lost:  # what is checked is what was saved
-        round_as_stored(opened, result.changed, settled.save.torch_dtype())
-    cache = _memory()
-    found = look(
-        opened,
-        result.weights,
-        concepts_in(settled),
-        mode=check if is_main() else "off",
-        judges=opened_judges,
-        bounds=bounds_for(require_leakage),
-        seed=settled.seed,
-        cache=cache,
-        sets=sets_in(settled),
-    )
-    result.seconds["evaluate"] = found.seconds
-    outcome = Outcome(result, target, found, required=require_leakage if is_main() else None, main=is_main())
-    outcome.lost = lost
-    if found.made:
-        try:
-            _note(outcome)
-            if found.evaluation is not None and report:
-                outcome.page = _report(outcome, cache, opened.world, command)
-        except UserError as error:  # a disk that took the model, and takes no more
-            shutil.rmtree(target / REPORT, ignore_errors=True)
-            raise UserError(f"{error}; the model itself is saved in {target}") from error
+        if not saved:
+            work.saving()
+            result.save(target)
+        lost = lost_in(target)
+        if lost:  # what is checked is what was saved
+            round_as_stored(opened, result.changed, settled.save.torch_dtype())
+        cache = _memory()
+        found = look(
+            opened,
+            result.weights,
+            concepts_in(settled),
+            mode=check if is_main() else "off",
+            judges=opened_judges,
+            bounds=bounds_for(require_leakage),
+            seed=settled.seed,
+            cache=cache,
+            sets=sets_in(settled),
+        )
+        result.seconds["evaluate"] = found.seconds
+        required = require_leakage if is_main() else None
+        outcome = Outcome(result, target, found, required=required, main=is_main())
+        outcome.lost = lost
+        if found.made:
+            try:
+                _note(outcome)
+                if found.evaluation is not None and report:
+                    outcome.page = _report(outcome, cache, opened.world, command)
+            except UserError as error:  # a disk that took the model, and takes no more
+                shutil.rmtree(target / REPORT, ignore_errors=True)
+                raise UserError(f"{error}; the model itself is saved in {target}") from error
     return outcome
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,14 +44,15 @@ def measure(
     cache: Path | str | None = None,
     out: Path | str | None = None,
     require_leakage: float | None = None,
+    resume: bool = False,
     command: str | None = None,
 ) -> Measured:
     """As `oubliette.evaluate`, showing progress, and writing figures, samples and page to the folder `out`.
 
     Without a `cache` what is drawn for `out` is kept beside it until the run has ended well, so that the same
-    call goes on from there after a kill. The exit code is 0, or with `require_leakage` 1 where the verdict is
-    negative and 3 where it cannot be told. Raises UserError for what cannot be measured, and where `out` is
-    there.
+    call goes on from there after a kill; with `resume` no other may. The exit code is 0, or with
+    `require_leakage` 1 where the verdict is negative and 3 where it cannot be told. Raises UserError for what
+    cannot be measured, and where `out` is there.
     """
     from oubliette.api import base_of, concepts_of, evaluate, load
     from oubliette.checking import check_covering, open_judges
@@ -61,6 +62,7 @@ def measure(
     from oubliette.eval.painter import Sampling
     from oubliette.eval.unfinished import pictures_kept
     from oubliette.eval.verdict import Bounds
+    from oubliette.unfinished import content_hash
 
     if out is not None:
         refuse_existing(out)
@@ -76,7 +78,18 @@ def measure(
         check_covering(named, concepts)
     plan = plan_for(before, concepts, n=n, seed=seed, prompts_csv=prompts_csv)
     total = plan.pictures(1 + len(controls))
-    with pictures_kept(out, cache) as store:
+    identity: dict[str, Any] = {}
+    if out is not None:  # large models take seconds to hash
+        identity = {
+            "concepts": [asdict(each) for each in concepts],
+            "model": opened.fingerprint(),
+            "base": before.fingerprint(),
+            "judges": [str(judge) for judge in judges or ()],
+            "controls": list(controls),
+            "prompts": None if prompts_csv is None else content_hash(Path(prompts_csv)),
+            "sampling": {"n": n, "seed": seed, "steps": steps, "guidance": guidance},
+        }
+    with pictures_kept(out, cache, identity=identity, resume=resume) as store:
         with progress("drawing and judging", total, "pictures") as tick:
             evaluation = evaluate(
                 opened,

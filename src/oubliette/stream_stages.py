@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from oubliette.errors import UserError
 from oubliette.manifest import read_manifest, read_object, write_json
 from oubliette.stream import Stage
 from oubliette.stream_result import StageResult, StreamOutcome
@@ -209,7 +210,6 @@ class Running:
         if self.target.is_dir():
             self.target.rmdir()  # an empty folder is as good as none
         os.replace(final, self.target)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _save(self, stage: Stage, result: EraseResult) -> None:
         if self._processes.is_main:
@@ -239,6 +239,11 @@ class Running:
         with torch.no_grad():
             for name, value in named.items():
                 tensors[name].copy_(value)
+        if read_manifest(self.folder / stage.name).get("fingerprint") != self.model.fingerprint():
+            raise UserError(
+                f"{self.folder / stage.name}: its weights do not match the hash in its record: the file was "
+                "damaged; remove it, and --resume erases that request again"
+            )
         self._held = stage
 
     def _record(self, outcome: StreamOutcome) -> dict[str, Any]:

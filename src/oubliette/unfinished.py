@@ -15,21 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.errors import UserError
-from oubliette.manifest import hash_file, read_object, write_json
-from oubliette.writing import make_parents, remove_empty, writing
+from oubliette.manifest import hash_file, read_object, refuse_existing, write_json
+from oubliette.writing import make_parents, remove_empty, write_bytes, writing
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
     from oubliette.recipe import Recipe
+    from oubliette.train.config import TrainConfig
 
 __all__ = [
+    "LOCK_FILES",
     "Unfinished",
     "check_identity",
+    "checkpointed",
     "content_hash",
     "identity_of",
     "is_main",
     "locked",
     "note",
+    "remove",
     "with_checkpoints",
 ]
 
@@ -37,7 +41,9 @@ _CHECKPOINTS = 10
 _IDENTITY = "run.json"
 _LOCK, _HOLDER = "lock", "lock.json"
 #: What is there from the start, and nothing that a run would go on from.
-_BOOKKEEPING = {_IDENTITY, _LOCK, _HOLDER, "log.jsonl", "stream.json"}
+LOCK_FILES = (_LOCK, _HOLDER)
+_SAVING = "saving"
+_BOOKKEEPING = {_IDENTITY, _LOCK, _HOLDER, _SAVING, "log.jsonl", "stream.json"}
 #: What of a recipe may differ between a run and the one that goes on with it: it moves no weight.
 _FREE: Any = {
     "name": True,
@@ -70,7 +76,7 @@ class Unfinished:
                 )
         if resume and not there:
             note(f"{self.folder}: not there, so there is nothing to resume; the run starts")
-        self._target, self._made = target, list[Path]()
+        self._target, self._made, self._resume = target, list[Path](), resume
         self._lock: Any = None
 
     def __enter__(self) -> None:
@@ -80,19 +86,36 @@ class Unfinished:
         self._lock = locked(self.folder)
         self._lock.__enter__()
 
+    def refuse_target(self) -> bool:
+        """UserError if the target is there, unless it is what a run that is resumed had come to put there;
+        whether it is that.
+        """
+        if self._resume and self._target.exists() and (self.folder / _SAVING).is_file():
+            return True
+        refuse_existing(self._target)
+        return False
+
+    def saving(self) -> None:
+        """Note that the result is about to lie in the target, with something left to be done."""
+        if is_main():
+            write_bytes(self.folder / _SAVING, b"")
+
     def claim(self, identity: Mapping[str, Any]) -> None:
         """Note whose run this is; UserError, naming what differs, where the folder holds another's."""
         check_identity(self.folder / _IDENTITY, identity)
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        self._lock.__exit__(None, None, None)
-        if not is_main():
-            return
-        if kind is not None and self._worth(self.folder):
-            note(f"{self.folder} holds what was done so far; the same command with --resume goes on")
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        remove_empty(self._made)
+        try:
+            if not is_main():
+                return
+            saved = (self.folder / _SAVING).is_file() and self._target.exists()
+            if kind is not None and (saved or self._worth(self.folder)):
+                note(f"{self.folder} holds what was done so far; the same command with --resume goes on")
+                return
+            remove(self.folder)
+            remove_empty(self._made)
+        finally:  # held to the end: whoever came between would lose what it began
+            self._lock.__exit__(None, None, None)
 
 
 @contextmanager
@@ -171,6 +194,13 @@ def check_identity(path: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
+def remove(folder: Path) -> None:
+    """Take a run's folder away at one stroke, and then what is in it: a kill leaves no half of it behind."""
+    gone = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    os.replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def note(line: str) -> None:
     """Say something on stderr, from the main process alone."""
     if is_main():
@@ -181,8 +211,12 @@ def with_checkpoints(recipe: Recipe) -> Recipe:
     """The recipe, with a checkpoint now and then where it asks for none (the weights stay the same)."""
     if recipe.train.checkpoint_every:
         return recipe
-    every = max(1, recipe.train.steps // _CHECKPOINTS)
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"checkpoint_every": every})})
+    return recipe.model_copy(update={"train": checkpointed(recipe.train)})
+
+
+def checkpointed(config: TrainConfig) -> TrainConfig:
+    """The settings of a loop, with a checkpoint now and then."""
+    return config.model_copy(update={"checkpoint_every": max(1, config.steps // _CHECKPOINTS)})
 
 
 def is_main() -> bool:

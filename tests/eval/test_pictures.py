@@ -14,7 +14,7 @@ import pytest
 from fakes import ToyModel
 
 from oubliette.eval import pictures
-from oubliette.eval.pictures import PictureCache, picture_key
+from oubliette.eval.pictures import PictureCache, is_whole_png, picture_key
 
 PROMPTS = ["a car", "a truck", "a car"]
 SEEDS = [1, 2, 3]
@@ -153,3 +153,20 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(pictures.UserError, match="cannot be written"):
         PictureCache(tmp_path / "file")
+
+
+@pytest.mark.parametrize("place", [3, 20, 45, 60, -6])
+def test_a_picture_with_a_flipped_bit_is_drawn_again(
+    tmp_path: Path, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ToyModel()
+    whole = PictureCache(tmp_path).draw(model, PROMPTS[:1], SEEDS[:1])
+    (path,) = tmp_path.rglob("*.png")
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    again = PictureCache(tmp_path)
+    assert np.array_equal(again.draw(model, PROMPTS[:1], SEEDS[:1]), whole)
+    assert (again.drawn, again.found) == (1, 0)
+    assert "is damaged; it is drawn again" in capsys.readouterr().err
+    assert not is_whole_png(path.read_bytes()[:-9])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fakes import CAR, RETAINED, THINGS, ToyBank, ToyJudge, ToyModel
 
+from oubliette.errors import UserError
 from oubliette.eval.evaluate import compare
 from oubliette.eval.pictures import PictureCache
 from oubliette.eval.result import Evaluation
@@ -132,3 +133,29 @@ def test_measure_goes_on_after_an_interrupt(tmp_path: Path, monkeypatch: pytest.
     assert (len(model.calls), base.calls) == (2 * 20 - 32, [])  # a batch of 32 was there
     assert found.page == out / "index.html"
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_two_measurements_into_one_folder(tmp_path: Path) -> None:
+    out = tmp_path / "figures"
+    with pictures_kept(out):
+        said = rf"process {os.getpid()} on .* is at work"
+        with pytest.raises(UserError, match=said), pictures_kept(out):
+            pass
+        with pytest.raises(UserError, match=said), pictures_kept(out, tmp_path / "cache"):
+            pass
+
+
+def test_another_measurement_is_not_resumed_but_may_begin(tmp_path: Path) -> None:
+    def cut(n: int, **more: Any) -> None:
+        with pictures_kept(tmp_path / "figures", identity={"n": n}, **more) as cache:
+            cache.draw(ToyModel(), ["a car"], [1])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut(1, resume=True)
+    with pytest.raises(UserError, match="n was 1, here it is 2"):
+        cut(2, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        cut(2)
+    with pytest.raises(KeyboardInterrupt):
+        cut(2, resume=True)

@@ -245,3 +245,80 @@ def test_small_steps_on_a_16_bit_base_are_kept_where_asked(tmp_path: Path) -> No
     assert main([*tune, *small, "--out", str(tmp_path / "kept"), "--save-dtype", "float32"]) == 0
     assert open_model(tmp_path / "kept", device="cpu").fingerprint() != model.fingerprint()
     assert main([*tune, *small, "--out", str(tmp_path / "x"), "--save-dtype", "float3"]) == 2
+
+
+def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
+    from oubliette.train.loop import Loop
+
+    update = Loop._update
+
+    def cut(loop: Loop) -> dict[str, float]:
+        if loop.step == step:
+            raise KeyboardInterrupt
+        return update(loop)
+
+    patch.setattr(Loop, "_update", cut)
+
+
+def test_learning_that_was_cut_short_goes_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learn = ["guard", "learn", "--model", "nano", "--illegal", "Bram Ostrow", "--innocent", "bicycle", *LEARN]
+    learn[learn.index("steps=2")] = "steps=4"
+    assert main([*learn, "--out", "learn-whole", "--resume"]) == 0
+    assert "nothing to resume; the run starts" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 2)
+        assert main([*learn, "--out", "learn-cut"]) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert main([*learn, "--out", "learn-cut"]) == 2
+    assert main([*learn, "--out", "learn-cut", "--resume", "--seed", "5"]) == 2
+    assert "seed was 0, here it is 5" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 0)  # what was done is not done again
+        assert main([*learn, "--out", "learn-cut", "--resume"]) == 0
+    one, other = read_mask("learn-cut"), read_mask("learn-whole")
+    assert one.scores == other.scores
+    assert one.learned["user_losses"] == other.learned["user_losses"]
+    assert not Path("learn-cut.unfinished").exists()
+
+
+def test_a_pass_of_the_learner_is_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from oubliette.guard.learners.saliency import Saliency
+
+    learn = ["guard", "learn", "--model", "nano", "--illegal", "Bram Ostrow", "--innocent", "bicycle"]
+    learn += [option for option in LEARN if option != "--no-stability"]
+    assert main([*learn, "--out", "pass-whole"]) == 0
+    calls: list[int] = []
+    original = Saliency.learn
+
+    def counted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Saliency, "learn", counted)
+    assert main([*learn, "--out", "pass-cut"]) == 130
+    assert main([*learn, "--out", "pass-cut", "--resume"]) == 0
+    assert len(calls) == 4  # the whole, a half cut short, and both halves
+    one, other = read_mask("pass-cut"), read_mask("pass-whole")
+    assert one.scores == other.scores
+    assert one.learned["stability"] == other.learned["stability"]
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_tuning_that_was_cut_short_goes_on(here: Path, mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tune = ["guard", "apply", "--mask", "mask", "--model", "nano", "--data", "bicycle", "--mode", mode]
+    tune += ["--set", "steps=4", *SHORT[2:]]
+    assert main([*tune, "--out", f"{mode}-whole"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 2)
+        assert main([*tune, "--out", f"{mode}-cut"]) == 130
+    assert main([*tune, "--out", f"{mode}-cut", "--resume", "--seed", "1"]) == 2
+    assert "budget.seed was 0, here it is 1" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 0)
+        assert main([*tune, "--out", f"{mode}-cut", "--resume"]) == 0
+    files = {"lora": "pytorch_lora_weights.safetensors", "full": "unet/diffusion_pytorch_model.safetensors"}
+    name = files[mode]
+    one, other = load_file(f"{mode}-cut/{name}"), load_file(f"{mode}-whole/{name}")
+    assert all(torch.equal(one[key], other[key]) for key in other)

@@ -50,3 +50,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"rubbish of some length")
     with pytest.raises(UserError, match="not a checkpoint"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'\\"step\\": 3', b'\\"step\\": 2'), (b'"sha256"', b'"sha257"')])
+def test_a_header_that_was_changed_is_refused(tmp_path, old, new):
+    write_checkpoint(tmp_path, {"a": torch.ones(3)}, {"step": 3})
+    path = tmp_path / "checkpoint.safetensors"
+    raw = path.read_bytes()
+    assert old in raw
+    path.write_bytes(raw.replace(old, new))
+    with pytest.raises(UserError, match=r"not as it was written|not a checkpoint"):
+        read_checkpoint(tmp_path)

@@ -13,13 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from oubliette import __version__
 from oubliette.audit.result import Found, Reading, RowResult
+from oubliette.kept import read_kept, write_kept
 from oubliette.unfinished import note
-from oubliette.writing import write_bytes
 
 __all__ = ["Exhibit", "Part", "Parts", "RowOutput", "key_of", "read_output", "write_output"]
 
 _FORMAT = "oubliette-audit-part/1"
-_HEAD, _TAIL = b'{"sha256": "%s", "content": ', b"}\n"
 T = TypeVar("T")
 
 
@@ -91,7 +90,7 @@ class Parts:
         if part is None:
             part = make()
         if keep and path is not None and not kept:
-            _write(path, TypeAdapter(Part).dump_json(part))
+            write_kept(path, TypeAdapter(Part).dump_json(part))
         self._memory[key] = part
         return part
 
@@ -104,7 +103,7 @@ def key_of(**facts: Any) -> str:
 
 def write_output(path: Path, output: RowOutput) -> None:
     """Write a row's output atomically."""
-    _write(path, TypeAdapter(RowOutput).dump_json(output, indent=1))
+    write_kept(path, TypeAdapter(RowOutput).dump_json(output, indent=1))
 
 
 def read_output(path: Path) -> RowOutput | None:
@@ -112,23 +111,10 @@ def read_output(path: Path) -> RowOutput | None:
     return _read(RowOutput, path)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """JSON with its sha256 before it: a flipped bit in a figure is still JSON."""
-    digest = hashlib.sha256(content).hexdigest()
-    write_bytes(path, _HEAD % digest.encode() + content + _TAIL)
-
-
 def _read(cls: type[T], path: Path) -> T | None:
-    if not path.is_file():
-        return None
-    start = len(_HEAD % (b"0" * 64))
+    content = read_kept(path)
     try:
-        raw = path.read_bytes()
-        content = raw[start : -len(_TAIL)]
-        if raw[:start] == _HEAD % hashlib.sha256(content).hexdigest().encode() and raw.endswith(_TAIL):
-            return TypeAdapter(cls).validate_json(content)
-        reason = "damaged, or of another version"
-    except (OSError, ValidationError) as error:
-        reason = type(error).__name__
-    note(f"{path}: a kept part that cannot be used ({reason}); it is made again")
-    return None
+        return None if content is None else TypeAdapter(cls).validate_json(content)
+    except ValidationError:
+        note(f"{path}: a kept part of another version; it is made again")
+        return None

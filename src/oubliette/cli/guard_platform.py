@@ -9,7 +9,7 @@ import typer
 
 from oubliette.cli import numbers
 from oubliette.cli import show as shown
-from oubliette.cli.erase import Json, SaveDtype
+from oubliette.cli.erase import Json, Resume, SaveDtype
 from oubliette.cli.guard_options import Kind, MaskFolder, Model, Out, Set
 
 SHOW_EXAMPLES = (
@@ -67,6 +67,7 @@ def apply(
     identifier: Annotated[str | None, typer.Option(help="DreamBooth's token.", show_default="sks")] = None,
     kind: Kind = None,
     seed: Annotated[int, typer.Option(help="Seed of the run.", min=0, callback=numbers.seed)] = 0,
+    resume: Resume = False,
     json: Json = False,
 ) -> int:
     """Fine-tune under a mask, save, and check the result against it.
@@ -88,6 +89,7 @@ def apply(
         identifier=identifier,
         kind=kind,
         seed=seed,
+        resume=resume,
     )
     if json:
         shown.as_json(done.facts())

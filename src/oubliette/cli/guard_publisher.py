@@ -9,7 +9,7 @@ import typer
 
 from oubliette.cli import numbers
 from oubliette.cli import show as shown
-from oubliette.cli.erase import Json
+from oubliette.cli.erase import Json, Resume
 from oubliette.cli.guard_options import Budget, Folder, Kind, Licence, MaskFolder, Model, Of, Out, Set
 
 LEARN_EXAMPLES = (
@@ -75,6 +75,7 @@ def learn(
     seed: Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)] = 0,
     stability: Annotated[bool, typer.Option(help="Learn twice more from half the rows, to see.")] = True,
     licence: Licence = None,
+    resume: Resume = False,
     json: Json = False,
 ) -> int:
     """Find the tensors that an illegal adaptation needs and an innocent one does not."""
@@ -100,6 +101,7 @@ def learn(
         seed=seed,
         split_half=stability,
         licence=licence,
+        resume=resume,
     )
     return _written(done, json)
 

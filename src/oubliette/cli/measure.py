@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from oubliette.cli import numbers, show
-from oubliette.cli.erase import Json, Judge, Require
+from oubliette.cli.erase import Json, Judge, Require, Resume
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -54,6 +54,7 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for figures, samples and page.")] = None,
     require_leakage: Require = None,
+    resume: Resume = False,
     json: Json = False,
 ) -> int:
     """Measure what leaks from a model and what it lost, against its base."""
@@ -75,6 +76,7 @@ def evaluate(
         cache=cache,
         out=out,
         require_leakage=require_leakage,
+        resume=resume,
         command=show.command_line(),
     )
     if json:

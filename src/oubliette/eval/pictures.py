@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +14,10 @@ import numpy as np
 from PIL import Image
 
 from oubliette.errors import UserError
+from oubliette.unfinished import note
 from oubliette.writing import make_parents, write_bytes, writing
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 #: Told after every batch: pictures done, pictures asked for.
 Progress = Callable[[int, int], None]
 
@@ -92,8 +95,10 @@ class PictureCache:
             part = own[start : start + batch]
             texts, numbers = [prompts[i] for i in part], [seeds[i] for i in part]
             pictures = model.draw(texts, numbers, steps=steps, guidance=guidance, batch=batch)
-            for index, picture in zip(part, pictures, strict=True):
-                self._write(keys[index], picture)
+            # All are encoded before any is written: a kill leaves whole batches, or nearly always.
+            encoded = [_encoded(picture) for picture in pictures]
+            for index, content in zip(part, encoded, strict=True):
+                self._write(keys[index], content)
             self.drawn += len(part)
         if processes > 1:
             _wait_for_all()
@@ -111,12 +116,16 @@ class PictureCache:
         return self.folder / key[:16] / f"{key[17:]}.png"
 
     def _has(self, key: str) -> bool:
-        return key in self._memory if self.folder is None else self._path(key).is_file()
+        """Whether a picture is there as it was written; a damaged one is drawn again, which is said."""
+        if self.folder is None:
+            return key in self._memory
+        path = self._path(key)
+        whole = path.is_file() and is_whole_png(path.read_bytes())
+        if not whole and path.is_file():
+            note(f"picture cache: {path} is damaged; it is drawn again")
+        return whole
 
-    def _write(self, key: str, picture: np.ndarray) -> None:
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
-            raise ValueError(f"a picture must be uint8 (H, W, 3); found {picture.dtype} {picture.shape}")
-        content = encode_png(picture)
+    def _write(self, key: str, content: bytes) -> None:
         if self.folder is None:
             self._memory[key] = content
         else:
@@ -143,11 +152,31 @@ def picture_key(
     return f"{model}-{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
 
 
+def _encoded(picture: np.ndarray) -> bytes:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(f"a picture must be uint8 (H, W, 3); found {picture.dtype} {picture.shape}")
+    return encode_png(picture)
+
+
 def encode_png(picture: np.ndarray) -> bytes:
     """A uint8 picture (H, W, 3) as PNG bytes, without loss."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def is_whole_png(content: bytes) -> bool:
+    """Whether PNG bytes are all there and match the checksum (CRC-32) that each of their chunks has."""
+    at, kind = len(_PNG), b""
+    if content[:at] != _PNG:
+        return False
+    while at < len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        kind = content[at + 4 : at + 8]
+        if zlib.crc32(content[at + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+            return False
+        at = end
+    return at == len(content) and kind == b"IEND"
 
 
 def decode_png(content: bytes) -> np.ndarray:

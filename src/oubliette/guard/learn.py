@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -18,6 +20,7 @@ from oubliette.guard.problem import RELEARNING, Found, Learner, Problem, curve, 
 from oubliette.guard.spill import Spilled
 from oubliette.guard.stability import Stability, jaccard
 from oubliette.guard.user import relearn
+from oubliette.kept import read_kept, write_kept
 from oubliette.train.config import TrainConfig
 from oubliette.train.finetune import SupervisedData
 
@@ -79,6 +82,7 @@ def learn(
     split_half: bool = True,
     difference: str = "bfloat16",
     precision: Literal["fp32", "bf16"] = "fp32",
+    keep: Path | None = None,
     show_progress: bool = False,
 ) -> Learned:
     """Find the tensors of `model` that must not move, for the illegal data to be learned badly and the
@@ -90,6 +94,9 @@ def learn(
     parameters unless it says otherwise; `budgets` are further ones, cut from the same scores. `batch` is
     rows a side. With `split_half` the learner runs twice more, on half of the rows each (theta_ft is
     shared), so that the mask's stability stands beside it.
+
+    `keep` is a folder in which what is done is kept, and from which the same call goes on: checkpoints of the
+    user, theta_ft, what each pass of the learner found.
 
     The model comes back bit for bit, whatever happens; the same seed gives the same mask. UserError for
     missing data, an unknown learner, option, scope or budget, and a theta_ft of another architecture or
@@ -116,6 +123,7 @@ def learn(
                 user,
                 seed=seed,
                 dtype=difference,
+                keep=keep,
                 show_progress=show_progress,
             )
             how = {
@@ -139,9 +147,9 @@ def learn(
             base=base,
         )
         start = time.perf_counter()
-        found = made.learn(problem, asked)
+        found = _found(made, problem, asked, keep, "whole")
         how["seconds_learning"] = round(time.perf_counter() - start, 3)
-        stability = _stability(made, problem, asked) if split_half else None
+        stability = _stability(made, problem, asked, keep) if split_half else None
     finally:
         base.close()
     main = _cut(found.scores, found.order, candidates, asked)
@@ -181,7 +189,21 @@ def _cut(scores: Mapping[str, float], order: bool, candidates: Candidates, budge
     return Cut(budget, names, candidates.shares(names))
 
 
-def _stability(learner: Learner, problem: Problem, budget: Budget) -> Stability:
+def _found(learner: Learner, problem: Problem, budget: Budget, keep: Path | None, name: str) -> Found:
+    """What the learner finds; kept under a name, or as it was kept."""
+    path = None if keep is None else keep / "found" / f"{name}.json"
+    content = None if path is None else read_kept(path)
+    if content is not None:
+        facts = json.loads(content)
+        own = facts.pop("own")
+        return Found(own=None if own is None else tuple(own), **facts)
+    found = learner.learn(problem, budget)
+    if path is not None:
+        write_kept(path, json.dumps(asdict(found)).encode())
+    return found
+
+
+def _stability(learner: Learner, problem: Problem, budget: Budget, keep: Path | None) -> Stability:
     """Learn twice more, from either half of the rows, each with a seed of its own.
 
     With the same seed, a mask that is its random start's and not the data's would look stable.
@@ -192,7 +214,7 @@ def _stability(learner: Learner, problem: Problem, budget: Budget) -> Stability:
         part = replace(problem, seed=seed_for(problem.seed, "half", place))
         if halves[0] is not None and halves[1] is not None:
             part = replace(part, illegal=halves[0][place], innocent=halves[1][place])
-        found: Found = learner.learn(part, budget)
+        found = _found(learner, part, budget, keep, f"half-{place + 1}")
         masks.append(_cut(found.scores, found.order, problem.candidates, budget).names)
     share = problem.candidates.shares(masks[0]).parameters
     return Stability(

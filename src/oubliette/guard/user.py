@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oubliette.errors import UserError
 from oubliette.guard.difference import Difference
 from oubliette.guard.draws import Mixture, seed_for
+from oubliette.train.checkpoint import has_checkpoint, read_checkpoint, write_checkpoint
 from oubliette.train.config import TrainConfig
 from oubliette.train.finetune import FineTune, SupervisedData
 from oubliette.train.loop import Loop
 from oubliette.train.weights import Weights
+from oubliette.unfinished import checkpointed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,20 +37,31 @@ def relearn(
     *,
     seed: int,
     dtype: str,
+    keep: Path | None = None,
     show_progress: bool = False,
 ) -> tuple[Difference, list[float]]:
     """Make theta_ft on the spot, on all sides' data together, and keep the difference alone; its losses too.
 
     The model holds theta_pre again after it, every bit, from `base`. This costs what fine-tuning costs: of
     fp32 weights four copies (weights, gradients, two moments), 13.8 GB for an SD 1.5 UNet.
+    `keep` is a folder for checkpoints and for the difference, from which the same call goes on.
     """
     named = candidates.of_model(model)
+    place = None if keep is None else keep / "difference"
+    if place is not None and has_checkpoint(place):
+        tensors, facts = read_checkpoint(place)
+        return Difference({name: tensors[name].to(own.device) for name, own in named.items()}), facts[
+            "losses"
+        ]
     try:
-        loop = _loop(model, named, Mixture(sides), config, seed_for(seed, "relearn"), show_progress)
+        loop = _loop(model, named, Mixture(sides), config, seed_for(seed, "relearn"), show_progress, keep)
         loop.run()
         losses = [float(record["loss"]["fit"]) for record in loop.records]
         del loop
-        return Difference.since(model, candidates, base, dtype), losses
+        made = Difference.since(model, candidates, base, dtype)
+        if place is not None:
+            write_checkpoint(place, made.tensors, {"losses": losses})
+        return made, losses
     finally:
         base.restore(named)
 
@@ -93,9 +107,23 @@ def _loop(
     config: TrainConfig,
     seed: int,
     show_progress: bool,
+    keep: Path | None = None,
 ) -> Loop:
     weights = Weights(named)
-    loop = Loop(model, FineTune(), data, weights, config, seed=seed, show_progress=show_progress)
+    checkpoint = None if keep is None else keep / "checkpoint"
+    loop = Loop(
+        model,
+        FineTune(),
+        data,
+        weights,
+        config if keep is None else checkpointed(config),
+        seed=seed,
+        log=None if keep is None else keep / "log.jsonl",
+        checkpoint=checkpoint,
+        show_progress=show_progress,
+    )
     # theta_pre lies in the scratch file: the loop's own copy of it is not needed once the loop stands.
     weights.original.clear()
+    if checkpoint is not None and has_checkpoint(checkpoint):
+        loop.load_checkpoint()
     return loop

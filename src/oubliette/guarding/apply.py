@@ -10,6 +10,7 @@ from typing import Any
 from oubliette.errors import UserError, suggest
 from oubliette.guarding.sources import open_source, read_source
 from oubliette.manifest import atomic_folder, record, refuse_existing, write_manifest
+from oubliette.unfinished import Unfinished
 
 __all__ = ["MODES", "Applied", "apply_mask", "budget_for"]
 
@@ -84,6 +85,7 @@ def apply_mask(
     identifier: str | None = None,
     kind: str | None = None,
     seed: int = 0,
+    resume: bool = False,
     show_progress: bool = True,
 ) -> Applied:
     """Fine-tune `model` on `data` with the mask's tensors frozen, and write that to the new folder `out`.
@@ -91,9 +93,9 @@ def apply_mask(
     `mode` is full, lora (an adapter file as diffusers or peft has it; a layer whose weight is frozen gets
     none) or dreambooth (`identifier` and the class word are all captions). `budget` changes the mode's usual
     one. `form` is how a model is saved, full or delta, and `dtype` ("float32") what moved is then written in,
-    by default the base's. The result is verified before this returns. UserError
-    for a mask of another model, data that cannot be read, and where nothing is left to train; nothing is then
-    written.
+    by default the base's. While it runs, checkpoints lie in `OUT.unfinished`, from where `resume` goes on.
+    The result is verified before this returns. UserError for a mask of another model, data that cannot be
+    read, and where nothing is left to train; nothing is then written.
     """
     from oubliette.api import load
     from oubliette.backends.changes import lost_in
@@ -104,6 +106,7 @@ def apply_mask(
     from oubliette.validation import validated
 
     refuse_existing(out)
+    work = Unfinished(Path(out), resume=resume)
     asked = validated(SaveSpec, {"form": "lora" if mode == "lora" else form, "dtype": dtype}, "guard apply")
     made = mask if isinstance(mask, Mask) else read_mask(mask)
     opened: Any = load(model)
@@ -114,31 +117,45 @@ def apply_mask(
         opened, read_source(data), count=spent.pictures, seed=spent.seed, kind=kind, identifier=word
     )
     moved = MODES[mode]
-    done = tune(
-        opened,
-        source.data,
-        moved,
-        spent,
-        frozen=made.names,
-        keep=moved != "lora",
-        values=moved == "lora",
-        show_progress=show_progress,
-    )
-    facts = record(
-        seed=spent.seed,
-        mask=made.digest(),
-        mode=mode,
-        budget=spent.model_dump(mode="json"),
-        data=source.facts,
-        loss=done.loss,
-    )
-    if moved == "lora":
-        with atomic_folder(out) as folder:
-            alpha = float(spent.rank if spent.alpha is None else spent.alpha)
-            opened.save_adapters(folder, done.values, rank=spent.rank, alpha=alpha)
-            write_manifest(folder, {"model": opened.source, **facts})
-    else:
-        opened.save(Path(out), form=form, record=facts, dtype=asked.torch_dtype())
+    with work:
+        work.claim(
+            {
+                "guard": "apply",
+                "model": opened.fingerprint(),
+                "mask": made.digest(),
+                "mode": mode,
+                "budget": spent.model_dump(mode="json"),
+                "identifier": word,
+                "data": source.facts,
+            }
+        )
+        done = tune(
+            opened,
+            source.data,
+            moved,
+            spent,
+            frozen=made.names,
+            keep=moved != "lora",
+            values=moved == "lora",
+            log=work.folder / "log.jsonl",
+            checkpoint=work.folder / "checkpoint",
+            show_progress=show_progress,
+        )
+        facts = record(
+            seed=spent.seed,
+            mask=made.digest(),
+            mode=mode,
+            budget=spent.model_dump(mode="json"),
+            data=source.facts,
+            loss=done.loss,
+        )
+        if moved == "lora":
+            with atomic_folder(out) as folder:
+                alpha = float(spent.rank if spent.alpha is None else spent.alpha)
+                opened.save_adapters(folder, done.values, rank=spent.rank, alpha=alpha)
+                write_manifest(folder, {"model": opened.source, **facts})
+        else:
+            opened.save(Path(out), form=form, record=facts, dtype=asked.torch_dtype())
     return Applied(
         out=Path(out),
         mode=mode,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from oubliette.errors import UserError
 from oubliette.guarding.sources import Opened, open_all
 from oubliette.manifest import atomic_folder, record, refuse_existing
+from oubliette.unfinished import Unfinished
 
 __all__ = ["Guarded", "cut_mask", "learn_mask", "user_for"]
 
@@ -48,6 +49,7 @@ def learn_mask(
     seed: int = 0,
     split_half: bool = True,
     licence: str | None = None,
+    resume: bool = False,
     show_progress: bool = True,
 ) -> Guarded:
     """Learn which tensors of `model` must not move and write the mask to the new folder `out`.
@@ -55,8 +57,9 @@ def learn_mask(
     `illegal` and `innocent` are sources as `oubliette.guarding.sources` reads them, the first `pictures` of
     each. `relearned` is a model fine-tuned from this one on both (None: made on the spot by `user`, settings
     of `oubliette.train.config.TrainConfig` over those that fit the model). The other options are those of
-    `oubliette.guard.learn`. UserError for what cannot be; nothing is then written, and the model is as it
-    was.
+    `oubliette.guard.learn`. While it runs, what is done lies in `OUT.unfinished`: checkpoints of the user,
+    what they moved, and what each pass of the learner found; `resume` goes on from there. UserError for what
+    cannot be; nothing is then written, and the model is as it was.
     """
     from oubliette.api import load
     from oubliette.guard.budget import Budget
@@ -64,39 +67,57 @@ def learn_mask(
     from oubliette.guard.mask import Mask
 
     refuse_existing(out)
+    work = Unfinished(Path(out), resume=resume)
     for side, given in (("illegal", illegal), ("innocent", innocent)):
         if not given:
             raise UserError(f"a mask needs data of both sides; name at least one source that is {side}")
     asked = Budget(budget, of)  # type: ignore[arg-type]
     opened = load(model)
     sides = [open_all(opened, texts, count=pictures, seed=seed, kind=kind) for texts in (illegal, innocent)]
-    found = learn(
-        opened,
-        illegal=[one.data for one in sides[0]],
-        innocent=[one.data for one in sides[1]],
-        learner={"name": learner, **(options or {})},
-        budget=asked,
-        relearned=None if relearned is None else load(relearned),
-        user=user_for(opened, user),
-        scope=scope,
-        each=each,  # type: ignore[arg-type]
-        batch=batch,
-        seed=seed,
-        split_half=split_half,
-        show_progress=show_progress,
-    )
+    tuned = None if relearned is None else load(relearned)
     data = {
         side: [one.facts for one in given] for side, given in zip(("illegal", "innocent"), sides, strict=True)
     }
-    mask = Mask.make(
-        opened,
-        found.names,
-        budget=asked,
-        learned={**found.facts, "data": data, "record": record(seed=seed)},
-        scores=found.scores,
-        candidates=list(found.candidates.sizes),
-    )
-    write_mask(mask, Path(out), licence=licence)
+    settings: dict[str, Any] = {
+        "learner": {"name": learner, **(options or {})},
+        "budget": asked,
+        "user": user_for(opened, user),
+        "scope": scope,
+        "each": each,
+        "batch": batch,
+        "seed": seed,
+        "split_half": split_half,
+    }
+    with work:
+        work.claim(
+            {
+                "guard": "learn",
+                "model": opened.fingerprint(),
+                "relearned": None if tuned is None else tuned.fingerprint(),
+                **settings,
+                "budget": asdict(asked),
+                "user": settings["user"].model_dump(mode="json"),
+                "data": data,
+            }
+        )
+        found = learn(
+            opened,
+            illegal=[one.data for one in sides[0]],
+            innocent=[one.data for one in sides[1]],
+            relearned=tuned,
+            keep=work.folder,
+            show_progress=show_progress,
+            **settings,
+        )
+        mask = Mask.make(
+            opened,
+            found.names,
+            budget=asked,
+            learned={**found.facts, "data": data, "record": record(seed=seed)},
+            scores=found.scores,
+            candidates=list(found.candidates.sizes),
+        )
+        write_mask(mask, Path(out), licence=licence)
     return Guarded(mask, Path(out), _skipped([*sides[0], *sides[1]]))
 
 

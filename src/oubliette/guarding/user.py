@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from oubliette.manifest import read_object, write_json
+from oubliette.kept import read_kept, write_kept
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -77,8 +78,9 @@ class User:
         start = self.starts / f"{name}.json" if self.starts is not None and name else None
 
         def look(step: int, model: Any) -> None:
-            if step == 0 and start is not None and start.is_file():
-                hits.append(read_object(start)["hits"])
+            content = read_kept(start) if step == 0 and start is not None else None
+            if content is not None:
+                hits.append(json.loads(content)["hits"])
                 return
             plain = change is None or step == 0
             prompts = [prompt if plain or change is None else change(prompt) for prompt in asked.prompts]
@@ -93,8 +95,7 @@ class User:
                 )
             hits.append([int(hit) for hit in self.judge.hits(pictures, concept)])
             if step == 0 and start is not None:
-                start.parent.mkdir(parents=True, exist_ok=True)
-                write_json(start, {"hits": hits[-1]})
+                write_kept(start, json.dumps({"hits": hits[-1]}).encode())
 
         if self._shut_out():
             look(0, self.model)

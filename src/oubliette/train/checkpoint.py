@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from oubliette.writing import write_tensors, writing
 __all__ = ["check_same_run", "describe", "has_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 _FILE = "checkpoint.safetensors"
-#: The header's entry with the fingerprint of a file's tensors: a flipped bit is found.
+#: The header's entry with a digest of all else in the file, its facts too: a flipped bit is found.
 DIGEST = "sha256"
 
 
@@ -35,7 +36,8 @@ def write_checkpoint(folder: Path | str, tensors: Mapping[str, Tensor], facts: M
         folder.mkdir(parents=True, exist_ok=True)
     # Copied, because safetensors refuses tensors that share memory, as an optimiser's may.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    write_tensors(folder / _FILE, plain, {"facts": json.dumps(dict(facts)), DIGEST: fingerprint(plain)})
+    said = json.dumps(dict(facts))
+    write_tensors(folder / _FILE, plain, {"facts": said, DIGEST: _digest(plain, said)})
 
 
 def read_checkpoint(
@@ -50,16 +52,20 @@ def read_checkpoint(
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
-            facts = json.loads(metadata["facts"])
+            said = metadata["facts"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError) as error:
         raise UserError(f"{path}: not a checkpoint of a training run ({error})") from None
-    if fingerprint(tensors) != metadata.get(DIGEST):
+    if _digest(tensors, said) != metadata.get(DIGEST):
         raise UserError(
-            f"{path}: its tensors are not those that were written (their sha256 differs from the header's): "
-            "the file was damaged; remove the folder to start again"
+            f"{path}: it is not as it was written (its sha256 differs from the header's): "
+            "the file was damaged; remove it to go on from what else is kept"
         )
-    return tensors, facts
+    return tensors, json.loads(said)
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    return hashlib.sha256(f"{fingerprint(tensors)} {facts}".encode()).hexdigest()
 
 
 def describe(part: object) -> dict[str, Any]:

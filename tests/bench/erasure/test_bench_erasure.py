@@ -223,3 +223,42 @@ def test_a_gallery_asks_for_the_concept_its_neighbour_and_all_else() -> None:
     ]
     assert [each["seed"] for each in parts[0]] == [1, 3, 5]  # spread over all of them
     assert columns_of(samples[:2], "car") == [samples[:2], []]
+
+
+def test_a_benchmarks_folder_is_one_process_s_and_one_base_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from oubliette.bench.folder import claim
+
+    hashes = {"nano": "a" * 64}
+    monkeypatch.setattr("oubliette.api.load", lambda name: SimpleNamespace(fingerprint=lambda: hashes[name]))
+    out = tmp_path / "new" / "out"
+    one = claim(out, {"n": 1}, lambda _: None, "nano")
+    one.__enter__()
+    with pytest.raises(UserError, match="is at work"), claim(out, {"n": 1}, lambda _: None, "nano"):
+        pass
+    one.__exit__(None, None, None)
+    assert [path.name for path in out.iterdir()] == ["plan.json"]
+    hashes["nano"] = "b" * 64
+    with (
+        pytest.raises(UserError, match=r"another nano .weights aaaaaaaaaaaa, here bbbbbbbbbbbb"),
+        claim(out, {"n": 1}, lambda _: None, "nano"),
+    ):
+        pass
+
+
+def test_a_damaged_cell_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from oubliette.bench.folder import seal, whole
+
+    cell, beside = tmp_path / "evaluation.json", tmp_path / "samples.jsonl"
+    assert not whole(cell, beside)
+    cell.write_text("0.25")
+    beside.write_text("x")
+    assert whole(cell, beside)  # of a version that kept no digests
+    seal(cell, beside)
+    assert whole(cell, beside)
+    beside.write_text("y")
+    assert not whole(cell, beside)
+    assert "is not as it was when it was done; it is done again" in capsys.readouterr().err

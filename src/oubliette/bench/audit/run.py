@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from oubliette.audit.result import JSON_NAME, Audit
 from oubliette.audit.suite import Suite, read_suite
 from oubliette.bench.audit.plan import Plan
 from oubliette.bench.cells import Cell, chosen
-from oubliette.bench.folder import claim
+from oubliette.bench.folder import claim, seal, whole
 from oubliette.bench.pool import in_processes
 
 __all__ = ["finished", "run_cell", "run_cells", "states"]
@@ -35,14 +36,14 @@ def run_cells(
     an unknown subject, and where `out` holds cells of another plan.
     """
     wanted = chosen(plan.cells(), subjects, plan.subjects)
-    claim(out, _facts(plan), lambda before: _differs(plan, before))
-    cells = [cell for cell in wanted if not _done(out, cell)]
-    total = len(wanted)
-    count = total - len(cells)
-    for cell, seconds in in_processes(partial(run_cell, models=models), plan, cells, out, jobs):
-        count += 1
-        if progress is not None:
-            progress(count, total, f"{cell.key}, {seconds:.0f} s")
+    with claim(out, _facts(plan), lambda before: _differs(plan, before), plan.base):
+        cells = [cell for cell in wanted if not _done(out, cell)]
+        total = len(wanted)
+        count = total - len(cells)
+        for cell, seconds in in_processes(partial(run_cell, models=models), plan, cells, out, jobs):
+            count += 1
+            if progress is not None:
+                progress(count, total, f"{cell.key}, {seconds:.0f} s")
 
 
 def run_cell(plan: Plan, cell: Cell, out: Path, models: Path | None = None) -> float:
@@ -55,6 +56,8 @@ def run_cell(plan: Plan, cell: Cell, out: Path, models: Path | None = None) -> f
     base = load(plan.base)
     folder = _folder(out, cell)
     suite = _suite(plan, cell)
+    if folder.is_dir():
+        shutil.rmtree(folder)  # a damaged one, since it does not count as done
     with open_subject(cell, base, models or out / "models", out / "latents") as model:
         audit(
             model,
@@ -67,6 +70,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path, models: Path | None = None) -> f
             resume=folder.with_name(f"{folder.name}.unfinished").is_dir(),
             show_progress=False,
         )
+    seal(folder / JSON_NAME, folder / "samples.jsonl")
     return time.monotonic() - started
 
 
@@ -114,4 +118,5 @@ def _folder(out: Path, cell: Cell) -> Path:
 
 
 def _done(out: Path, cell: Cell) -> bool:
-    return (_folder(out, cell) / JSON_NAME).is_file()
+    folder = _folder(out, cell)
+    return whole(folder / JSON_NAME, folder / "samples.jsonl")

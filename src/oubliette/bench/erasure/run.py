@@ -13,7 +13,7 @@ from oubliette.bench.cells import Cell, chosen
 from oubliette.bench.erasure.attacked import attack_leaders, audit_states
 from oubliette.bench.erasure.figures import CellFigures, figures_of, ranked
 from oubliette.bench.erasure.plan import Plan
-from oubliette.bench.folder import claim
+from oubliette.bench.folder import claim, seal, whole
 from oubliette.bench.pool import in_processes
 from oubliette.manifest import read_manifest, write_json
 
@@ -42,13 +42,13 @@ def run_cells(
     cells.
     """
     wanted = chosen(plan.cells(), subjects, plan.everyone)
-    claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before))
-    _run(plan, wanted, out, jobs, progress)
-    leaders = leading(plan, finished(plan.cells(), out))
-    further = plan.further_cells(leaders)
-    if further:
-        _run(plan, chosen(further, subjects, plan.everyone), out, jobs, progress)
-    attack_leaders(plan, leaders, out, jobs=jobs, subjects=subjects, progress=progress)
+    with claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before), plan.base):
+        _run(plan, wanted, out, jobs, progress)
+        leaders = leading(plan, finished(plan.cells(), out))
+        further = plan.further_cells(leaders)
+        if further:
+            _run(plan, chosen(further, subjects, plan.everyone), out, jobs, progress)
+        attack_leaders(plan, leaders, out, jobs=jobs, subjects=subjects, progress=progress)
 
 
 def leading(plan: Plan, cells: Sequence[CellFigures]) -> list[str]:
@@ -87,7 +87,8 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.write_samples(folder / _SAMPLES)
     write_json(folder / "facts.json", _facts(cell, out))
-    evaluation.write(folder / _DONE)  # last: it says that the cell is done
+    evaluation.write(folder / _DONE)  # it says that the cell is done
+    seal(*_files(folder))
     return time.monotonic() - started
 
 
@@ -172,4 +173,8 @@ def _folder(out: Path, cell: Cell) -> Path:
 
 def done(out: Path, cell: Cell) -> bool:
     """Whether `out` holds the cell's outcome."""
-    return (_folder(out, cell) / _DONE).is_file()
+    return whole(*_files(_folder(out, cell)))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / name for name in (_DONE, _SAMPLES, "facts.json")]

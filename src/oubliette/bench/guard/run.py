@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oubliette.bench.folder import claim
+from oubliette.bench.folder import claim, seal, whole
 from oubliette.bench.guard.masks import concept_of, learn_masks, mask_folder, open_base, painted
 from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Learning, Plan
 from oubliette.bench.guard.transplant import TRANSPLANT, Donor
@@ -65,18 +65,20 @@ def run_all(
 
     UserError where `out` holds another plan's.
     """
-    claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before))
-    learning = [one for one in plan.learning() if not (out / "masks" / one.key / "learned.json").is_file()]
-    cells = [cell for cell in plan.cells() if not _path(out, cell).is_file()]
-    total = len(plan.learning()) + len(plan.cells())
-    count = total - len(learning) - len(cells)
-    phases: list[tuple[Callable[..., float], Sequence[Learning | Cell]]]
-    phases = [(learn_masks, learning), (run_cell, cells)]
-    for work, items in phases:
-        for item, seconds in in_processes(work, plan, items, out, jobs):
-            count += 1
-            if progress is not None:
-                progress(count, total, f"{item.key}, {seconds:.0f} s")
+    with claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before), plan.base):
+        learning = [
+            one for one in plan.learning() if not (out / "masks" / one.key / "learned.json").is_file()
+        ]
+        cells = [cell for cell in plan.cells() if not whole(_path(out, cell))]
+        total = len(plan.learning()) + len(plan.cells())
+        count = total - len(learning) - len(cells)
+        phases: list[tuple[Callable[..., float], Sequence[Learning | Cell]]]
+        phases = [(learn_masks, learning), (run_cell, cells)]
+        for work, items in phases:
+            for item, seconds in in_processes(work, plan, items, out, jobs):
+                count += 1
+                if progress is not None:
+                    progress(count, total, f"{item.key}, {seconds:.0f} s")
 
 
 def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
@@ -118,12 +120,13 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     path = _path(out, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, asdict(used))
+    seal(path)
     return time.monotonic() - started
 
 
 def finished(plan: Plan, out: Path) -> list[Used]:
     """The users that are done, in the plan's order."""
-    paths = [path for cell in plan.cells() if (path := _path(out, cell)).is_file()]
+    paths = [path for cell in plan.cells() if whole(path := _path(out, cell))]
     return [Used(**json.loads(path.read_text("utf-8"))) for path in paths]
 
 
@@ -186,7 +189,7 @@ def _gentler(plan: Plan, cell: Cell, out: Path) -> float:
     pair = []
     for guard, share in (("none", None), (plan.learners[0].name, cell.share)):
         other = cell.model_copy(update={"guard": guard, "share": share})
-        if not _path(out, other).is_file():
+        if not whole(_path(out, other)):
             run_cell(plan, other, out)
         pair.append(read_object(_path(out, other)))
     free, masked = pair

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from torch import Tensor
 
 from oubliette.errors import UserError
+from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.finetune import FineTune, SupervisedData
 from oubliette.train.loop import Loop
 from oubliette.train.processes import Processes
 from oubliette.train.tuning.budget import Budget
 from oubliette.train.tuning.modes import Reword, Trained, open_mode
+from oubliette.unfinished import checkpointed
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -71,6 +73,7 @@ def tune(
     look: Look | None = None,
     options: Mapping[str, Any] | None = None,
     log: Path | str | None = None,
+    checkpoint: Path | str | None = None,
     show_progress: bool = False,
     keep: bool = False,
     delta: bool = False,
@@ -83,8 +86,9 @@ def tune(
     names (adapters merged) and can be drawn from, fingerprinted and saved; prompts for it go through
     `oubliette.train.tuning.modes.rewording`. `frozen` tensors stay (names, or a file of them), `options` are
     the mode's own, `log` is a JSONL file, `values` asks for a copy of what was trained. Looks change nothing:
-    the same budget ends in the same bits with any. UserError for a step beyond the budget, an unknown mode or
-    frozen name, and where nothing is left to train.
+    the same budget ends in the same bits with any. `checkpoint` is a folder in which checkpoints are kept and
+    from which the same training goes on; looks at its earlier steps are not taken again. UserError for a step
+    beyond the budget, an unknown mode or frozen name, and where nothing is left to train.
     """
     steps = sorted({int(step) for step in at})
     if steps and not 0 <= steps[0] <= steps[-1] <= budget.steps:
@@ -92,20 +96,24 @@ def tune(
         raise UserError(f"cannot look at step {wrong}: its steps are 0 to {budget.steps}")
     with open_mode(model, mode, budget, frozen=frozen, options=options) as trained:
         watch = _Watch(model, trained, look, frozenset(steps))
+        config = budget.train_config()
         loop = Loop(
             model,
             FineTune(),
             _reworded(data, trained, mode),
             trained.weights,
-            budget.train_config(),
+            config if checkpoint is None else checkpointed(config),
             seed=loop_seed(budget.seed),
             log=log,
+            checkpoint=checkpoint,
             callback=lambda step, _: watch(step),
             callback_every=1,
             show_progress=show_progress,
         )
+        if checkpoint is not None and has_checkpoint(checkpoint):
+            loop.load_checkpoint()
         processes = Processes(model.device)
-        if processes.is_main:
+        if processes.is_main and loop.step == 0:
             watch(0)
         processes.wait()
         start = time.perf_counter()

@@ -171,3 +171,53 @@ def test_killed_while_preparing_the_same_command_ends_in_the_same_bits(
     names = ["unet/diffusion_pytorch_model.safetensors"]
     for name in names:
         assert (tmp_path / "parted" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_killed_after_its_result_was_saved_goes_on(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    work = Unfinished(target, resume=False)
+    assert not work.refuse_target()
+
+    def saved() -> None:
+        work.claim({"a": 1})
+        work.saving()
+        write_bytes(target / "model", b"weights")
+        raise KeyboardInterrupt  # in its check
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(work, saved)
+    assert work.folder.is_dir()
+    with pytest.raises(UserError, match="cut short"):
+        Unfinished(target, resume=False)
+    again = Unfinished(target, resume=True)
+    assert again.refuse_target()
+    with again:
+        again.claim({"a": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(UserError, match="exists already"):
+        Unfinished(target, resume=True).refuse_target()
+
+
+def test_a_foreign_result_is_not_taken_for_the_runs_own(tmp_path: Path) -> None:
+    work = Unfinished(tmp_path / "out", resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(work, lambda: write_bytes(work.folder / "checkpoint" / "part", b"x"))
+    write_bytes(tmp_path / "out" / "model", b"another's")
+    with pytest.raises(UserError, match="exists already"):
+        Unfinished(tmp_path / "out", resume=True).refuse_target()
+
+
+def test_the_lock_is_held_until_the_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import oubliette.unfinished as module
+
+    removed = module.remove
+
+    def watched(folder: Path) -> None:
+        with pytest.raises(UserError, match="is at work"), locked(folder):
+            pass
+        removed(folder)
+
+    monkeypatch.setattr(module, "remove", watched)
+    with Unfinished(tmp_path / "out", resume=False):
+        pass
+    assert list(tmp_path.iterdir()) == []
