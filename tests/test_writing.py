@@ -267,8 +267,11 @@ def test_commands_refuse_a_read_only_disk_before_they_work(
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1
         assert "Read-only file system" in lines[0]
-    with pytest.raises(UserError, match="Read-only file system"):
-        claim(small / "new" / "x", {}, lambda _: None)
+    with (
+        pytest.raises(UserError, match="Read-only file system"),
+        claim(small / "new" / "x", {}, lambda _: None, base=str(large)),
+    ):
+        pytest.fail("work was begun")
 
 
 def test_every_command_makes_missing_parents_and_says_so(
