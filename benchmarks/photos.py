@@ -22,15 +22,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from oubliette.backends import open_model
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import write_json
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
 from oubliette.erase.run import erase
-from oubliette.errors import UserError
 from oubliette.eval.evaluate import compare
 from oubliette.eval.judge import open_judge
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampler import Sampling
 from oubliette.eval.result import Evaluation
-from oubliette.manifest import write_json
 from oubliette.recipe import load_recipe
 from oubliette.world.training.picture_trainer import STEPS
 from oubliette.world.training.pictures import planned_seconds, train_on_pictures

@@ -13,10 +13,10 @@ import oubliette as ob
 import tiny
 import tiny_language
 import tiny_world
-from oubliette.checking import Before, check, check_covering, fitted
-from oubliette.compose import compose, make_concepts, pick_preset
 from oubliette.erase import METHODS
 from oubliette.recipe import preset_names
+from oubliette.workflows.check import Before, check, check_covering, fitted
+from oubliette.workflows.compose import compose, make_concepts, pick_preset
 
 UCE = ["method.prompts=name"]
 DOCO = ["data.prompts=4", "data.pictures=4", "data.picture_steps=2", "train.batch=2", "method.warm_up=1"]
@@ -251,7 +251,7 @@ def test_the_highest_seed_runs(model: Any, method: str) -> None:
 
 
 def test_evaluate_finds_base_and_concepts_in_the_record(nano: Any, tmp_path: Path) -> None:
-    from oubliette.eval.painter import Sampling
+    from oubliette.eval.pictures.sampler import Sampling
 
     result = ob.erase(nano, ["car", "engraving"], method="uce", overrides=["data.prompts=8"])
     result.save(tmp_path / "out", form="delta")

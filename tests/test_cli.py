@@ -17,9 +17,9 @@ import yaml
 import tiny_language
 import tiny_world
 from oubliette.cli import main
-from oubliette.cli.app import app
+from oubliette.commands.app import app
+from oubliette.core.errors import doing
 from oubliette.data.text import InputWarning
-from oubliette.errors import doing
 
 SHORT = [
     *("--set", "data.prompts=4", "--set", "data.pictures=4", "--set", "data.picture_steps=2"),
@@ -371,7 +371,7 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def stop(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("oubliette.listing.listing", stop)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", stop)
     assert main(["ls", "methods"]) == 130
     assert capsys.readouterr().err.strip() == "oubliette: interrupted"
 
@@ -379,13 +379,13 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_an_interrupt_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from oubliette.errors import advise
+    from oubliette.core.errors import advise
 
     def stop(_: str) -> None:
         advise("kept in out.unfinished: the same command with --resume goes on")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("oubliette.listing.listing", stop)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", stop)
     assert main(["ls", "methods"]) == 130
     said = "oubliette: interrupted; kept in out.unfinished: the same command with --resume goes on\n"
     assert capsys.readouterr().err == said
@@ -394,14 +394,14 @@ def test_an_interrupt_says_how_to_go_on(
 def test_a_fault_of_the_program_is_4_with_what_was_being_done_and_a_traceback_in_a_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from oubliette.train.progress import progress
+    from oubliette.core.progress import progress
 
     def fail(_: str) -> None:
         with doing("reading the list"), progress("counting", 2, enabled=False):
             raise ZeroDivisionError("by\n nought")
 
     monkeypatch.setattr("tempfile.tempdir", str(here))
-    monkeypatch.setattr("oubliette.listing.listing", fail)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", fail)
     assert main(["ls", "methods"]) == 4
     shown = capsys.readouterr()
     (written,) = here.glob("oubliette-traceback-*.txt")
@@ -439,7 +439,7 @@ def test_what_the_machine_lacks_is_no_fault_of_the_program(
     def fail(_: str) -> None:
         raise error
 
-    monkeypatch.setattr("oubliette.listing.listing", fail)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", fail)
     assert main(["ls", "methods"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
@@ -451,7 +451,7 @@ def test_an_end_of_file_is_no_interrupt(
     def fail(_: str) -> None:
         raise EOFError("truncated")
 
-    monkeypatch.setattr("oubliette.listing.listing", fail)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", fail)
     assert main(["--debug", "ls", "methods"]) == 4
     assert "EOFError: truncated" in capsys.readouterr().err.splitlines()[-1]
 
@@ -622,7 +622,7 @@ def test_every_preset_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ls_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     from oubliette.erase import METHODS
-    from oubliette.listing import LISTS
+    from oubliette.workflows.listing import LISTS
 
     assert main(["ls", "methods", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)) == METHODS.names()
@@ -652,7 +652,7 @@ def test_ls_is_quick_and_loads_nothing_heavy() -> None:
 
 
 def test_help_of_long_commands_stands_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
-    from oubliette.cli.grouped import HEADINGS
+    from oubliette.commands.grouped import HEADINGS
 
     for command in (["erase"], ["run"], ["eval"], ["audit"], ["attack", "relearn"], ["guard", "learn"]):
         assert main([*command, "--help"]) == 0
@@ -696,10 +696,10 @@ def test_world_check_ends_with_1_where_a_bar_fails(
 def test_a_model_of_the_world_is_checked_and_measured(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import oubliette.checking as checking
+    import oubliette.workflows.check as checking
 
     monkeypatch.setattr(checking, "_SIZES", (2,))
-    monkeypatch.setattr("oubliette.checking.Sampling", one_step)
+    monkeypatch.setattr("oubliette.workflows.check.Sampling", one_step)
     arguments = ["erase", "--model", "nano", "--concept", "automobile", "--method", "uce"]
     assert main([*arguments, "--out", "out", "--set", "data.prompts=8", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -720,7 +720,7 @@ def test_a_model_of_the_world_is_checked_and_measured(
 
 
 def one_step() -> Any:
-    from oubliette.eval.painter import Sampling
+    from oubliette.eval.pictures.sampler import Sampling
 
     return Sampling(steps=1)
 
@@ -729,7 +729,7 @@ def one_step() -> Any:
 def test_auto_skips_a_check_that_takes_too_long_and_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("oubliette.checking.seconds_a_picture", lambda model, **how: 10.0)
+    monkeypatch.setattr("oubliette.workflows.check.seconds_a_picture", lambda model, **how: 10.0)
     arguments = ["erase", "--model", "nano", "--concept", "car", "--method", "uce", "--set", "data.prompts=8"]
     assert main([*arguments, "--out", "out"]) == 0
     assert "not checked: it would take about" in capsys.readouterr().out

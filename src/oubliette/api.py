@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.compose import compose, make_concepts
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_manifest
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
+from oubliette.workflows.compose import compose, make_concepts
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +69,8 @@ def erase(
     """Erase one or more concepts from a model, in place; `result.undo()` gives every bit back.
 
     `model` is a backend (`load`, `wrap`) or anything `load` opens. The other options are those of
-    `oubliette.compose.compose`; `callback(step, loop)` is called every `callback_every` updates. Raises
-    UserError for what cannot be done; the model is then as it was.
+    `oubliette.workflows.compose.compose`; `callback(step, loop)` is called every `callback_every` updates.
+    Raises UserError for what cannot be done; the model is then as it was.
     """
     from oubliette.erase.run import erase as run
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import MAX_SEED, StrictModel, validated
 from oubliette.train.config import TrainConfig
-from oubliette.validation import MAX_SEED, StrictModel, validated
 
 if TYPE_CHECKING:
     import torch

@@ -20,9 +20,9 @@ from oubliette.attack.material import (
     from_world,
 )
 from oubliette.attack.scenes import Painter
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
-from oubliette.errors import UserError
 from oubliette.eval.plan import seeds_for
 from oubliette.world import batch, facts
 from oubliette.world.captions import evaluation_prompts

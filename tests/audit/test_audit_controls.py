@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from audit import toys
-from oubliette.audit.parts import Parts
+from oubliette.audit.attack_cache import Parts
 from oubliette.audit.result import Audit
-from oubliette.audit.run import conclude, run_rows
-from oubliette.audit.setting import Setting
+from oubliette.audit.setup import Setting
 from oubliette.eval.controls import shuffled
+from oubliette.workflows.audit import conclude, run_rows
 
 #: Parts depend on nothing but what is in their keys, so all tests may share them.
 PARTS = Parts(None)

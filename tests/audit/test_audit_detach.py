@@ -13,17 +13,17 @@ import tiny_erasure
 import tiny_world
 from audit import toys
 from audit.test_audit_cli import SMALL
-from oubliette.audit.bench import Described
-from oubliette.audit.drive import Attacks
+from oubliette.audit.attack_runner import Attacks
+from oubliette.audit.context import Described
 from oubliette.audit.resolve import describe
 from oubliette.audit.result import Audit, RowResult
-from oubliette.audit.run import conclude, run_rows
-from oubliette.audit.setting import Setting
+from oubliette.audit.setup import Setting
 from oubliette.audit.suite import ProbeRow, RelearnRow, read_suite
 from oubliette.cli import main
 from oubliette.data.concept import Concept
 from oubliette.erase import METHODS
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampler import Sampling
+from oubliette.workflows.audit import conclude, run_rows
 
 CAR = Concept("car", "object")
 DETACH: dict[str, Any] = {"row": "probe", "probe": "detach", "cases": 48}
@@ -121,7 +121,7 @@ def here(
     """As in `test_audit_cli`: random weights for the embedded models, a base that shows the concept."""
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oubliette.audit.gauge.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.Gauge.span", 0.5)
     monkeypatch.setenv("OUBLIETTE_CACHE", str(tmp_path_factory.mktemp("cache")))
     return tmp_path
 

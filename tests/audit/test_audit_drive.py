@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import tiny_erasure
-from oubliette.audit.drive import Attacks
+from oubliette.audit.attack_runner import Attacks
 from oubliette.audit.resolve import resolve
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampler import Sampling
 
 CAR = Concept("car", "object", "object")
 SMALL: dict[str, Any] = {"steps": 2, "batch": 2, "accumulation": 1, "pictures": 3}
@@ -169,7 +169,7 @@ def test_items_are_timed_and_leave_no_trace() -> None:
 
 def test_what_searches_begin_with_is_drawn_once(tmp_path: Path) -> None:
     """By model, prompt and seed; what a search tries is drawn and forgotten."""
-    from oubliette.eval.pictures import PictureCache
+    from oubliette.eval.pictures.cache import PictureCache
 
     store = PictureCache(tmp_path)
     made, model = attacks(pictures=store), tiny_erasure.backend()

@@ -13,15 +13,15 @@ from PIL import Image
 import tiny_erasure
 from audit import toys
 from eval.fakes import NEON, RETAINED, ToyBank, ToyJudge
-from oubliette.audit.bench import Bench, Stand
-from oubliette.audit.gauge import Gauge
-from oubliette.audit.novel import choose, novel_facts
+from oubliette.audit.context import Bench, Stand
+from oubliette.audit.leakage_meter import Gauge
+from oubliette.audit.novel_reference import choose, novel_facts
 from oubliette.audit.result import Audit
-from oubliette.audit.run import audit, conclude, run_rows
-from oubliette.audit.setting import Setting, set_up
+from oubliette.audit.setup import Setting, set_up
 from oubliette.audit.suite import build_suite
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
+from oubliette.workflows.audit import audit, conclude, run_rows
 
 
 def bench_of(model: Any, *rows: dict[str, Any], found: float = 1.0, **more: Any) -> Bench:
@@ -162,7 +162,7 @@ def ask(**more: Any) -> dict[str, Any]:
 def test_a_checkpoint_of_ones_own_with_pictures_of_something_new(
     okapis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oubliette.audit.gauge.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.Gauge.span", 0.5)
     more = {"gold": "novel", "novel": "okapi", "novel_data": okapis}
     done = audit(**ask(**more), out=tmp_path / "out", cache=tmp_path / "cache", show_progress=False)
     row = done.audit.rows[1]

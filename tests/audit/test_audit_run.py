@@ -13,13 +13,14 @@ import torch
 
 from audit import toys
 from eval.fakes import CAR
-from oubliette.audit import run, setting
-from oubliette.audit.bench import Bench
+from oubliette.audit import setup as setting
+from oubliette.audit.context import Bench
 from oubliette.audit.result import Audit
-from oubliette.audit.run import audit, run_rows
 from oubliette.audit.schema import make_schema, schema
-from oubliette.audit.setting import Setting
-from oubliette.errors import UserError
+from oubliette.audit.setup import Setting
+from oubliette.core.errors import UserError
+from oubliette.workflows import audit as run
+from oubliette.workflows.audit import audit, run_rows
 
 SUITE = toys.suite(toys.RELEARN, toys.BENIGN, toys.PROBE, toys.PROMPTS, pictures=8, points=3, kept=3)
 

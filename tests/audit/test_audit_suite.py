@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from oubliette.audit.suite import build_suite, log_spaced, read_suite, suite_names, suite_text
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 EVALUATION = {"row": "evaluation"}
 

@@ -8,17 +8,17 @@ import pytest
 
 from audit import toys
 from oubliette.audit import dry
-from oubliette.audit.bench import Bench
-from oubliette.audit.drive import Attacks
-from oubliette.audit.parts import RowOutput
+from oubliette.audit.attack_cache import RowOutput
+from oubliette.audit.attack_runner import Attacks
+from oubliette.audit.context import Bench
 from oubliette.audit.result import Audit, RowResult
-from oubliette.audit.run import conclude, run_rows
-from oubliette.audit.setting import Setting
+from oubliette.audit.setup import Setting
 from oubliette.audit.suite import BenignRow, RelearnRow, build_suite
 from oubliette.audit.sweeping import rates_of
-from oubliette.errors import UserError
-from oubliette.eval.painter import Sampling
+from oubliette.core.errors import UserError
+from oubliette.eval.pictures.sampler import Sampling
 from oubliette.report import audit_words
+from oubliette.workflows.audit import conclude, run_rows
 
 #: Multiples of the speed at which a pupil relearns.
 RATES = [0.25, 1.0, 4.0]

@@ -12,10 +12,10 @@ import numpy as np
 from eval.fakes import CAR, RETAINED, THINGS, ToyBank, ToyExtractor, ToyJudge, ToyModel
 from oubliette.attack.probes.probe import Shown
 from oubliette.attack.prompts.records import Case, Found
-from oubliette.audit.bench import Bench, Described
-from oubliette.audit.setting import make_bench
+from oubliette.audit.context import Bench, Described
+from oubliette.audit.setup import make_bench
 from oubliette.audit.suite import Suite, build_suite
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.cache import PictureCache
 from oubliette.train.cost import Cost
 
 STEPS = 64

@@ -7,7 +7,7 @@ import torch
 
 from oubliette.backends.changes import RoundingWarning, changed_tensors
 from oubliette.backends.stored import narrowed
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 
 def test_rounding_loss_follows_its_definition() -> None:

@@ -19,7 +19,7 @@ from oubliette.backends import open_model
 from oubliette.backends.delta import DELTA_NAME
 from oubliette.backends.opening import check_tensors, reason
 from oubliette.backends.soundness import ModelWarning
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"

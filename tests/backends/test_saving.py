@@ -16,8 +16,8 @@ import tiny
 from oubliette.backends import open_model
 from oubliette.backends.changes import RoundingWarning
 from oubliette.backends.diffusion import DiffusionBackend
-from oubliette.errors import UserError
-from oubliette.manifest import hash_file, read_manifest, write_manifest
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import hash_file, read_manifest, write_manifest
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from attack.attacked import diffusion, pictures
+from oubliette.core.errors import UserError
 from oubliette.data.denoising import Denoising
-from oubliette.errors import UserError
 
 CAPTIONS = ["a photo of a car", "a red car", "a cat", ""]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import KINDS, Concept
 from oubliette.data.prompts import TextBank, as_generator, bank_from_file, load_bank
 from oubliette.data.words import fill
-from oubliette.errors import UserError
 
 CAR = Concept("airplane", "car")
 STYLE = Concept("Van Gogh", "painting", "style")

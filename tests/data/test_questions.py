@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, read_questions
-from oubliette.errors import UserError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 JSON = st.recursive(

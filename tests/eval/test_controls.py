@@ -9,11 +9,11 @@ import pytest
 import torch
 from fakes import CAR, ToyModel
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.eval.controls import check_control, open_control, prompt_filter, shuffled
-from oubliette.eval.painter import Painter, Sampling
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.cache import PictureCache
+from oubliette.eval.pictures.sampler import Painter, Sampling
 
 
 @pytest.mark.parametrize(

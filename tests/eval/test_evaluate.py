@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from fakes import CAR, NEON, RETAINED, THINGS, TRUCK, ToyBank, ToyExtractor, ToyJudge, ToyModel
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.eval import verdict
 from oubliette.eval.evaluate import compare, evaluate, plan_for
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.result import Evaluation
 
 OTHERS = [name for name in THINGS if name not in ("car", "neon")]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fakes import CAR, NEON, RETAINED, ToyBank
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.csv import PromptRow
-from oubliette.errors import UserError
 from oubliette.eval import plan as own
 from oubliette.eval.plan import Plan, make_plan, seeds_for
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.eval.resistance import Curve, Point, advantage, area, recovered, steps_to
 from oubliette.eval.statistics import Estimate, Rate
 

@@ -11,9 +11,9 @@ from attack.attacked import diffusion, language, pictures
 from oubliette.data.answering import Answering
 from oubliette.data.denoising import Denoising, Noised
 from oubliette.data.questions import QA
-from oubliette.guard.candidates import Candidates
-from oubliette.guard.difference import Difference
-from oubliette.guard.problem import Problem
+from oubliette.guard.learn.candidates import Candidates
+from oubliette.guard.learn.difference import Difference
+from oubliette.guard.learn.problem import Problem
 from oubliette.train.config import TrainConfig
 
 #: A user who moves a tiny model far enough in a few steps.

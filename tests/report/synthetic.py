@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oubliette.eval.agreement import Agreement
 from oubliette.eval.auroc import Auroc
-from oubliette.eval.cmmd import Cmmd
-from oubliette.eval.fidelity import Kid, paired_distance
 from oubliette.eval.leakage import leakage
-from oubliette.eval.pictures import encode_png
+from oubliette.eval.pictures.cache import encode_png
+from oubliette.eval.pictures.clip_agreement import Agreement
+from oubliette.eval.pictures.cmmd import Cmmd
+from oubliette.eval.pictures.fidelity import Kid, paired_distance
 from oubliette.eval.result import ClipFigures, ConceptFigures, Evaluation, Fidelity, JudgeFacts, Row, Settings
 from oubliette.eval.statistics import Rate, ratio_above_floor, t_interval
 from oubliette.eval.utility import Kept, Utility

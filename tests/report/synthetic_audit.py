@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 from synthetic import make_evaluation, square
 
+from oubliette.audit.attack_cache import Exhibit
 from oubliette.audit.curves import make_curve, sooner
-from oubliette.audit.exhibits import small_png
 from oubliette.audit.paired import paired_difference
-from oubliette.audit.parts import Exhibit
 from oubliette.audit.result import (
     Audit,
     Evaluated,
@@ -23,6 +22,7 @@ from oubliette.audit.result import (
     Swept,
     Tried,
 )
+from oubliette.audit.samples import small_png
 from oubliette.audit.suite import Limits
 from oubliette.audit.verdict import rule
 from oubliette.eval.result import JudgeFacts

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 from fakes import CAR, NEON, RETAINED, THINGS, ToyBank, ToyJudge, ToyModel
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.cache import PictureCache
 from oubliette.report.build import load_snippet, make_curves, make_grids, make_run, read_curves
 from oubliette.report.data import Picture, ReportData
 from oubliette.report.page import render

@@ -11,7 +11,7 @@ from browser import probe
 from reader import read
 from synthetic import CONCEPTS, make_evaluation, make_report
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.report.data import ReportData
 from oubliette.report.page import render, write_page
 

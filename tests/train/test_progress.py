@@ -1,5 +1,5 @@
-from oubliette.train import progress as progress_module
-from oubliette.train.progress import progress
+from oubliette.core import progress as progress_module
+from oubliette.core.progress import progress
 
 
 def test_lines_with_the_time_left_where_there_is_no_terminal(capsys, monkeypatch):

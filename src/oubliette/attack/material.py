@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.words import article, pattern, with_article
-from oubliette.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

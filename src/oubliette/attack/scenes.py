@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from oubliette.attack.material import FIRST_SEED, What
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError, suggest
 from oubliette.world import facts
 from oubliette.world.captions import PORTRAIT_TEMPLATES, TEMPLATES, article
 from oubliette.world.scene import Scene, paint, random_scene

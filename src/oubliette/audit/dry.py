@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from oubliette.audit.bench import Bench, Described
+from oubliette.audit.context import Bench, Described
 from oubliette.audit.relearning import points_of
 from oubliette.audit.suite import EvaluationRow, RelearnRow
 from oubliette.eval.evaluate import plan_for
@@ -99,8 +99,8 @@ def plan(bench: Bench) -> Planned:
 
 
 def estimate(model: Any, *models: Any, suite: Any = "quick", **options: Any) -> Planned:
-    """As `plan`, from names: the arguments are those of `oubliette.audit.run.audit`, less `out`."""
-    from oubliette.audit.setting import set_up
+    """As `plan`, from names: the arguments are those of `oubliette.workflows.audit.audit`, less `out`."""
+    from oubliette.audit.setup import set_up
     from oubliette.audit.suite import Suite, read_suite
 
     asked = suite if isinstance(suite, Suite) else read_suite(suite)

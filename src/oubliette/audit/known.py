@@ -7,7 +7,7 @@ from typing import Any
 
 from oubliette.audit.suite import BenignRow, EvaluationRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 __all__ = ["check"]
 

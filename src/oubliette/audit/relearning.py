@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from oubliette.audit.bench import Bench, Subject, excess
+from oubliette.audit.attack_cache import Exhibit, Part, RowOutput, key_of
+from oubliette.audit.context import Bench, Subject, excess
 from oubliette.audit.curves import make_curve, sooner
-from oubliette.audit.exhibits import curve_exhibits
-from oubliette.audit.gauge import Gauge, Look, painter_of
-from oubliette.audit.parts import Exhibit, Part, RowOutput, key_of
+from oubliette.audit.leakage_meter import Gauge, Look, painter_of
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Curve, Excess, Reading, RowResult, Sooner
+from oubliette.audit.samples import curve_exhibits
 from oubliette.audit.suite import BenignRow, RelearnRow, Suite, log_spaced
 from oubliette.audit.sweeping import at_rate, sweep_seeds, worst
-from oubliette.eval.painter import Painter
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.cache import PictureCache
+from oubliette.eval.pictures.sampler import Painter
 
 __all__ = ["points_of", "relearning"]
 

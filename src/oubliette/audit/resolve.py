@@ -7,10 +7,10 @@ from typing import Any
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
 from oubliette.attack.prompts import build
 from oubliette.attack.types import How
-from oubliette.audit.bench import Described
+from oubliette.audit.context import Described
 from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.cost import Cost
 
 __all__ = ["describe", "make_probe", "make_search", "resolve"]
@@ -53,7 +53,7 @@ def resolve(spec: RelearnRow, world: str | None = None) -> Attack:
 def make_probe(spec: ProbeRow) -> Any:
     """The probe that a row asks for; UserError for an unknown one or an unknown option."""
     from oubliette.attack import PROBES
-    from oubliette.validation import validated
+    from oubliette.core.validation import validated
 
     kind = PROBES.get(spec.probe)
     return kind(validated(kind.Options, spec.options, f"probe '{spec.probe}'"))

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from oubliette.errors import UserError
-from oubliette.eval.reading import read_json
+from oubliette.core.errors import UserError
+from oubliette.core.json_io import read_json
+from oubliette.core.writing import write_bytes
 from oubliette.eval.result import ConceptFigures, JudgeFacts
 from oubliette.eval.statistics import Estimate, Rate
-from oubliette.writing import write_bytes
 
 FORMAT = "oubliette-audit/1"
 JSON_NAME = "audit.json"

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from oubliette.audit.bench import Bench, Described, excess
+from oubliette.audit.attack_cache import Exhibit, RowOutput
+from oubliette.audit.context import Bench, Described, excess
 from oubliette.audit.dry import cost_of
-from oubliette.audit.exhibits import small_png
-from oubliette.audit.parts import Exhibit, RowOutput
 from oubliette.audit.relearning import relearning
 from oubliette.audit.result import MODEL, Evaluated, Excess, RowResult
-from oubliette.audit.showing import probing, prompting
+from oubliette.audit.samples import small_png
 from oubliette.audit.suite import BenignRow, EvaluationRow, ProbeRow, PromptsRow, RelearnRow
-from oubliette.errors import UserError
+from oubliette.audit.untrained import probing, prompting
+from oubliette.core.errors import UserError
 from oubliette.eval.controls import GOLD as GOLD_CONTROL
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures import decode_png
+from oubliette.eval.pictures.cache import decode_png
 from oubliette.eval.result import Evaluation
 from oubliette.eval.verdict import Bounds
 

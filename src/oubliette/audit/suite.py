@@ -14,8 +14,8 @@ import yaml
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from oubliette.audit.sweeping import Sweep
-from oubliette.errors import UserError, suggest
-from oubliette.validation import StrictModel, validated
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel, validated
 
 __all__ = [
     "BenignRow",

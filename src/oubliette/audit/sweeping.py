@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from oubliette.errors import UserError
-from oubliette.validation import StrictModel
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.catalogue import Attack

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_manifest
 
 __all__ = ["Changes", "RoundingWarning", "changed_tensors", "lost_in", "round_as_stored"]
 

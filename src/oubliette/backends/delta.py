@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from oubliette.backends.stored import canonical
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
-from oubliette.writing import write_tensors
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_manifest
+from oubliette.core.writing import write_tensors
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend

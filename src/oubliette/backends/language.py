@@ -25,9 +25,8 @@ from oubliette.backends.opening import check_causal, check_vocabulary, reason, r
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
-from oubliette.data.questions import QA
-from oubliette.errors import UserError, suggest
-from oubliette.manifest import (
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.manifest import (
     atomic_folder,
     read_manifest,
     refuse_existing,
@@ -35,7 +34,8 @@ from oubliette.manifest import (
     update_digest,
     write_manifest,
 )
-from oubliette.manifest import record as make_record
+from oubliette.core.manifest import record as make_record
+from oubliette.data.questions import QA
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend

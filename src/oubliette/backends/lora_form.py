@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from oubliette.backends.delta import check_base
 from oubliette.backends.stored import canonical
 from oubliette.backends.truncation import TOLERANCE, Product, truncated
-from oubliette.errors import UserError
-from oubliette.manifest import hash_file, read_manifest, read_object
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import hash_file, read_manifest, read_object
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend

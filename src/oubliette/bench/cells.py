@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from oubliette.bench.words import slug
-from oubliette.errors import UserError, suggest
-from oubliette.validation import StrictModel
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel
 
 __all__ = ["Cell", "Subject", "Target", "cells_of", "check_subjects", "chosen"]
 

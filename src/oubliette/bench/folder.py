@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_object, refuse_existing, write_json
-from oubliette.unfinished import LOCK_FILES, locked, note
-from oubliette.writing import make_parents, write_bytes, writing
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_object, refuse_existing, write_json
+from oubliette.core.run_folder import LOCK_FILES, locked, note
+from oubliette.core.writing import make_parents, write_bytes, writing
 
 __all__ = ["claim", "seal", "whole"]
 

@@ -19,7 +19,7 @@ __all__ = ["concept_of", "open_subject", "recipe_of"]
 
 def concept_of(cell: Cell, base: Any) -> Concept:
     """The cell's concept, with kind and anchor filled in from the base's world."""
-    from oubliette.compose import make_concepts
+    from oubliette.workflows.compose import make_concepts
 
     target = cell.target
     return make_concepts(base, [target.name], target.anchor, target.kind)[0]
@@ -27,8 +27,8 @@ def concept_of(cell: Cell, base: Any) -> Concept:
 
 def recipe_of(cell: Cell, base: Any) -> Recipe:
     """The recipe of a cell whose subject is a method; saved as a delta, or attached where it is that."""
-    from oubliette.compose import compose, pick_preset
     from oubliette.recipe import read_recipe
+    from oubliette.workflows.compose import compose, pick_preset
 
     target, subject = cell.target, cell.subject
     preset = subject.method if subject.published else pick_preset(base, subject.method)
@@ -52,7 +52,7 @@ def open_subject(cell: Cell, base: Any, models: Path, latents: Path) -> Iterator
     """
     from oubliette.api import load
     from oubliette.erase.run import erase
-    from oubliette.eval.scenery import words_of
+    from oubliette.eval.surroundings import words_of
 
     subject = cell.subject
     if subject.method is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch

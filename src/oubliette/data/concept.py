@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.text import InputWarning, check_text
 from oubliette.data.words import pattern
-from oubliette.errors import UserError, suggest
 
 KINDS = ("object", "style", "person")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oubliette.backends.base import TEXT_ENCODER
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.jsonl import read_objects
-from oubliette.errors import UserError, suggest
 
 __all__ = ["QA", "Turn", "read_questions"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from oubliette.registry import Registry
+from oubliette.core.registry import Registry
 
 METHODS: Registry[Any] = Registry(
     "method",

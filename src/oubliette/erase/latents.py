@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oubliette.manifest import fingerprint
+from oubliette.core.manifest import fingerprint
+from oubliette.core.progress import progress
+from oubliette.core.writing import write_bytes
 from oubliette.train.checkpoint import DIGEST
 from oubliette.train.processes import Processes
-from oubliette.train.progress import progress
-from oubliette.writing import write_bytes
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from oubliette.backends.attachment import Attachable
 from oubliette.backends.lora_form import check_lora, holds
+from oubliette.core.errors import UserError
 from oubliette.data.text import refuse_cut, warn_of_cut
 from oubliette.erase import METHODS, PREPARERS
 from oubliette.erase.request import ErasureRequest
-from oubliette.errors import UserError
 from oubliette.recipe import Recipe, validate
 from oubliette.train import SCOPES
 from oubliette.train.freeze import apply_freeze

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import hint
 from oubliette.data.csv import read_table
 from oubliette.data.text import InputWarning, check_text
 from oubliette.data.words import pattern
-from oubliette.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
-from oubliette.errors import UserError, suggest
-from oubliette.eval.painter import Painter
+from oubliette.eval.pictures.sampler import Painter
 
 NONE, GOLD, RANDOM, FILTER = "none", "gold", "random weights", "prompt filter"
 CONTROLS = (NONE, GOLD, RANDOM, FILTER)

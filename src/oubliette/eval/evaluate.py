@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.backends.soundness import faults_of
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import record
 from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
 from oubliette.data.prompts import load_bank
-from oubliette.errors import UserError
+from oubliette.eval.control_order import misordered
 from oubliette.eval.controls import CONTROLS, NONE, check_control, open_control
-from oubliette.eval.fidelity import Extractor
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
-from oubliette.eval.observe import Observer
-from oubliette.eval.order import misordered
-from oubliette.eval.painter import Painter, Sampling
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.cache import PictureCache
+from oubliette.eval.pictures.fidelity import Extractor
+from oubliette.eval.pictures.observe import Observer
+from oubliette.eval.pictures.sampler import Painter, Sampling
 from oubliette.eval.plan import Bank, Plan, make_plan
 from oubliette.eval.result import Evaluation, JudgeFacts, Settings
-from oubliette.eval.scenery import neighbours, rest_of_world, words_of
+from oubliette.eval.surroundings import neighbours, rest_of_world, words_of
 from oubliette.eval.table import Listener, Table
 from oubliette.eval.verdict import Bounds
-from oubliette.manifest import record
 
 
 def evaluate(

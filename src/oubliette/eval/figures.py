@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from oubliette.data.concept import Concept
-from oubliette.eval.cmmd import cmmd
-from oubliette.eval.fidelity import feature_distances, kid, paired_distance
 from oubliette.eval.judge import Judge, covering
 from oubliette.eval.leakage import Leakage, leakage
-from oubliette.eval.observe import Observation
+from oubliette.eval.pictures.cmmd import cmmd
+from oubliette.eval.pictures.fidelity import feature_distances, kid, paired_distance
+from oubliette.eval.pictures.observe import Observation
 from oubliette.eval.plan import IN_SET, Plan, PromptSet
 from oubliette.eval.result import ClipFigures, ConceptFigures, Fidelity
 from oubliette.eval.statistics import Rate, t_interval

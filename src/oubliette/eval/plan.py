@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.csv import PromptRow
 from oubliette.data.words import pattern
-from oubliette.errors import UserError
 
 IN_SET, WITHHELD, CSV = "in-set", "withheld", "csv"
 SPLITS = (IN_SET, WITHHELD)

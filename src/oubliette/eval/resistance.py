@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.eval.statistics import Estimate, Rate
 
 __all__ = ["Advantage", "Curve", "Point", "advantage", "area", "recovered", "steps_to"]

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oubliette.eval.agreement import Agreement
-from oubliette.eval.cmmd import Cmmd
-from oubliette.eval.fidelity import Kid, PairedDistance
+from oubliette.core.json_io import read_json
+from oubliette.core.writing import write_bytes
 from oubliette.eval.leakage import Leakage
-from oubliette.eval.reading import read_json
+from oubliette.eval.pictures.clip_agreement import Agreement
+from oubliette.eval.pictures.cmmd import Cmmd
+from oubliette.eval.pictures.fidelity import Kid, PairedDistance
 from oubliette.eval.statistics import Estimate, Rate
 from oubliette.eval.utility import Utility
 from oubliette.eval.verdict import Bounds, Verdict, exit_code
-from oubliette.writing import write_bytes
 
 FORMAT = "oubliette-evaluation/1"
 

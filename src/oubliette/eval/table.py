@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from oubliette.eval.agreement import Agreement, agreement
 from oubliette.eval.figures import Observations, concept_figures, fidelity_figures
 from oubliette.eval.judge import Judge, covering
-from oubliette.eval.observe import Observation, Observer
-from oubliette.eval.painter import Painter
-from oubliette.eval.pictures import Progress
+from oubliette.eval.pictures.cache import Progress
+from oubliette.eval.pictures.clip_agreement import Agreement, agreement
+from oubliette.eval.pictures.observe import Observation, Observer
+from oubliette.eval.pictures.sampler import Painter
 from oubliette.eval.plan import Plan
 from oubliette.eval.result import Row
 from oubliette.eval.verdict import Bounds

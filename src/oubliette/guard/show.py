@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oubliette.core.writing import parents, write_bytes
+from oubliette.data.picture_sheet import check_target
 from oubliette.guard.layers import LAYER_TYPES, block_of, layer_type
-from oubliette.sheet import check_target
-from oubliette.writing import parents, write_bytes
 
 if TYPE_CHECKING:
     from oubliette.guard.mask import Mask, MaskBudget

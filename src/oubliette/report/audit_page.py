@@ -10,13 +10,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from oubliette.audit.parts import Exhibit
+from oubliette.audit.attack_cache import Exhibit
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, RowResult
-from oubliette.eval.reading import read_json
+from oubliette.core.json_io import read_json
+from oubliette.core.writing import write_bytes
 from oubliette.report import audit_words, words
 from oubliette.report.audit_plots import SUBJECT_COLOURS, resistance_plot
 from oubliette.report.environment import make_environment, styles
-from oubliette.writing import write_bytes
 
 __all__ = ["AuditPage", "make_page", "render_audit", "write_audit_page"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from oubliette.errors import UserError
-from oubliette.eval.pictures import PictureCache, encode_png
+from oubliette.core.errors import UserError
+from oubliette.eval.pictures.cache import PictureCache, encode_png
 from oubliette.eval.result import Evaluation
 from oubliette.report.data import Curve, Grid, Line, Picture, Run
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError
-from oubliette.eval.reading import read_json
+from oubliette.core.errors import UserError
+from oubliette.core.json_io import read_json
 from oubliette.eval.result import Evaluation
 
 FORMAT = "oubliette-report/1"

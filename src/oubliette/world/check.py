@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.world import batch as B
 from oubliette.world import facts
 from oubliette.world.captions import evaluation_prompts, labelled_prompts

@@ -17,7 +17,7 @@ from oubliette.attack.probes.probe import derived_seed, kept_signal
 from oubliette.attack.probes.trajectory import Trajectory
 from oubliette.attack.probes.transplant import Transplant
 from oubliette.backends.sampling import make_scheduler
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 ALL = [Transplant, Inpaint, Complete, Trajectory, Invert, Detach]
 

@@ -9,7 +9,7 @@ import yaml
 
 from oubliette.bench.audit.plan import Plan, read_plan
 from oubliette.bench.shipped import plan_text
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 SMALL = {
     "name": "small",

@@ -17,8 +17,8 @@ from oubliette.bench.erasure.plan import Plan, Trials, read_plan
 from oubliette.bench.erasure.table import concept_table, leader_table
 from oubliette.bench.shipped import plan_text
 from oubliette.cli import main
+from oubliette.core.errors import UserError
 from oubliette.erase import METHODS
-from oubliette.errors import UserError
 
 PLAN: dict[str, Any] = {
     "name": "tiny",
@@ -67,8 +67,8 @@ def test_the_shipped_plans_read(name: str) -> None:
 
 
 def test_the_shipped_plan_has_every_picture_method_and_every_control() -> None:
-    from oubliette.compose import pick_preset
     from oubliette.recipe import load_recipe
+    from oubliette.workflows.compose import pick_preset
 
     class Nano:
         kind, world = "diffusion", "picture"

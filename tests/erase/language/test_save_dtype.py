@@ -14,8 +14,8 @@ from oubliette.api import erase
 from oubliette.backends import open_model
 from oubliette.backends.changes import RoundingWarning, round_as_stored
 from oubliette.cli import main
+from oubliette.core.manifest import read_manifest
 from oubliette.erase.result import EraseResult
-from oubliette.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

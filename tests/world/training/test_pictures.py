@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
-from oubliette.errors import UserError
 from oubliette.world.training.class_captions import PLAIN, TEMPLATES, WITHHELD, ClassCaptions, parse_groups
 from oubliette.world.training.labelled import read_labelled
 from oubliette.world.training.picture_trainer import STEPS, PictureTrainer

@@ -25,9 +25,9 @@ from oubliette.attack.probes.probe import (
 )
 from oubliette.attack.types import How
 from oubliette.backends.sampling import start_noise
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case

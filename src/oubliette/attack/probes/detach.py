@@ -10,9 +10,9 @@ import numpy as np
 from oubliette.attack.probes.probe import PUBLISHED, Probe, Progress, Shown, draws
 from oubliette.attack.types import How
 from oubliette.backends.attachment import Attachable
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from oubliette.attack.types import How, Sampling
 from oubliette.backends.sampling import Step, check_steps, denoise, make_scheduler
-from oubliette.errors import UserError
-from oubliette.validation import StrictModel
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case

@@ -17,9 +17,9 @@ from torch import Tensor
 from oubliette.attack.probes.probe import PUBLISHED, Probe, Progress, Shown, draws
 from oubliette.attack.types import How
 from oubliette.backends.stored import canonical
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case

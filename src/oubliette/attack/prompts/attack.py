@@ -13,10 +13,10 @@ import torch
 from oubliette.attack.prompts.records import Case, Found
 from oubliette.attack.prompts.target import Draw, Target
 from oubliette.attack.types import Hits, How, Sampling
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 __all__ = ["Job", "PromptAttack", "Proposal"]
 

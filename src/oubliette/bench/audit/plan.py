@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subjects
 from oubliette.bench.shipped import plan_content
-from oubliette.errors import suggest
-from oubliette.validation import StrictModel, validated
+from oubliette.core.errors import suggest
+from oubliette.core.validation import StrictModel, validated
 
 __all__ = ["Cell", "Contrast", "Plan", "Subject", "Target", "read_plan"]
 

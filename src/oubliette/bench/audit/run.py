@@ -49,8 +49,8 @@ def run_cells(
 def run_cell(plan: Plan, cell: Cell, out: Path, models: Path | None = None) -> float:
     """Erase, save, audit; the seconds that took."""
     from oubliette.api import load
-    from oubliette.audit.run import audit
     from oubliette.bench.subjects import concept_of, open_subject
+    from oubliette.workflows.audit import audit
 
     started = time.monotonic()
     base = load(plan.base)

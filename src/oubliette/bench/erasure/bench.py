@@ -16,8 +16,8 @@ from oubliette.bench.erasure.plots import draw_plots
 from oubliette.bench.erasure.run import ROW, done, finished, leading, run_cells, samples_of
 from oubliette.bench.erasure.table import attack_table, concept_table, leader_table
 from oubliette.bench.words import slug
-from oubliette.manifest import record, write_json
-from oubliette.writing import write_bytes
+from oubliette.core.manifest import record, write_json
+from oubliette.core.writing import write_bytes
 
 __all__ = ["Benched", "bench_erasure", "summarise"]
 

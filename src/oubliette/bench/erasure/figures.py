@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.bench.cells import Cell
-from oubliette.eval.harmonic import harmonic_objects, harmonic_pair
 from oubliette.eval.leakage import Leakage
+from oubliette.eval.protocols.harmonic import harmonic_objects, harmonic_pair
 from oubliette.eval.result import ConceptFigures, Evaluation, Row
 
 __all__ = ["CellFigures", "balance", "figures_of", "ranked"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from oubliette.bench.plotting import canvas, save
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.cache import PictureCache
 
 __all__ = ["columns_of", "draw_gallery"]
 

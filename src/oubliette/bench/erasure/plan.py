@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subjects
 from oubliette.bench.shipped import plan_content
-from oubliette.validation import StrictModel, validated
+from oubliette.core.validation import StrictModel, validated
 
 __all__ = ["Attacked", "Further", "Plan", "Trials", "read_plan"]
 

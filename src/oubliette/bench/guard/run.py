@@ -15,9 +15,9 @@ from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Learning, Plan
 from oubliette.bench.guard.transplant import TRANSPLANT, Donor
 from oubliette.bench.pool import in_processes
 from oubliette.bench.words import slug
-from oubliette.guarding.apply import budget_for
-from oubliette.guarding.user import Course, User, area, asked_of
-from oubliette.manifest import read_object, write_json
+from oubliette.core.manifest import read_object, write_json
+from oubliette.workflows.guard.apply import budget_for
+from oubliette.workflows.guard.user import Course, User, area, asked_of
 
 __all__ = ["Used", "finished", "run_all", "run_cell"]
 
@@ -164,7 +164,7 @@ class _Users:
 
     def train(self, name: str, at: Sequence[int]) -> Course:
         """Train on pictures of the concept `name`, judging the concept's own prompts at the steps in `at`."""
-        from oubliette.eval.scenery import words_of
+        from oubliette.eval.surroundings import words_of
 
         concept = concept_of(self.model, name)
         asked = asked_of(self.model, concept, self.plan.pictures, self.cell.seed)

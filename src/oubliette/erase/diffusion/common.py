@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oubliette.backends.base import TEXT_ENCODER
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.detach import detached_first_token, readers
-from oubliette.errors import UserError
 from oubliette.train.objective import BaseObjective
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

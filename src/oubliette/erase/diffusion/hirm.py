@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.attention import token_positions
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.turns import Said, in_turn
-from oubliette.errors import UserError
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from oubliette.backends.base import TEXT_ENCODER
 from oubliette.backends.text import TextEmbedding
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.gradients import step_rng
 from oubliette.train.smoothing.base import Passes
 from oubliette.train.trainable import these_alone

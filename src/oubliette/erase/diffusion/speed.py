@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.closed import (
     MappingOptions,
     RightFactor,
@@ -24,7 +25,6 @@ from oubliette.erase.diffusion.closed import (
 )
 from oubliette.erase.edit import Edit
 from oubliette.erase.request import ErasureRequest
-from oubliette.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

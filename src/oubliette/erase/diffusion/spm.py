@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.esd import esd_target
 from oubliette.erase.diffusion.turns import Said, in_turn
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 _POOLED = "pooled"
 

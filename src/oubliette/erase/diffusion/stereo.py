@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.stereo_search import Term, encoded, search, terms_in_turn
 from oubliette.erase.diffusion.turns import Said, in_turn
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.progress import progress
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.esd import esd_target
 from oubliette.erase.diffusion.turns import in_turn
@@ -20,7 +21,6 @@ from oubliette.train.gradients import step_rng
 from oubliette.train.loop import Loop
 from oubliette.train.objective import BaseObjective
 from oubliette.train.processes import Processes
-from oubliette.train.progress import progress
 from oubliette.train.roles import Draw, Role
 from oubliette.train.weights import Weights
 

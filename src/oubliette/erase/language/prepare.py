@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, read_questions
 from oubliette.data.text import InputWarning
-from oubliette.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch

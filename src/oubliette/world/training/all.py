@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 from oubliette.world import batch as B
 from oubliette.world import facts, tokens
 from oubliette.world.training.artefacts import save_clip, save_oracle

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.words import fill
-from oubliette.errors import UserError, suggest
 
 TEMPLATES = (
     "a photo of a {}",

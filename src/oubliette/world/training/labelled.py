@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from oubliette.core.errors import UserError
 from oubliette.data.pictures import PictureSet, read_pictures
-from oubliette.errors import UserError
 
 TEST_NAMES = ("test", "validation", "valid", "val")
 #: Where the set has no test part of its own, this share of every class is held out.

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError, suggest
-from oubliette.manifest import atomic_folder, write_json
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.manifest import atomic_folder, write_json
 from oubliette.world import tokens
 from oubliette.world.batch import to_tensor
 from oubliette.world.training.artefacts import save_clip, save_oracle

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from oubliette.errors import UserError
-from oubliette.manifest import atomic_folder, record, refuse_existing, write_json
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import atomic_folder, record, refuse_existing, write_json
 from oubliette.world.batch import to_tensor
 from oubliette.world.oracle import Oracle, load
 from oubliette.world.training.artefacts import save_pipeline

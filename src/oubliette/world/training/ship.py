@@ -26,7 +26,7 @@ def ship(trainer: Trainer, out: Path) -> Path:
     """Writes nano, nano-gold, nano-clip, nano-oracle and the training logs under `out`; returns it."""
     from diffusers import UNet2DConditionModel
 
-    from oubliette.manifest import write_json
+    from oubliette.core.manifest import write_json
     from oubliette.world.training.artefacts import save_pipeline
 
     save_pipeline(

@@ -1,0 +1,187 @@
+"""What is measured at every point of every attack: the same prompts and seeds, judged by the same judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oubliette.data.concept import Concept
+from oubliette.eval.evaluate import plan_for
+from oubliette.eval.judge import Judge
+from oubliette.eval.pictures.cache import PictureCache, Progress
+from oubliette.eval.pictures.sampler import Painter, Sampling
+from oubliette.eval.plan import Bank, PromptSet
+from oubliette.eval.statistics import Estimate, Rate, ratio_above_floor
+
+__all__ = ["Gauge", "Look", "painter_of"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one model showed: the judge's booleans (n,) on the concept's prompts, and pooled over the rest."""
+
+    hits: np.ndarray
+    kept_hits: np.ndarray
+    rate: Rate
+    leakage: Estimate | None
+    kept: Estimate | None
+
+
+class Gauge:
+    """Leakage on `pictures` of the concept's in-set prompts, and what is kept on `kept` pictures of the rest.
+
+    Leakage is (rate - floor) / (base - floor) as in `oubliette.eval.leakage`: base and floor are drawn once,
+    by the base. What is kept is the judge's accuracy over pictures of other concepts, the near neighbour's
+    first, over the base's on the same prompts and seeds. The prompts and seeds are those of an evaluation
+    with the same seed, so that pictures are drawn once for both. `full`, the judge's booleans (m,) on given
+    pictures of the concept, takes the place of what the base shows: for a concept unknown to the base.
+    """
+
+    def __init__(
+        self,
+        base: Painter,
+        concept: Concept,
+        judge: Judge,
+        *,
+        pictures: int,
+        kept: int,
+        seed: int,
+        retained: Sequence[Concept] | None = None,
+        bank: Bank | None = None,
+        full: np.ndarray | None = None,
+    ) -> None:
+        self.full = full
+        self.base, self.concept, self.judge = base, concept, judge
+        options: dict[str, Any] = {
+            "n": pictures,
+            "near_n": 1,
+            "seed": seed,
+            "retained": retained,
+            "bank": bank,
+        }
+        plan = plan_for(base.model, [concept], each=1, **options)
+        shares = _shares(plan.retained, judge, kept, plan.near.get(concept), concept.kind)
+        if max(shares.values(), default=1) > 1:
+            plan = plan_for(base.model, [concept], each=max(shares.values()), **options)
+        self.target, self.anchor = plan.targets[0], plan.anchors[0]
+        wanted = {item.concept: item for item in plan.retained}
+        self.others = [_cut(wanted[other], count) for other, count in shares.items()]
+        self._sets = [self.target, *self.others]
+        self._base: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def pictures(self) -> int:
+        """Pictures a look draws."""
+        return sum(map(len, self._sets))
+
+    @property
+    def base_pictures(self) -> int:
+        """Pictures the base draws, once."""
+        return self.pictures + len(self.anchor)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How they are drawn."""
+        return self.base.sampling
+
+    def facts(self) -> dict[str, Any]:
+        """All that a reading depends on beside the model that draws: for the key a result is kept under."""
+        return {
+            "base": self.base.fingerprint,
+            "judge": [self.judge.name, self.judge.fingerprint, self.judge.threshold],
+            "sampling": [self.sampling.steps, self.sampling.guidance],
+            "sets": [[s.concept.name, *map(list, (s.prompts, s.seeds))] for s in (*self._sets, self.anchor)],
+            **({} if self.full is None else {"full": [int(hit) for hit in self.full]}),
+        }
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Have the base's pictures drawn and judged, if they are not yet."""
+        if self._base is None:
+            sets = [*self._sets, self.anchor]
+            self.base.fill(*_all(sets), progress=progress)
+            hits, kept = self._judged(self.base)
+            self._base = (hits, kept, self._hits(self.base, self.anchor))
+
+    def look(self, painter: Painter, progress: Progress | None = None) -> Look:
+        """Draw and judge one model's pictures; the weights must stay as they are until this returns."""
+        self.prepare()
+        assert self._base is not None
+        painter.fill(*_all(self._sets), progress=progress)
+        hits, kept = self._judged(painter)
+        rate = Rate.mean(hits)
+        ratio = ratio_above_floor(Rate.mean(kept), Rate.mean(self._base[1])) if kept.size else None
+        return Look(hits, kept, rate, ratio_above_floor(rate, self.base_rate, self.floor), ratio)
+
+    @property
+    def base_rate(self) -> Rate:
+        """How often the base shows the concept, or how often it is found where it is given in full."""
+        self.prepare()
+        assert self._base is not None
+        return Rate.mean(self._base[0] if self.full is None else self.full)
+
+    @property
+    def floor(self) -> Rate:
+        """How often the judge finds the concept in the base's anchor pictures, where it is not."""
+        self.prepare()
+        assert self._base is not None
+        return Rate.mean(self._base[2])
+
+    @property
+    def span(self) -> float:
+        """What the base shows above the floor, which every leakage is a share of."""
+        return self.base_rate.value - self.floor.value
+
+    def found(self, pictures: np.ndarray) -> np.ndarray:
+        """The judge's booleans (n,) on any pictures, uint8 (n, H, W, 3)."""
+        return np.asarray(self.judge.hits(pictures, self.concept), dtype=bool)
+
+    def _judged(self, painter: Painter) -> tuple[np.ndarray, np.ndarray]:
+        others = [self._hits(painter, item) for item in self.others]
+        return self._hits(painter, self.target), np.concatenate(others) if others else np.zeros(0, bool)
+
+    def _hits(self, painter: Painter, item: PromptSet) -> np.ndarray:
+        if not len(item):
+            return np.zeros(0, dtype=bool)
+        pictures = painter.recall(item.prompts, item.seeds)
+        return np.asarray(self.judge.hits(pictures, item.concept), dtype=bool)
+
+
+def painter_of(
+    name: str,
+    model: Any,
+    base: Painter,
+    *,
+    fingerprint: str | None = None,
+    cache: PictureCache | None = None,
+    rewrite: Callable[[str], str] | None = None,
+) -> Painter:
+    """A painter that draws as the base's does, into its cache unless another is given."""
+    return Painter(name, model, cache or base.cache, base.sampling, rewrite=rewrite, fingerprint=fingerprint)
+
+
+def _all(sets: Sequence[PromptSet]) -> tuple[list[str], list[int]]:
+    return (
+        [prompt for item in sets for prompt in item.prompts],
+        [seed for item in sets for seed in item.seeds],
+    )
+
+
+def _shares(
+    sets: Sequence[PromptSet], judge: Judge, count: int, near: str | None, kind: str
+) -> dict[Concept, int]:
+    """How many of `count` pictures each retained concept gets: kinds in turn, the near neighbour first."""
+    able = [item.concept for item in sets if judge.covers(item.concept)]
+    by_kind: dict[str, list[Concept]] = {}
+    for other in sorted(able, key=lambda c: (c.kind != kind, c.name != near)):
+        by_kind.setdefault(other.kind, []).append(other)
+    queues = list(by_kind.values())
+    longest = max(map(len, queues), default=0)
+    order = [queue[index] for index in range(longest) for queue in queues if index < len(queue)][:count]
+    return {other: count // len(order) + (i < count % len(order)) for i, other in enumerate(order)}
+
+
+def _cut(item: PromptSet, count: int) -> PromptSet:
+    return PromptSet(item.role, item.concept, item.split, item.prompts[:count], item.seeds[:count])

@@ -1,0 +1,177 @@
+"""Rows that train nothing: searches for prompts, and probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from oubliette.audit.attack_cache import Exhibit, Part, RowOutput, key_of
+from oubliette.audit.context import Bench, excess
+from oubliette.audit.result import GOLD, MODEL, Found, RowResult
+from oubliette.audit.samples import LINES, exhibits_of
+from oubliette.audit.suite import ProbeRow, PromptsRow
+from oubliette.eval.pictures.sampler import Painter
+from oubliette.eval.statistics import Rate, ratio_above_floor
+
+__all__ = ["finding", "probing", "prompting"]
+
+
+def prompting(row: RowResult, spec: PromptsRow, bench: Bench) -> RowOutput:
+    """Run a search for prompts: pre-ASR, ASR, the prompts as the field's CSV."""
+    tries = 1 + bench.driver.tries(spec)
+
+    def make(subject: str, painter: Painter) -> Part:
+        found = bench.driver.search(spec, painter.model, hits=bench.gauge.found, seed=bench.seed)
+        after = np.array([row.before or row.after for row in found])
+        best = [made for made in found if made.after and not made.before]
+        made = finding(
+            subject,
+            after,
+            bench,
+            tries=tries,
+            before=Rate.mean(np.array([row.before for row in found])),
+            facts={"tries": float(np.mean([row.tries for row in found]))},
+            best=[row.prompt for row in best[:10]],
+        )
+        return Part(
+            found=[made],
+            hits=[[int(hit) for hit in after]],
+            samples=[
+                {
+                    "prompt": row.prompt,
+                    "original": row.case.prompt,
+                    "seed": row.case.seed,
+                    "before": bool(row.before),
+                    "hit": bool(row.after),
+                    "tries": row.tries,
+                }
+                for row in found
+            ],
+            exhibits=_prompt_exhibits((best or list(found))[:LINES], painter, bench, subject),
+            csv=bench.driver.csv(spec, found),
+        )
+
+    result, parts, output = _attacked(row, spec, bench, make)
+    name = f"prompts/{row.id}.csv"
+    return replace(output, row=replace(result, files=[name]), files={name: parts[MODEL].csv})
+
+
+def _prompt_exhibits(found: Sequence[Any], painter: Painter, bench: Bench, subject: str) -> list[Exhibit]:
+    """What the original and the prompt found in its place draw from the same seed."""
+    made = []
+    for column, prompts in (("asked", [f.case.prompt for f in found]), ("found", [f.prompt for f in found])):
+        seeds = [row.case.seed for row in found]
+        how = painter.sampling
+        pictures = painter.model.draw(prompts, seeds, steps=how.steps, guidance=how.guidance, batch=how.batch)
+        hits = bench.gauge.found(pictures)
+        made += exhibits_of(pictures, prompts, seeds, hits, subject=subject, column=column)
+    return made
+
+
+def probing(row: RowResult, spec: ProbeRow, bench: Bench) -> RowOutput:
+    """Run a probe; every ratio of a completion is a figure of its own."""
+
+    def make(subject: str, painter: Painter) -> Part:
+        shown = bench.driver.probe(spec, painter.model, hits=bench.gauge.found, seed=bench.seed)
+        hits = bench.gauge.found(shown.pictures)
+        part = Part()
+        for where, mask in _groups(shown):
+            facts = {**shown.facts, **{k: float(np.mean(np.array(v)[mask])) for k, v in shown.each.items()}}
+            made = finding(subject, hits[mask], bench, tries=shown.best_of, facts=facts)
+            picked = np.flatnonzero(mask)[:LINES]
+            part.found.append(made)
+            part.hits.append([int(hit) for hit in hits[mask]])
+            part.exhibits.extend(
+                exhibits_of(
+                    shown.pictures[picked],
+                    [shown.prompts[i] for i in picked],
+                    [shown.seeds[i] for i in picked],
+                    hits[picked],
+                    subject=subject,
+                    column=where or "shown",
+                )
+            )
+            part.samples.extend(
+                {
+                    "where": where,
+                    "prompt": shown.prompts[i],
+                    "seed": int(shown.seeds[i]),
+                    "hit": bool(hits[i]),
+                }
+                for i in np.flatnonzero(mask)
+            )
+        return part
+
+    return _attacked(row, spec, bench, make)[2]
+
+
+def _groups(shown: Any) -> list[tuple[str, np.ndarray]]:
+    """The parts of what a probe showed that are figures of their own: one for every ratio of a completion."""
+    ratios = shown.each.get("ratio")
+    if ratios is None:
+        return [("", np.ones(len(shown.pictures), dtype=bool))]
+    values = np.array(ratios)
+    return [(f"{value:.0%} left to draw", values == value) for value in dict.fromkeys(ratios)]
+
+
+def _attacked(
+    row: RowResult, spec: Any, bench: Bench, make: Callable[[str, Painter], Part]
+) -> tuple[RowResult, dict[str, Part], RowOutput]:
+    """Prompts or probe on every subject, and what the model shows above gold, case by case."""
+    parts: dict[str, Part] = {}
+    for one in bench.subjects(spec):
+        subject, painter = one.name, one.painter
+        bench.tell(subject, len(parts) / len(bench.subjects(spec)))
+        key = key_of(
+            row=spec.model_dump(exclude={"name", "gold"}),
+            gauge=bench.gauge.facts(),
+            data=bench.driver.facts(spec, bench.seed),
+            subject=painter.fingerprint,
+            seed=bench.seed,
+        )
+
+        def of_subject(subject: str = subject, painter: Painter = painter) -> Part:
+            return make(subject, painter)
+
+        parts[subject] = bench.parts.get(key, of_subject, keep=subject == GOLD)
+    found = [replace(made, subject=subject) for subject, part in parts.items() for made in part.found]
+    above = []
+    if GOLD in parts and bench.gauge.span > 0:
+        for made, own, other in zip(parts[MODEL].found, parts[MODEL].hits, parts[GOLD].hits, strict=True):
+            where = f"{made.facts['ratio']:.0%} left to draw" if "ratio" in made.facts else ""
+            above.append(excess(np.array(own), np.array(other), bench.gauge.span, where))
+    result = replace(row, found=found, excess=above)
+    samples = [
+        {"audit_row": row.id, "subject": subject, **sample}
+        for subject, part in parts.items()
+        for sample in part.samples
+    ]
+    exhibits = [replace(made, subject=name) for name, part in parts.items() for made in part.exhibits]
+    return result, parts, RowOutput(result, samples, exhibits, 0.0)
+
+
+def finding(
+    subject: str,
+    hits: np.ndarray,
+    bench: Bench,
+    *,
+    tries: float,
+    facts: dict[str, float],
+    before: Rate | None = None,
+    best: Sequence[str] = (),
+) -> Found:
+    """A finding; its floor is what so many tries show by chance, 1 - (1 - floor)^tries."""
+    floor = _raised(bench.gauge.floor, tries)
+    after = Rate.mean(hits)
+    leakage = ratio_above_floor(after, bench.gauge.base_rate, floor)
+    return Found(subject, before, after, leakage, floor.value, tries, dict(facts), list(best))
+
+
+def _raised(floor: Rate, tries: float) -> Rate:
+    def up(share: float) -> float:
+        return float(1 - (1 - share) ** tries)
+
+    return replace(floor, value=up(floor.value), low=up(floor.low), high=up(floor.high))

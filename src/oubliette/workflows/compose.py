@@ -1,0 +1,222 @@
+"""A recipe from what a user asks for: a concept, an anchor, a method, and whatever else is to differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oubliette.core.errors import UserError, suggest
+from oubliette.data.concept import Concept, hint
+from oubliette.recipe import Recipe, apply_overrides, build_recipe, preset_names, read_recipe, validate
+
+if TYPE_CHECKING:
+    from oubliette.backends.base import Backend
+
+__all__ = ["DEFAULT_METHODS", "compose", "make_concepts", "pick_preset"]
+
+#: The method that is taken where none is named, by the backend's kind.
+DEFAULT_METHODS = {"diffusion": "doco", "language": "npo"}
+#: What the presets for a world's small models end in.
+_WORLD_PRESETS = {"picture": "-nano"}
+#: The anchor of a concept in a model of no known world: the empty prompt.
+_GENERAL_ANCHOR = ""
+
+
+def compose(
+    model: Backend,
+    *,
+    concept: str | Sequence[str] = (),
+    anchor: str | Sequence[str] | None = None,
+    kind: str | Sequence[str] | None = None,
+    method: str | None = None,
+    preset: str | None = None,
+    scope: str | None = None,
+    surgery: str | Mapping[str, Any] | None = None,
+    smoother: str | Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    prompts: Path | str | None = None,
+    retain: Path | str | Sequence[str] | None = None,
+    forget: Path | str | None = None,
+    data: Path | str | None = None,
+    freeze: Path | str | Sequence[str] | None = None,
+    save: str | None = None,
+    overrides: Iterable[str] = (),
+) -> Recipe:
+    """A checked recipe for `model`: the method's preset with what is given here put over it.
+
+    `anchor` and `kind` are one for all concepts or one for each; left out, the world knows them. `method` is
+    a method or a preset, `preset` a preset of exactly that name. `prompts` is a CSV of prompt pairs, `data` a
+    folder of anchor pictures. `retain` is what must stay: prompts (a list, or a text file of one a line) for
+    pictures, a JSONL file for language, where `forget` is the other. `overrides` ("train.steps=50") come
+    last. Raises UserError for what does not fit.
+    """
+    wanted = make_concepts(model, concept, anchor, kind)
+    raw = read_recipe(preset or pick_preset(model, method))
+    changes: dict[str, Any] = {"model": model.source}
+    if wanted:
+        changes["concepts"] = [{"name": c.name, "anchor": c.anchor, "kind": c.kind} for c in wanted]
+    for part, given in (("scope", scope), ("surgery", surgery), ("smoother", smoother)):
+        if given is not None and not _same_name(raw.get(part), given):
+            changes[part] = given
+    if seed is not None:
+        changes["seed"] = seed
+    if freeze is not None:
+        changes["freeze"] = str(freeze) if isinstance(freeze, str | Path) else list(freeze)
+    if forget is not None:
+        changes["forget"] = str(forget)
+    if retain is not None:
+        _RETAIN[model.kind](raw, retain)
+    for key, source in (("pairs", prompts), ("path", data)):
+        if source is not None:
+            raw["data"] = {**(raw.get("data") or {}), key: str(source)}
+    if steps is not None:
+        _set_steps(raw, steps)
+    if save is not None:
+        raw["save"] = {**(raw.get("save") or {}), "form": save}
+    overrides = list(overrides)
+    built = build_recipe(apply_overrides({**raw, **changes}, overrides), "recipe")
+    own = {override.partition("=")[0].strip() for override in overrides} | (
+        {"train.steps"} if steps else set()
+    )
+    return validate(_grown(built, own))
+
+
+def make_concepts(
+    model: Backend,
+    concept: str | Sequence[str],
+    anchor: str | Sequence[str] | None = None,
+    kind: str | Sequence[str] | None = None,
+) -> list[Concept]:
+    """The concepts asked for, with kinds and anchors filled in from the model's world where it has one.
+
+    Warns (InputWarning) of names that are probably not meant as they stand. Raises UserError for an empty
+    concept, an anchor that is the concept, and a count that does not match.
+    """
+    names = [concept] if isinstance(concept, str) else list(concept)
+    anchors = _one_each(anchor, len(names), "anchor")
+    kinds = _one_each(kind, len(names), "kind")
+    made = []
+    for name, given, asked in zip(names, anchors, kinds, strict=True):
+        hint([Concept(name, _GENERAL_ANCHOR if given is None else given, asked or "object")])
+        found = asked or _kind_of(model, " ".join(name.split()))
+        made.append(Concept(name, _anchor_of(model, found) if given is None else given, found))
+    return made
+
+
+def pick_preset(model: Backend, method: str | None) -> str:
+    """The preset for a method: the one for the model's world, else the published one; a preset is itself.
+
+    A method of another package may bring its own (`preset`, a recipe's mapping).
+    """
+    from oubliette.erase import METHODS
+
+    method = method or DEFAULT_METHODS[model.kind]
+    presets = preset_names()
+    for name in (method + _WORLD_PRESETS.get(model.world or "", ""), method):
+        if name in presets:
+            return name
+    own = [name for name in presets if name.startswith(f"{method}-")]
+    if not own and method in METHODS and hasattr(METHODS.get(method), "preset"):
+        return method
+    if own:
+        raise UserError(f"method '{method}' comes in several presets; choose one of {', '.join(own)}")
+    raise UserError(f"no method or preset is called '{method}'; {suggest(method, presets)}")
+
+
+def _one_each(given: str | Sequence[str] | None, count: int, what: str) -> list[str | None]:
+    values: list[str | None] = [given] if given is None or isinstance(given, str) else [*given]
+    if len(values) <= 1:
+        return (values or [None]) * count
+    if len(values) != count:
+        raise UserError(f"{len(values)} {what}s for {count} concepts; give one for all, or one for each")
+    return values
+
+
+def _kind_of(model: Backend, name: str) -> str:
+    if model.world != "picture":
+        return "object"
+    from oubliette.world import facts
+
+    for kind in facts.TABLES:
+        if facts.resolve(kind, name) is not None:
+            return kind
+    known = [known for kind in facts.TABLES for known in facts.names(kind)]
+    raise UserError(
+        f"the picture world has no {name!r} (--kind says what else it is); {suggest(name, known)}"
+    )
+
+
+def _anchor_of(model: Backend, kind: str) -> str:
+    if model.world != "picture":
+        return _GENERAL_ANCHOR
+    from oubliette.eval.surroundings import BROADER
+
+    return BROADER.get(kind, _GENERAL_ANCHOR)
+
+
+def _grown(recipe: Recipe, own: set[str]) -> Recipe:
+    """The recipe with its budget (`budget` of the method) multiplied by the number of concepts, so that each
+    gets what the preset gives one; numbers that the user gave (`own`) are totals and stay, and with the
+    updates all that is counted in updates.
+    """
+    from oubliette.erase import METHODS
+
+    count = len(recipe.concepts)
+    if count < 2:
+        return recipe
+    found = recipe.model_dump()
+    options = recipe.method_options().model_dump()
+    for key in getattr(METHODS.get(recipe.method["name"]), "budget", ()):
+        if key not in own and ("train.steps" not in own or key.startswith("data.")):
+            part, name = key.split(".")
+            found[part][name] = count * {**options, **found[part]}[name]
+    return recipe.model_validate({**found, "budget_for": count})
+
+
+def _same_name(current: Any, given: str | Mapping[str, Any]) -> bool:
+    """Whether a bare name asks for the part a preset already has: its options there are kept."""
+    name = current.get("name") if isinstance(current, Mapping) else current
+    return isinstance(given, str) and given == name
+
+
+def _set_steps(raw: dict[str, Any], steps: int) -> None:
+    from oubliette.erase import METHODS
+
+    name, _ = METHODS.parse(raw["method"])
+    solution = METHODS.get(name).solution
+    if solution != "trained":
+        raise UserError(f"method '{name}' is {solution}, not trained: it takes no number of steps")
+    raw["train"] = {**(raw.get("train") or {}), "steps": steps}
+
+
+def _retain_prompts(raw: dict[str, Any], retain: Path | str | Sequence[str]) -> None:
+    if isinstance(retain, str | Path):
+        path = Path(retain)
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"{path}: cannot be read ({reason}); expected prompts to retain, one a line"
+            ) from error
+    else:
+        lines = list(retain)
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise UserError(f"no prompts to retain in {retain!r}; expected one a line")
+    raw["data"] = {**(raw.get("data") or {}), "retain": prompts}
+
+
+def _retain_file(raw: dict[str, Any], retain: Path | str | Sequence[str]) -> None:
+    if not isinstance(retain, str | Path):
+        raise UserError("what a language model is to retain must be a JSONL file of questions and answers")
+    raw["retain"] = str(retain)
+
+
+#: What `retain` means, by the backend's kind.
+_RETAIN: dict[str, Callable[[dict[str, Any], Any], None]] = {
+    "diffusion": _retain_prompts,
+    "language": _retain_file,
+}

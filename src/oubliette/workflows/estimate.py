@@ -1,0 +1,131 @@
+"""What a recipe will cost, before anything is done: tensors that may move, passes, seconds and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from oubliette.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from oubliette.backends.base import Backend
+
+__all__ = ["estimate"]
+
+_MIB = 2**20
+
+
+def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
+    """Trained tensors and parameters, about how many items pass through the network, and what that takes
+    here.
+
+    `forwards` and `backwards` count one item (a noised picture, a row of text) each, every process and
+    micro-batch together; `pictures` are drawn beforehand, each `steps x 2` forwards with guidance, which
+    `forwards` holds too. An upper estimate: the few passes that a method shares between roles count twice. A
+    method whose options have `extra_passes` (`train.smoothing.Passes`) says with it what an item of a step
+    takes beyond a forget pass, its target and a retain pass: an inner run's passes, an adversary's.
+
+    `seconds` are those counts times what one item's passes took just now (`pace.pace_of`; `measured` says how
+    many), without the loop's own share, which is at most a tenth. `memory` is in MiB: the weights; for a
+    trained method also the originals, gradients and optimiser state of what is trained, and the graph of one
+    micro-batch; not what a smoother or a surgery holds. Both are None where nothing passes through the
+    network.
+    """
+    from oubliette.erase import METHODS
+    from oubliette.train.freeze import apply_freeze
+    from oubliette.train.scope import select
+
+    method = METHODS.get(recipe.method["name"])
+    named = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
+    if method.solution == "attached":
+        named = {}
+    found: dict[str, Any] = {
+        "method": method.name,
+        "solution": method.solution,
+        "concepts": len(recipe.concepts),
+        "budget": f"{recipe.budget_for} times the preset's"
+        if recipe.budget_for > 1
+        else "as the recipe has it",
+        "tensors": len(named),
+        "parameters": sum(parameter.numel() for parameter in named.values()),
+        "of_parameters": sum(parameter.numel() for parameter in model.tensors().values()),
+        "pictures": 0,
+        "forwards": 0,
+        "backwards": 0,
+    }
+    if method.solution == "trained":
+        found.update(_trained(recipe, recipe.method_options()))
+    return {**found, **_measured(model, recipe, list(named.values()), found)}
+
+
+def _trained(recipe: Recipe, options: Any) -> dict[str, int]:
+    from oubliette.erase import ELEMENTS
+    from oubliette.train.scope import check_scope
+    from oubliette.train.smoothing import Passes
+
+    train = recipe.train
+    items = train.batch * train.accumulation
+    warm = min(getattr(options, "warm_up", 0), train.steps)
+    updates = train.steps - warm
+    prior = getattr(options, "prior", None)
+    retain = _retains(recipe, options)
+    extra = recipe.make_smoother().extra_passes
+    own = getattr(options, "extra_passes", Passes())  # an inner run's, an adversary's
+    backwards = updates * items * (1 + extra.backwards + own.backwards + int(retain))
+    # Every forget pass has a frozen one beside it for its target; so has a step of warm-up.
+    forwards = updates * items * (2 + extra.forwards + own.forwards + int(retain)) + warm * items * 2
+    # A trajectory stops half-way on average, and each of its steps is guided: two forwards.
+    forwards += train.steps * items * getattr(options, "trajectory_steps", 0)
+    pictures = 0
+    if prior is not None and recipe.data.path is None:
+        pictures = recipe.data.pictures * (2 if prior == "retain" else 1)
+    forwards += pictures * recipe.data.picture_steps * 2
+    elements = check_scope(recipe.scope).elements
+    if elements is not None:
+        chosen = ELEMENTS.build(elements).passes(recipe.data.pictures)
+        forwards, backwards = forwards + chosen.forwards, backwards + chosen.backwards
+    return {"pictures": pictures, "forwards": forwards, "backwards": backwards}
+
+
+def _retains(recipe: Recipe, options: Any) -> bool:
+    """Whether a step has a retain pass of its own."""
+    return recipe.retain is not None or getattr(options, "prior", None) not in (None, "none")
+
+
+def _measured(
+    model: Backend, recipe: Recipe, trained: Sequence[nn.Parameter], found: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Seconds and MiB of the counted passes, from a few that are made now."""
+    from oubliette.train.timing import pace_of
+
+    if not found["forwards"]:
+        return {"seconds": None, "memory": None, "measured": "nothing: no pass was counted"}
+    pace = pace_of(model, trained, recipe.train.batch)
+    weights = sum(p.numel() * p.itemsize for module in model.modules().values() for p in module.parameters())
+    held = {
+        "weights": weights,
+        "trained": sum(_held_for(parameter, recipe) for parameter in trained),
+        "graph": pace.graph * recipe.train.batch,
+    }
+    return {
+        "seconds": round(found["forwards"] * pace.forward + found["backwards"] * pace.backward, 1),
+        "seconds_a_forward": round(pace.forward, 6),
+        "seconds_a_backward": round(pace.backward, 6),
+        "memory": round(sum(held.values()) / _MIB),
+        **{f"memory_{name}": round(size / _MIB) for name, size in held.items()},
+        "measured": pace.facts()["measured"],
+    }
+
+
+def _held_for(parameter: nn.Parameter, recipe: Recipe) -> int:
+    """Bytes beside a tensor that is trained: its original, its gradients, what the optimiser keeps."""
+    from oubliette.train.scope import check_scope
+
+    count, rank = parameter.numel(), check_scope(recipe.scope).rank
+    moved = count if rank is None or parameter.ndim < 2 else rank * (len(parameter) + parameter[0].numel())
+    masters = moved if rank is not None or parameter.itemsize < 4 else 0
+    states = 1 if recipe.train.optimizer == "sgd" else 2
+    gradients = count * (2 if _retains(recipe, recipe.method_options()) else 1)
+    return count * parameter.itemsize + 4 * (gradients + masters + states * moved)

@@ -1,0 +1,133 @@
+"""A measurement from names to figures on disk: open, compare, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import atomic_folder, refuse_existing
+from oubliette.core.progress import progress
+
+if TYPE_CHECKING:
+    from oubliette.eval.pictures.cache import PictureCache
+    from oubliette.eval.result import Evaluation
+
+__all__ = ["Measured", "measure"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures, the page where one was asked for, and the exit code they mean."""
+
+    evaluation: Evaluation
+    page: Path | None
+    exit_code: int
+
+
+def measure(
+    model: Any,
+    base: Any = None,
+    concept: str | Sequence[str] | None = None,
+    anchor: str | Sequence[str] | None = None,
+    *,
+    kind: str | Sequence[str] | None = None,
+    n: int = 50,
+    seed: int = 0,
+    steps: int = 25,
+    guidance: float = 3.0,
+    judges: Sequence[str] | None = None,
+    controls: Sequence[str] = (),
+    prompts_csv: Path | str | None = None,
+    cache: Path | str | None = None,
+    out: Path | str | None = None,
+    require_leakage: float | None = None,
+    resume: bool = False,
+    command: str | None = None,
+) -> Measured:
+    """As `oubliette.evaluate`, showing progress, and writing figures, samples and page to the folder `out`.
+
+    Without a `cache` what is drawn for `out` is kept beside it until the run has ended well, so that the same
+    call goes on from there after a kill; with `resume` no other may. The exit code is 0, or with
+    `require_leakage` 1 where the verdict is negative and 3 where it cannot be told. Raises UserError for what
+    cannot be measured, and where `out` is there.
+    """
+    from oubliette.api import base_of, concepts_of, evaluate, load
+    from oubliette.core.run_folder import content_hash
+    from oubliette.data.csv import read_prompts
+    from oubliette.data.text import warn_of_cut
+    from oubliette.eval.evaluate import plan_for
+    from oubliette.eval.pictures.kept import pictures_kept
+    from oubliette.eval.pictures.sampler import Sampling
+    from oubliette.eval.verdict import Bounds
+    from oubliette.workflows.check import check_covering, open_judges
+
+    if out is not None:
+        refuse_existing(out)
+    rows = [] if prompts_csv is None else read_prompts(prompts_csv)
+    if require_leakage is not None and not 0 < require_leakage <= 1:
+        raise UserError(f"--require-leakage must lie in 0..1 (0.1 is 10 %), found {require_leakage:g}")
+    opened = load(model)
+    warn_of_cut(opened, [row.prompt for row in rows], f"prompts of {prompts_csv}")
+    before = load(base if base is not None else base_of(opened))
+    concepts = concepts_of(opened, concept, anchor, kind, world=before)
+    named = open_judges(before, judges) if judges else None
+    if named is not None:
+        check_covering(named, concepts)
+    plan = plan_for(before, concepts, n=n, seed=seed, prompts_csv=prompts_csv)
+    total = plan.pictures(1 + len(controls))
+    identity: dict[str, Any] = {}
+    if out is not None:  # large models take seconds to hash
+        identity = {
+            "concepts": [asdict(each) for each in concepts],
+            "model": opened.fingerprint(),
+            "base": before.fingerprint(),
+            "judges": [str(judge) for judge in judges or ()],
+            "controls": list(controls),
+            "prompts": None if prompts_csv is None else content_hash(Path(prompts_csv)),
+            "sampling": {"n": n, "seed": seed, "steps": steps, "guidance": guidance},
+        }
+    with pictures_kept(out, cache, identity=identity, resume=resume) as store:
+        with progress("drawing and judging", total, "pictures") as tick:
+            evaluation = evaluate(
+                opened,
+                before,
+                concepts,
+                n=n,
+                seed=seed,
+                judges=named,
+                controls=controls,
+                prompts_csv=prompts_csv,
+                cache=store,
+                sampling=Sampling(steps=steps, guidance=guidance),
+                bounds=None if require_leakage is None else Bounds(leakage=require_leakage),
+                progress=lambda done, _, who: tick(done, who),
+            )
+        page = None if out is None else _write(evaluation, store, Path(out), opened.world, command)
+    return Measured(evaluation, page, 0 if require_leakage is None else evaluation.exit_code)
+
+
+def _write(
+    evaluation: Evaluation, cache: PictureCache, out: Path, world: str | None, command: str | None
+) -> Path:
+    from oubliette.report.build import make_grids
+    from oubliette.report.data import ReportData
+    from oubliette.report.page import write_page
+
+    with atomic_folder(out) as folder:
+        evaluation.write(folder / "evaluation.json")
+        evaluation.write_samples(folder / "samples.jsonl")
+        names = ", ".join(figures.name for figures in evaluation.rows[0].concepts)
+        write_page(
+            ReportData(
+                title=f"{names}: what is left",
+                evaluation=evaluation,
+                grids=make_grids(evaluation, cache),
+                world=world,
+                command=command,
+            ),
+            folder / "index.html",
+        )
+    return out / "index.html"
