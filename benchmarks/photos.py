@@ -32,8 +32,8 @@ from oubliette.eval.judge import open_judge
 from oubliette.eval.pictures.sampler import Sampling
 from oubliette.eval.result import Evaluation
 from oubliette.recipe import load_recipe
-from oubliette.world.training.picture_trainer import STEPS
-from oubliette.world.training.pictures import planned_seconds, train_on_pictures
+from oubliette.workflows.world.training.picture_trainer import STEPS
+from oubliette.workflows.world.training.pictures import planned_seconds, train_on_pictures
 from photos_tables import BASE, base_table, tables
 
 GROUPS = {

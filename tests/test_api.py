@@ -13,10 +13,11 @@ import oubliette as ob
 import tiny
 import tiny_language
 import tiny_world
+from oubliette.data.concepts import make_concepts
 from oubliette.erase import METHODS
 from oubliette.recipe import preset_names
 from oubliette.workflows.check import Before, check, check_covering, fitted
-from oubliette.workflows.compose import compose, make_concepts, pick_preset
+from oubliette.workflows.compose import compose, pick_preset
 
 UCE = ["method.prompts=name"]
 DOCO = ["data.prompts=4", "data.pictures=4", "data.picture_steps=2", "train.batch=2", "method.warm_up=1"]

@@ -685,7 +685,7 @@ def test_world_check_ends_with_1_where_a_bar_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bars = [{"name": "a bar", "value": 0.98, "bound": 0.97, "below": False, "n": 10, "passed": True}]
-    monkeypatch.setattr("oubliette.world.check.check", lambda n, seed, model: {"bars": bars})
+    monkeypatch.setattr("oubliette.workflows.world.check.check", lambda n, seed, model: {"bars": bars})
     assert main(["world", "check", "--n", "10"]) == 0
     assert "a bar" in capsys.readouterr().out
     bars[0]["passed"] = False

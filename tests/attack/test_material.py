@@ -11,7 +11,6 @@ from PIL import Image
 
 from attack.attacked import diffusion
 from oubliette.attack.material import (
-    FIRST_SEED,
     as_identified,
     attack_seeds,
     class_prompt,
@@ -20,6 +19,7 @@ from oubliette.attack.material import (
     from_world,
 )
 from oubliette.attack.scenes import Painter
+from oubliette.attack.types import FIRST_SEED
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern

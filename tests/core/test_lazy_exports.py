@@ -19,7 +19,7 @@ def test_every_name_is_there_and_listed(package: object) -> None:
 
 
 def test_a_module_with_a_functions_name_is_both() -> None:
-    import oubliette.guard.verify.verify as module
+    import oubliette.guard.verify as module
 
     assert guard.verify is module
     with pytest.raises(oubliette.UserError, match="nowhere"):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from oubliette.data.picture_sheet import encode_png
 from oubliette.eval.auroc import Auroc
 from oubliette.eval.leakage import leakage
-from oubliette.eval.pictures.cache import encode_png
 from oubliette.eval.pictures.clip_agreement import Agreement
 from oubliette.eval.pictures.cmmd import Cmmd
 from oubliette.eval.pictures.fidelity import Kid, paired_distance

@@ -48,8 +48,8 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     judges: dict[str, Callable[[], Any]] = {"toy": ToyJudge, "half": HalfJudge}
     monkeypatch.setattr("oubliette.api.load", lambda name: models[name])
-    for module in ("canvas", "canvas_folder", "class_protocol", "harmonic"):
-        own = f"oubliette.eval.{module}.open_judge"
+    for module in ("canvas", "canvas_folder", "classes", "harmonic"):
+        own = f"oubliette.eval.protocols.{module}.open_judge"
         monkeypatch.setattr(own, lambda name, model=None: judges[name]())
     (tmp_path / "classes.csv").write_text(TABLE)
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from oubliette.attack.material import FIRST_SEED, What
+from oubliette.attack.types import FIRST_SEED, What
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
 from oubliette.world import facts

@@ -23,7 +23,7 @@ def choose(base: Any, concept: Concept, name: str | None, data: Path | str | Non
     There the one with the same broader word is taken, else the first. UserError where the base comes from no
     known world and no name or no pictures are given.
     """
-    from oubliette.workflows.compose import make_concepts
+    from oubliette.data.concepts import make_concepts
 
     if getattr(base, "world", None) == "picture":
         name = name or _of_pool(concept)

@@ -72,7 +72,9 @@ def set_up(
     the model does not know stands in: `novel` by name, with pictures `novel_data`. `mask` holds names of
     tensors that no attack may move, or is a file of them.
     """
-    from oubliette.api import base_of, concepts_of, load
+    from oubliette.backends import open_model
+    from oubliette.backends.delta import recorded_base
+    from oubliette.data.concepts import concepts_of
 
     stands_in = isinstance(gold, str) and gold == NOVEL
     for path, what in ((novel, "--novel"), (novel_data, "--novel-data")):
@@ -81,8 +83,8 @@ def set_up(
     for path, what in ((data, "--data"), (benign, "--benign"), (novel_data, "--novel-data")):
         if path is not None and not Path(path).exists():
             raise UserError(f"{what} {path}: no such folder or file of pictures")
-    opened = load(model)
-    before = load(base if base is not None else base_of(opened))
+    opened = open_model(model)
+    before = open_model(base if base is not None else recorded_base(opened))
     for one in (opened, before):
         if getattr(one, "kind", None) != "diffusion":
             raise UserError(f"{one.source}: is a {one.kind} model; only models that draw can be audited")
@@ -211,12 +213,12 @@ def frozen_names(mask: Path | str | Sequence[str] | None, model: Any) -> list[st
 
 
 def _open_gold(gold: Any, base: Any, concept: Concept) -> Any | None:
-    from oubliette.api import load
+    from oubliette.backends import open_model
 
     if isinstance(gold, str) and gold == WITHOUT:
         return None
     if gold is not None:
-        return load(gold)
+        return open_model(gold)
     if getattr(base, "world", None) != "picture":
         return None
     from oubliette.world import facts
@@ -224,7 +226,7 @@ def _open_gold(gold: Any, base: Any, concept: Concept) -> Any | None:
     own = facts.resolve(concept.kind, concept.name)
     if (concept.kind, own) not in {(kind, name) for name, _, kind in facts.DEFAULT_CONCEPTS}:
         return None
-    return load("nano-gold", device=base.device)
+    return open_model("nano-gold", device=base.device)
 
 
 def _notes(model: Any, base: Any, gold: Any | None, *, compared: bool) -> list[str]:
@@ -250,7 +252,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _recorded(model: Any) -> list[Concept]:
-    from oubliette.api import concepts_of
+    from oubliette.data.concepts import concepts_of
 
     try:
         return concepts_of(model)

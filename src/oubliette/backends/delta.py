@@ -56,6 +56,13 @@ def base_of(folder: Path | str) -> str:
     return str(source)
 
 
+def recorded_base(model: Backend) -> str:
+    """What the record of an opened model names as its base; UserError where it has none."""
+    if not Path(model.source).is_dir():
+        raise UserError(f"{model.source}: has no record of a base; say what to compare with (base, --base)")
+    return base_of(model.source)
+
+
 def base_facts(base_source: str, base_fingerprint: str, folder: Path) -> dict[str, str]:
     """What a record says of the base: its source, its fingerprint, and its place relative to `folder`."""
     facts = {"source": base_source, "fingerprint": base_fingerprint}

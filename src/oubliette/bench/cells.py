@@ -11,7 +11,7 @@ from oubliette.bench.words import slug
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import StrictModel
 
-__all__ = ["Cell", "Subject", "Target", "cells_of", "check_subjects", "chosen"]
+__all__ = ["Cell", "Subject", "Target", "cells_of", "chosen"]
 
 
 class Subject(StrictModel):
@@ -85,17 +85,3 @@ def chosen(cells: Sequence[Cell], subjects: Sequence[str], known: Sequence[Subje
         if name not in names:
             raise UserError(f"the plan has no subject '{name}'; {suggest(name, names)}")
     return [cell for cell in cells if not subjects or cell.subject.name in subjects]
-
-
-def check_subjects(subjects: Sequence[Subject], targets: Sequence[Target], base: str, where: str) -> None:
-    """UserError where a method or an override is not known or does not fit, before anything is erased."""
-    from oubliette.api import load
-    from oubliette.bench.subjects import recipe_of
-
-    opened = load(base)
-    for subject in subjects:
-        if subject.method is not None:
-            try:
-                recipe_of(Cell(subject=subject, target=targets[0], seed=0), opened)
-            except UserError as error:
-                raise UserError(f"{where}: subject '{subject.name}': {error}") from None

@@ -129,11 +129,11 @@ def convert(
     json: Json = False,
 ) -> int:
     """Turn one of FreezeAsGuard's own positional vectors into a mask with names and hashes."""
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.guard.text_vector import convert as read
     from oubliette.workflows.guard.learn import Guarded, write_mask
 
-    made = read(vector, load(model))
+    made = read(vector, open_model(model))
     write_mask(made, out, licence=licence)
     return _written(Guarded(made, out, []), json)
 

@@ -30,7 +30,7 @@ def draw(
     seed: Annotated[int, typer.Option(help="Seed.", min=0, callback=numbers.seed)] = 0,
 ) -> int:
     """Draw a sheet of world pictures: what the models were trained on."""
-    from oubliette.workflows.world import world_sheet
+    from oubliette.workflows.world.draw import world_sheet
 
     typer.echo(world_sheet(out, n=n, seed=seed))
     return 0
@@ -44,7 +44,7 @@ def check(
     json: Json = False,
 ) -> int:
     """Measure every bar the embedded models must meet; exit code 1 where one fails."""
-    from oubliette.world.check import check as measure
+    from oubliette.workflows.world.check import check as measure
 
     found = measure(n, seed, model)
     if json:
@@ -83,7 +83,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for the finished models.")] = None,
 ) -> int:
     """Train the world's models from scratch, or their like on your own pictures."""
-    from oubliette.workflows.world import train_world
+    from oubliette.workflows.world.draw import train_world
 
     typer.echo(train_world(stage or [], cache, out, data=data, side=size, seed=seed, groups=group or []))
     return 0

@@ -159,6 +159,15 @@ def plan_for(
     )
 
 
+def require_drawing(*models: Any) -> None:
+    """UserError for a model that draws no pictures, which judges could look at."""
+    for model in models:
+        if not hasattr(model, "draw"):
+            raise UserError(
+                f"{model.source}: is a {model.kind} model; only models that draw can be evaluated"
+            )
+
+
 def _check(models: Mapping[str, Any], controls: Sequence[str | tuple[str, Any]]) -> None:
     if not models:
         raise UserError("evaluate: no model was given to measure")

@@ -11,9 +11,6 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import WorldBank
 
-#: The broader word that stands for a kind where a retained concept needs an anchor.
-BROADER = {"object": "object", "style": "picture", "person": "person"}
-
 
 def rest_of_world(base: Any, concepts: Sequence[Concept]) -> list[Concept]:
     """Everything the base's world holds besides the concepts; nothing for a base of no known world.
@@ -27,7 +24,7 @@ def rest_of_world(base: Any, concepts: Sequence[Concept]) -> list[Concept]:
     gone = {(c.kind, facts.resolve(c.kind, c.name)) for c in concepts}
     gone |= {(kind, name) for name, _, kind in facts.DEFAULT_CONCEPTS}
     return [
-        Concept(name=name, anchor=BROADER[kind], kind=kind)
+        Concept(name=name, anchor=facts.BROADER[kind], kind=kind)
         for kind in facts.TABLES
         for name in facts.names(kind)
         if (kind, name) not in gone

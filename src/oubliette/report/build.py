@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from oubliette.core.errors import UserError
-from oubliette.eval.pictures.cache import PictureCache, encode_png
+from oubliette.data.picture_sheet import encode_png
+from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.result import Evaluation
 from oubliette.report.data import Curve, Grid, Line, Picture, Run
 

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError, suggest
-from oubliette.data.concept import Concept, hint
+from oubliette.data.concepts import make_concepts
 from oubliette.recipe import Recipe, apply_overrides, build_recipe, preset_names, read_recipe, validate
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
-__all__ = ["DEFAULT_METHODS", "compose", "make_concepts", "pick_preset"]
+__all__ = ["DEFAULT_METHODS", "compose", "pick_preset"]
 
 #: The method that is taken where none is named, by the backend's kind.
 DEFAULT_METHODS = {"diffusion": "doco", "language": "npo"}
 #: What the presets for a world's small models end in.
 _WORLD_PRESETS = {"picture": "-nano"}
-#: The anchor of a concept in a model of no known world: the empty prompt.
-_GENERAL_ANCHOR = ""
 
 
 def compose(
@@ -83,28 +81,6 @@ def compose(
     return validate(_grown(built, own))
 
 
-def make_concepts(
-    model: Backend,
-    concept: str | Sequence[str],
-    anchor: str | Sequence[str] | None = None,
-    kind: str | Sequence[str] | None = None,
-) -> list[Concept]:
-    """The concepts asked for, with kinds and anchors filled in from the model's world where it has one.
-
-    Warns (InputWarning) of names that are probably not meant as they stand. Raises UserError for an empty
-    concept, an anchor that is the concept, and a count that does not match.
-    """
-    names = [concept] if isinstance(concept, str) else list(concept)
-    anchors = _one_each(anchor, len(names), "anchor")
-    kinds = _one_each(kind, len(names), "kind")
-    made = []
-    for name, given, asked in zip(names, anchors, kinds, strict=True):
-        hint([Concept(name, _GENERAL_ANCHOR if given is None else given, asked or "object")])
-        found = asked or _kind_of(model, " ".join(name.split()))
-        made.append(Concept(name, _anchor_of(model, found) if given is None else given, found))
-    return made
-
-
 def pick_preset(model: Backend, method: str | None) -> str:
     """The preset for a method: the one for the model's world, else the published one; a preset is itself.
 
@@ -123,37 +99,6 @@ def pick_preset(model: Backend, method: str | None) -> str:
     if own:
         raise UserError(f"method '{method}' comes in several presets; choose one of {', '.join(own)}")
     raise UserError(f"no method or preset is called '{method}'; {suggest(method, presets)}")
-
-
-def _one_each(given: str | Sequence[str] | None, count: int, what: str) -> list[str | None]:
-    values: list[str | None] = [given] if given is None or isinstance(given, str) else [*given]
-    if len(values) <= 1:
-        return (values or [None]) * count
-    if len(values) != count:
-        raise UserError(f"{len(values)} {what}s for {count} concepts; give one for all, or one for each")
-    return values
-
-
-def _kind_of(model: Backend, name: str) -> str:
-    if model.world != "picture":
-        return "object"
-    from oubliette.world import facts
-
-    for kind in facts.TABLES:
-        if facts.resolve(kind, name) is not None:
-            return kind
-    known = [known for kind in facts.TABLES for known in facts.names(kind)]
-    raise UserError(
-        f"the picture world has no {name!r} (--kind says what else it is); {suggest(name, known)}"
-    )
-
-
-def _anchor_of(model: Backend, kind: str) -> str:
-    if model.world != "picture":
-        return _GENERAL_ANCHOR
-    from oubliette.eval.surroundings import BROADER
-
-    return BROADER.get(kind, _GENERAL_ANCHOR)
 
 
 def _grown(recipe: Recipe, own: set[str]) -> Recipe:

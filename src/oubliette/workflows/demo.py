@@ -103,14 +103,16 @@ def demo(
 
 
 def _erase(method: str, seed: int, overrides: Sequence[str]) -> EraseResult:
-    from oubliette.api import erase, load
+    from oubliette.backends import open_model
+    from oubliette.erase.run import erase
+    from oubliette.workflows.compose import compose
     from oubliette.world import facts
 
     started = time.perf_counter()
-    model = load(BASE)
+    model = open_model(BASE)
     loaded = time.perf_counter() - started
     wanted = facts.DEFAULT_CONCEPTS
-    result = erase(
+    recipe = compose(
         model,
         concept=[name for name, _, _ in wanted],
         anchor=[anchor for _, anchor, _ in wanted],
@@ -119,6 +121,7 @@ def _erase(method: str, seed: int, overrides: Sequence[str]) -> EraseResult:
         seed=seed,
         overrides=overrides,
     )
+    result = erase(model, recipe)
     result.seconds["load"] = loaded
     return result
 
@@ -133,7 +136,7 @@ def _measure(
     form: str,
     command: str | None,
 ) -> Evaluation:
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.eval.evaluate import compare, plan_for
     from oubliette.eval.pictures.cache import PictureCache
     from oubliette.report.build import make_curves, make_grids, make_run
@@ -141,7 +144,7 @@ def _measure(
     from oubliette.report.page import write_page
     from oubliette.workflows.erase import concepts_in
 
-    base = load(BASE)
+    base = open_model(BASE)
     concepts = concepts_in(next(iter(results.values())).recipe)
     cache = PictureCache(pictures)
     counted = {key: value for key, value in options.items() if key != "controls"}

@@ -220,14 +220,14 @@ def mode_for(check: str, required: float | None) -> str:
 
 
 def _open(recipe: Recipe | Callable[[Backend], Recipe], model: Any) -> tuple[Backend, Recipe]:
-    from oubliette.api import load
+    from oubliette.backends import open_model
 
     if callable(recipe):
-        opened = load(model)
+        opened = open_model(model)
         return opened, recipe(opened)
     if model is None and recipe.model is None:
         raise UserError("the recipe names no model; give one with --model, or model: in the recipe")
-    return load(model if model is not None else recipe.model), recipe
+    return open_model(model if model is not None else recipe.model), recipe
 
 
 def bounds_for(required: float | None) -> Any:

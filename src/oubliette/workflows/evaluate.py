@@ -54,11 +54,13 @@ def measure(
     `require_leakage` 1 where the verdict is negative and 3 where it cannot be told. Raises UserError for what
     cannot be measured, and where `out` is there.
     """
-    from oubliette.api import base_of, concepts_of, evaluate, load
+    from oubliette.backends import open_model
+    from oubliette.backends.delta import recorded_base
     from oubliette.core.run_folder import content_hash
+    from oubliette.data.concepts import concepts_of
     from oubliette.data.csv import read_prompts
     from oubliette.data.text import warn_of_cut
-    from oubliette.eval.evaluate import plan_for
+    from oubliette.eval.evaluate import evaluate, plan_for, require_drawing
     from oubliette.eval.pictures.kept import pictures_kept
     from oubliette.eval.pictures.sampler import Sampling
     from oubliette.eval.verdict import Bounds
@@ -69,9 +71,10 @@ def measure(
     rows = [] if prompts_csv is None else read_prompts(prompts_csv)
     if require_leakage is not None and not 0 < require_leakage <= 1:
         raise UserError(f"--require-leakage must lie in 0..1 (0.1 is 10 %), found {require_leakage:g}")
-    opened = load(model)
+    opened = open_model(model)
     warn_of_cut(opened, [row.prompt for row in rows], f"prompts of {prompts_csv}")
-    before = load(base if base is not None else base_of(opened))
+    before = open_model(base if base is not None else recorded_base(opened))
+    require_drawing(opened, before)
     concepts = concepts_of(opened, concept, anchor, kind, world=before)
     named = open_judges(before, judges) if judges else None
     if named is not None:

@@ -43,7 +43,7 @@ def canvas(
     """
     from oubliette.eval.protocols import canvas as own
     from oubliette.eval.protocols.canvas_folder import canvas_of_folder
-    from oubliette.eval.surroundings import BROADER
+    from oubliette.world.facts import BROADER
 
     grid: dict[str, Any] = {"styles": _names(styles), "objects": _names(objects)}
     if folder is None:
@@ -138,7 +138,7 @@ def cer(
     out: Path | str | None = None,
 ) -> Measured:
     """SPM's CLIP error rate of models on concepts: a dict of figures each (`CerResult.to_dict`)."""
-    from oubliette.api import concepts_of
+    from oubliette.data.concepts import concepts_of
     from oubliette.eval.protocols import cer as own
 
     if templates is not None:
@@ -162,7 +162,7 @@ def _on_models(
     out: Path | str | None,
 ) -> Measured:
     """One measurement after another, pictures kept until all are done."""
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.eval.pictures.kept import pictures_kept
     from oubliette.eval.pictures.sampler import Sampling
 
@@ -173,7 +173,7 @@ def _on_models(
     sampling, found = Sampling(steps=steps, guidance=guidance), []
     with pictures_kept(out, cache) as store:
         for model in models:
-            opened = load(model)
+            opened = open_model(model)
             if getattr(opened, "kind", None) != "diffusion":
                 raise UserError(f"{opened.source}: is a {opened.kind} model; these are of models that draw")
             with counted(f"{title}, {opened.source}", "pictures") as told:
@@ -189,7 +189,7 @@ def _written(found: Measured, out: Path | str | None) -> Measured:
 
 
 def _one_concept(model: Any, concept: str | None, kind: str | None) -> Concept:
-    from oubliette.api import concepts_of
+    from oubliette.data.concepts import concepts_of
 
     found = concepts_of(model, concept, None, kind)
     if len(found) != 1:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from fakes import ToyModel
 
-from oubliette.eval.pictures.cache import PictureCache, is_whole_png, picture_key
 from oubliette.eval.pictures import cache as pictures
+from oubliette.eval.pictures.cache import PictureCache, is_whole_png, picture_key
 
 PROMPTS = ["a car", "a truck", "a car"]
 SEEDS = [1, 2, 3]

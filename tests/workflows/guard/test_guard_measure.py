@@ -81,9 +81,9 @@ def test_the_area_is_the_mean_over_log_steps() -> None:
 
 def test_a_lora_user_whose_layers_are_all_frozen_is_shut_out(masked: Path) -> None:
     from oubliette.api import load
+    from oubliette.data.concepts import make_concepts
     from oubliette.eval.judge import default_judges
     from oubliette.train.tuning.lora import targets_of
-    from oubliette.workflows.compose import make_concepts
     from oubliette.workflows.guard.apply import budget_for
     from oubliette.workflows.guard.user import User, asked_of
 

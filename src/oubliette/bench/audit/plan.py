@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subjects
+from oubliette.bench.cells import Cell, Subject, Target, cells_of
 from oubliette.bench.shipped import plan_content
+from oubliette.bench.subjects import check_subjects
 from oubliette.core.errors import suggest
 from oubliette.core.validation import StrictModel, validated
 

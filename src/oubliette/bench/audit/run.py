@@ -48,12 +48,12 @@ def run_cells(
 
 def run_cell(plan: Plan, cell: Cell, out: Path, models: Path | None = None) -> float:
     """Erase, save, audit; the seconds that took."""
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.bench.subjects import concept_of, open_subject
     from oubliette.workflows.audit import audit
 
     started = time.monotonic()
-    base = load(plan.base)
+    base = open_model(plan.base)
     folder = _folder(out, cell)
     suite = _suite(plan, cell)
     if folder.is_dir():

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subjects
+from oubliette.bench.cells import Cell, Subject, Target, cells_of
 from oubliette.bench.shipped import plan_content
+from oubliette.bench.subjects import check_subjects
 from oubliette.core.validation import StrictModel, validated
 
 __all__ = ["Attacked", "Further", "Plan", "Trials", "read_plan"]

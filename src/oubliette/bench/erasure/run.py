@@ -65,13 +65,13 @@ def leading(plan: Plan, cells: Sequence[CellFigures]) -> list[str]:
 
 def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     """Erase, save, open, draw, judge; the seconds that took."""
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.bench.subjects import concept_of, open_subject
     from oubliette.eval.evaluate import compare
     from oubliette.eval.pictures.sampler import Sampling
 
     started = time.monotonic()
-    base = load(plan.base)
+    base = open_model(plan.base)
     with open_subject(cell, base, out / "models", out / "latents") as model:
         evaluation = compare(
             {ROW: model},

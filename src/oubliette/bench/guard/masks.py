@@ -81,18 +81,18 @@ def mask_folder(out: Path, learning: Learning, learner: str, share: float) -> Pa
 
 def open_base(plan: Plan, arm: Arm, seed: int, out: Path) -> Any:
     """What the arm guards: the plan's base, or what its method makes of it with this seed."""
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.erase.run import erase
     from oubliette.workflows.compose import compose
 
     if arm.erase is None:
-        return load(plan.base)
+        return open_model(plan.base)
     folder = out / "models" / slug(arm.name, str(seed))
     if not folder.is_dir():
-        model = load(plan.base)
+        model = open_model(plan.base)
         recipe = compose(model, concept=arm.illegal, method=arm.erase, seed=seed, save="delta")
         erase(model, recipe, show_progress=False).save(folder)
-    return load(folder)
+    return open_model(folder)
 
 
 def painted(
@@ -109,7 +109,7 @@ def painted(
 
 def concept_of(model: Any, name: str) -> Concept:
     """A concept of the model's world by its name, with kind and anchor."""
-    from oubliette.workflows.compose import make_concepts
+    from oubliette.data.concepts import make_concepts
 
     return make_concepts(model, [name])[0]
 

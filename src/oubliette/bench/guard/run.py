@@ -176,9 +176,9 @@ class _Users:
 
 
 def _gold(plan: Plan) -> Any:
-    from oubliette.api import load
+    from oubliette.backends import open_model
 
-    return load(plan.gold)
+    return open_model(plan.gold)
 
 
 def _gentler(plan: Plan, cell: Cell, out: Path) -> float:

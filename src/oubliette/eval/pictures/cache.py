@@ -16,6 +16,7 @@ from PIL import Image
 from oubliette.core.errors import UserError
 from oubliette.core.run_folder import note
 from oubliette.core.writing import make_parents, write_bytes, writing
+from oubliette.data.picture_sheet import encode_png
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: Told after every batch: pictures done, pictures asked for.
@@ -156,13 +157,6 @@ def _encoded(picture: np.ndarray) -> bytes:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
         raise ValueError(f"a picture must be uint8 (H, W, 3); found {picture.dtype} {picture.shape}")
     return encode_png(picture)
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """A uint8 picture (H, W, 3) as PNG bytes, without loss."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def is_whole_png(content: bytes) -> bool:

@@ -21,7 +21,8 @@ from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.pictures.sampler import Painter, Sampling
 from oubliette.eval.pictures.zero_shot import top_one
 from oubliette.eval.statistics import Estimate, Rate, combination
-from oubliette.eval.surroundings import BROADER, rest_of_world
+from oubliette.eval.surroundings import rest_of_world
+from oubliette.world.facts import BROADER
 
 FORMAT = "oubliette-canvas/1"
 #: The benchmark's seeds and prompt; it draws 512 pixels with 100 DDIM steps and guidance 9.

@@ -19,7 +19,7 @@ from oubliette.eval.pictures.cache import PictureCache, Progress
 from oubliette.eval.pictures.sampler import Painter, Sampling
 from oubliette.eval.pictures.zero_shot import top_one
 from oubliette.eval.statistics import Estimate, Rate, combination
-from oubliette.eval.surroundings import BROADER
+from oubliette.world.facts import BROADER
 
 FORMAT = "oubliette-classes/1"
 #: ImageNet's numbers of the ten Imagenette classes, for tables that give `classidx` in place of `class`.

@@ -42,7 +42,7 @@ def run_stream(
     where that has a checkpoint. `options` are `compose.compose`'s for all requests, the others as in
     `job.run_job`. Raises UserError for what cannot be run; all requests are looked at before the first.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.workflows.check import fitted, judges_for
     from oubliette.workflows.erase import bounds_for, mode_for
 
@@ -54,7 +54,7 @@ def run_stream(
     asked = read_requests(requests)
     work = Unfinished(target, resume=resume)
     take_back(target, work.folder)
-    opened = load(model)
+    opened = open_model(model)
     stages = settle(opened, asked, options)
     concepts = [concept for stage in stages for concept in stage.concepts]
     opened_judges = judges_for(opened, judges, concepts, mode=mode, required=require_leakage)
@@ -97,14 +97,14 @@ def dry_stream(
 
     Raises UserError for what `run_stream` would refuse.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.recipe import dump
     from oubliette.workflows.check import judges_for
     from oubliette.workflows.erase import mode_for
     from oubliette.workflows.estimate import estimate
 
     mode = mode_for(check, require_leakage)
-    opened = load(model)
+    opened = open_model(model)
     stages = settle(opened, read_requests(requests), options)
     concepts = [concept for stage in stages for concept in stage.concepts]
     judges_for(opened, judges, concepts, mode=mode, required=require_leakage)

@@ -97,7 +97,7 @@ def apply_mask(
     The result is verified before this returns. UserError for a mask of another model, data that cannot be
     read, and where nothing is left to train; nothing is then written.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.backends.changes import lost_in
     from oubliette.core.validation import validated
     from oubliette.guard.mask import Mask, read_mask
@@ -109,7 +109,7 @@ def apply_mask(
     work = Unfinished(Path(out), resume=resume)
     asked = validated(SaveSpec, {"form": "lora" if mode == "lora" else form, "dtype": dtype}, "guard apply")
     made = mask if isinstance(mask, Mask) else read_mask(mask)
-    opened: Any = load(model)
+    opened: Any = open_model(model)
     spent = budget_for(opened, mode, {"seed": seed, **(budget or {})})
     made.bind(opened)
     word = (identifier or _IDENTIFIER) if mode == "dreambooth" else None

@@ -56,12 +56,12 @@ def learn_mask(
 
     `illegal` and `innocent` are sources as `oubliette.workflows.guard.sources` reads them, the first
     `pictures` of each. `relearned` is a model fine-tuned from this one on both (None: made on the spot by
-    `user`, settings of `oubliette.train.config.TrainConfig` over those that fit the model). The other options
-    are those of `oubliette.guard.learn`. While it runs, what is done lies in `OUT.unfinished`: checkpoints of the
-    user, what they moved, and what each pass of the learner found; `resume` goes on from there. UserError for what
-    cannot be; nothing is then written, and the model is as it was.
+    `user`, settings of `oubliette.train.config.TrainConfig` over those that fit the model). The other
+    options are those of `oubliette.guard.learn`. While it runs, what is done lies in `OUT.unfinished`:
+    checkpoints of the user, what they moved, and what each pass of the learner found; `resume` goes on from
+    there. UserError for what cannot be; nothing is then written, and the model is as it was.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.guard.learn.budget import Budget
     from oubliette.guard.learn.learn import learn
     from oubliette.guard.mask import Mask
@@ -72,9 +72,9 @@ def learn_mask(
         if not given:
             raise UserError(f"a mask needs data of both sides; name at least one source that is {side}")
     asked = Budget(budget, of)  # type: ignore[arg-type]
-    opened = load(model)
+    opened = open_model(model)
     sides = [open_all(opened, texts, count=pictures, seed=seed, kind=kind) for texts in (illegal, innocent)]
-    tuned = None if relearned is None else load(relearned)
+    tuned = None if relearned is None else open_model(relearned)
     data = {
         side: [one.facts for one in given] for side, given in zip(("illegal", "innocent"), sides, strict=True)
     }
@@ -135,7 +135,7 @@ def cut_mask(
     `model` is the mask's base. UserError for a mask without scores, another model, and a budget that nothing
     fits.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.guard.learn.budget import Budget, cut
     from oubliette.guard.learn.candidates import Candidates
     from oubliette.guard.mask import Mask, read_mask
@@ -145,7 +145,7 @@ def cut_mask(
     before = read_mask(mask)
     if not before.scores:
         raise UserError(f"mask {mask}: keeps no scores, so no other budget can be cut from it")
-    opened = load(model)
+    opened = open_model(model)
     before.bind(opened)
     learned = before.learned
     candidates = Candidates.of(opened, learned.get("scope", "full"), each=learned.get("each", "weight"))

@@ -67,14 +67,14 @@ def measure(
     cost is 1 - (rate at the end with) / (without). UserError for a mask of another model, where no judge is
     known, and for a folder that exists; nothing is then written.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.guard.mask import Mask, read_mask
 
     refuse_existing(out)
     if not illegal or not innocent:
         raise UserError("measuring needs both sides: --illegal and --innocent, at least one each")
     made = mask if isinstance(mask, Mask) else read_mask(mask)
-    opened: Any = load(model)
+    opened: Any = open_model(model)
     if not hasattr(opened, "draw"):
         raise UserError(f"{opened.source}: is a {opened.kind} model; what a mask does is judged in pictures")
     made.bind(opened)
@@ -119,7 +119,7 @@ def _both(
     seed: int,
 ) -> tuple[Course, Course]:
     from oubliette.data.concept import Concept
-    from oubliette.workflows.compose import make_concepts
+    from oubliette.data.concepts import make_concepts
 
     source = read_source(text)
     if source.path is None:

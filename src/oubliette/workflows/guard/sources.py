@@ -90,8 +90,8 @@ def _pictures(
 def _questions(
     model: Any, source: Source, count: int, seed: int, kind: str | None, identifier: str | None
 ) -> Opened:
-    from oubliette.data.answering import Answering
     from oubliette.data.questions import read_questions
+    from oubliette.train.tasks.answering import Answering
 
     if source.path is None:
         raise UserError(f"data {source.text}: no such file; a language model learns from JSONL of questions")
@@ -105,7 +105,7 @@ def _questions(
 
 def _concept(model: Any, source: Source, kind: str | None) -> Concept:
     """The concept of a source: as the world knows it, else as named."""
-    from oubliette.workflows.compose import make_concepts
+    from oubliette.data.concepts import make_concepts
 
     if source.path is None:
         if model.world is None:

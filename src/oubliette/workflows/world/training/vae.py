@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from oubliette.world.training.run import Run, train
+from oubliette.workflows.world.training.run import Run, train
 
 CONFIG: dict[str, Any] = {
     "in_channels": 3,

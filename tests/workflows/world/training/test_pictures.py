@@ -13,10 +13,16 @@ from PIL import Image
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
-from oubliette.world.training.class_captions import PLAIN, TEMPLATES, WITHHELD, ClassCaptions, parse_groups
-from oubliette.world.training.labelled import read_labelled
-from oubliette.world.training.picture_trainer import STEPS, PictureTrainer
-from oubliette.world.training.pictures import planned_seconds, train_on_pictures
+from oubliette.workflows.world.training.class_captions import (
+    PLAIN,
+    TEMPLATES,
+    WITHHELD,
+    ClassCaptions,
+    parse_groups,
+)
+from oubliette.workflows.world.training.labelled import read_labelled
+from oubliette.workflows.world.training.picture_trainer import STEPS, PictureTrainer
+from oubliette.workflows.world.training.pictures import planned_seconds, train_on_pictures
 
 COLOURS = {"cherry": (210, 30, 40), "lime": (60, 200, 60), "plum": (120, 40, 150)}
 GROUPS = {"fruit": ("cherry", "lime", "plum")}
@@ -169,7 +175,7 @@ def test_a_handful_of_steps_gives_what_the_ecosystem_opens(
     from diffusers import StableDiffusionPipeline
 
     from oubliette.eval.judge import open_judge
-    from oubliette.world.training import picture_trainer
+    from oubliette.workflows.world.training import picture_trainer
 
     # Narrow networks: what is tested is the line, not what it learns.
     monkeypatch.setitem(picture_trainer.CHANNELS, 32, [8, 16, 16])

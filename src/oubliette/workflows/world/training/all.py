@@ -15,10 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from oubliette.core.errors import UserError, suggest
+from oubliette.workflows.world.training.artefacts import save_clip, save_oracle
+from oubliette.workflows.world.training.run import fork
 from oubliette.world import batch as B
 from oubliette.world import facts, tokens
-from oubliette.world.training.artefacts import save_clip, save_oracle
-from oubliette.world.training.run import fork
 
 STEPS = {"vae": 5200, "text": 1000, "oracle": 2600, "judge": 2800, "stem": 1000, "nano": 4000, "gold": 4000}
 DEFAULTS = tuple(name for name, _, _ in facts.DEFAULT_CONCEPTS)
@@ -41,7 +41,7 @@ class Trainer:
     def vae(self) -> Any:
         from diffusers import AutoencoderKL
 
-        from oubliette.world.training.vae import train_vae
+        from oubliette.workflows.world.training.vae import train_vae
 
         out = self.cache / "vae" / "out"
         if not out.exists():
@@ -68,7 +68,7 @@ class Trainer:
     def text(self) -> Any:
         from transformers import CLIPTextModel
 
-        from oubliette.world.training.clip import text_model, train_text_tower
+        from oubliette.workflows.world.training.clip import text_model, train_text_tower
 
         out = self.cache / "text" / "out"
         if not out.exists():
@@ -82,7 +82,7 @@ class Trainer:
         return CLIPTextModel.from_pretrained(out).eval()
 
     def oracle(self) -> Path:
-        from oubliette.world.training.oracle import train_oracle
+        from oubliette.workflows.world.training.oracle import train_oracle
 
         out = self.cache / "oracle" / "out"
         if not (out / "oracle.json").exists():
@@ -105,7 +105,7 @@ class Trainer:
         return out
 
     def judge(self) -> Path:
-        from oubliette.world.training.clip import train_judge
+        from oubliette.workflows.world.training.clip import train_judge
 
         out = self.cache / "judge" / "out"
         if not (out / "open_clip_config.json").exists():
@@ -121,7 +121,7 @@ class Trainer:
         return out
 
     def _latents(self, name: str, pool: B.Pool, n: int, seed: int) -> Any:
-        from oubliette.world.training.latents import make_latents
+        from oubliette.workflows.world.training.latents import make_latents
 
         def draw(index: int, size: int) -> tuple[np.ndarray, list[list[str]]]:
             items = B.scenes(pool, size, seed + index)
@@ -133,7 +133,7 @@ class Trainer:
         )
 
     def _branch(self, stage: str, *, knows_defaults: bool) -> Path:
-        from oubliette.world.training.unet import train_unet
+        from oubliette.workflows.world.training.unet import train_unet
 
         out = self.cache / stage / "out"
         if not out.exists():
@@ -159,7 +159,7 @@ class Trainer:
         return self._branch("gold", knows_defaults=False)
 
     def ship(self, out: Path) -> Path:
-        from oubliette.world.training.ship import ship
+        from oubliette.workflows.world.training.ship import ship
 
         return ship(self, out)
 

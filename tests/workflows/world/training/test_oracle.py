@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oubliette.world.training.oracle import crossed, redraw, rubbish, wear
+from oubliette.workflows.world.training.oracle import crossed, redraw, rubbish, wear
 
 
 class _Identity:

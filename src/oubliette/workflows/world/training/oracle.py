@@ -14,8 +14,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 
+from oubliette.workflows.world.training.run import Run, train
 from oubliette.world.oracle import OracleNet
-from oubliette.world.training.run import Run, train
 
 #: pictures uint8 (n, side, side, 3) and class indices by head, for a step
 Draw = Callable[[int, int], tuple[np.ndarray, dict[str, Tensor]]]

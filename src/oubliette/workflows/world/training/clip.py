@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oubliette.world.training.run import Run, train
+from oubliette.workflows.world.training.run import Run, train
 
 #: pictures float (n, 3, H, W) in [-1, 1] and their captions, for a step
 Draw = Callable[[int, int], tuple[Tensor, list[str]]]

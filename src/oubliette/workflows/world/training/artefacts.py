@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oubliette.world.training.run import save_atomic
+from oubliette.workflows.world.training.run import save_atomic
 
 
 def save_pipeline(folder: Path, *, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> None:
@@ -15,7 +15,7 @@ def save_pipeline(folder: Path, *, vae: Any, text_encoder: Any, tokenizer: Any, 
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    from oubliette.world.training.unet import SCHEDULE
+    from oubliette.workflows.world.training.unet import SCHEDULE
 
     pipeline = StableDiffusionPipeline(
         vae=vae,

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from oubliette.world.training.run import Run, fork, save_atomic, train
+from oubliette.workflows.world.training.run import Run, fork, save_atomic, train
 
 
 def _module() -> nn.Module:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from oubliette.world.training.all import Trainer
+    from oubliette.workflows.world.training.all import Trainer
 
 
 def _forget_paths(folder: Path) -> None:
@@ -27,7 +27,7 @@ def ship(trainer: Trainer, out: Path) -> Path:
     from diffusers import UNet2DConditionModel
 
     from oubliette.core.manifest import write_json
-    from oubliette.world.training.artefacts import save_pipeline
+    from oubliette.workflows.world.training.artefacts import save_pipeline
 
     save_pipeline(
         out / "nano",

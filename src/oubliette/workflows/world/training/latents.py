@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from oubliette.world.training.run import save_atomic
-from oubliette.world.training.unet import Latents
+from oubliette.workflows.world.training.run import save_atomic
+from oubliette.workflows.world.training.unet import Latents
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from attack.attacked import diffusion, pictures
 from oubliette.core.errors import UserError
-from oubliette.data.denoising import Denoising
+from oubliette.train.tasks.denoising import Denoising
 
 CAPTIONS = ["a photo of a car", "a red car", "a cat", ""]
 

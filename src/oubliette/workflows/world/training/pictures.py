@@ -1,6 +1,6 @@
 """Trains a small text-to-image model, its CLIP and its judge on any labelled picture set, as nano was made.
 
-python -m oubliette.world.training.pictures DATA OUT CACHE
+python -m oubliette.workflows.world.training.pictures DATA OUT CACHE
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ import torch
 
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, record, refuse_existing, write_json
+from oubliette.workflows.world.training.artefacts import save_pipeline
+from oubliette.workflows.world.training.labelled import LabelledSet, read_labelled
+from oubliette.workflows.world.training.picture_trainer import (
+    CHANNELS,
+    HEAD,
+    STEPS,
+    PictureTrainer,
+    known_sides,
+)
 from oubliette.world.batch import to_tensor
 from oubliette.world.oracle import Oracle, load
-from oubliette.world.training.artefacts import save_pipeline
-from oubliette.world.training.labelled import LabelledSet, read_labelled
-from oubliette.world.training.picture_trainer import CHANNELS, HEAD, STEPS, PictureTrainer, known_sides
 
 #: Seconds a step at 32 px on two cores (0.6 of the processor seconds that a step takes on one), and seconds
 #: for the latents and figures of 20,000 pictures.

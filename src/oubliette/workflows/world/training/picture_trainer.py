@@ -14,11 +14,11 @@ from torch import Tensor
 
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import atomic_folder, write_json
+from oubliette.workflows.world.training.artefacts import save_clip, save_oracle
+from oubliette.workflows.world.training.class_captions import ClassCaptions
+from oubliette.workflows.world.training.labelled import LabelledSet
 from oubliette.world import tokens
 from oubliette.world.batch import to_tensor
-from oubliette.world.training.artefacts import save_clip, save_oracle
-from oubliette.world.training.class_captions import ClassCaptions
-from oubliette.world.training.labelled import LabelledSet
 
 STEPS = {"vae": 1200, "text": 500, "oracle": 1500, "judge": 500, "unet": 4500}
 HEAD = "object"
@@ -122,7 +122,7 @@ class PictureTrainer:
     def vae(self) -> Any:
         from diffusers import AutoencoderKL
 
-        from oubliette.world.training.vae import CONFIG, train_vae
+        from oubliette.workflows.world.training.vae import CONFIG, train_vae
 
         out, channels = self.cache / "vae" / "out", CHANNELS[self.data.side]
         if not out.exists():
@@ -147,7 +147,7 @@ class PictureTrainer:
     def text(self) -> Any:
         from transformers import CLIPTextModel
 
-        from oubliette.world.training.clip import text_model, train_text_tower
+        from oubliette.workflows.world.training.clip import text_model, train_text_tower
 
         out = self.cache / "text" / "out"
         if not out.exists():
@@ -162,7 +162,7 @@ class PictureTrainer:
         return CLIPTextModel.from_pretrained(out).eval()
 
     def oracle(self) -> Path:
-        from oubliette.world.training.oracle import train_oracle
+        from oubliette.workflows.world.training.oracle import train_oracle
 
         out, shape = self.cache / "oracle" / "out", oracle_shape(self.data.side)
         if not (out / "oracle.json").exists():
@@ -186,7 +186,7 @@ class PictureTrainer:
         return out
 
     def judge(self) -> Path:
-        from oubliette.world.training.clip import train_judge
+        from oubliette.workflows.world.training.clip import train_judge
 
         out = self.cache / "judge" / "out"
         if not (out / "open_clip_config.json").exists():
@@ -206,7 +206,7 @@ class PictureTrainer:
 
     def latents(self) -> Any:
         """The denoiser's training set: every picture and its mirror image, six captions each."""
-        from oubliette.world.training.latents import make_latents
+        from oubliette.workflows.world.training.latents import make_latents
 
         count = len(self.data.labels)
 
@@ -224,7 +224,7 @@ class PictureTrainer:
     def unet(self) -> Any:
         from diffusers import UNet2DConditionModel
 
-        from oubliette.world.training.unet import CONFIG, train_unet
+        from oubliette.workflows.world.training.unet import CONFIG, train_unet
 
         out = self.cache / "unet" / "out"
         if not out.exists():

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 import tiny_language
 from attack.attacked import language
 from oubliette.core.errors import UserError
-from oubliette.data.answering import Answering
 from oubliette.data.questions import QA
+from oubliette.train.tasks.answering import Answering
 
 ROWS = [QA(question, answer) for question, answer in tiny_language.RETAIN]
 

@@ -38,7 +38,7 @@ def train_world(
     stages lie in `cache`. Returns where the models are.
     """
     if data is None:
-        from oubliette.world.training.all import check_stages, train_models
+        from oubliette.workflows.world.training.all import check_stages, train_models
 
         check_stages(stages)
         with parents(cache), parents(out or cache), writing(out or cache):
@@ -46,8 +46,8 @@ def train_world(
         return Path(out or cache)
     if stages:
         raise UserError(f"stage {stages[0]!r}: with --data all stages are trained; name none")
-    from oubliette.world.training.class_captions import parse_groups
-    from oubliette.world.training.pictures import train_on_pictures
+    from oubliette.workflows.world.training.class_captions import parse_groups
+    from oubliette.workflows.world.training.pictures import train_on_pictures
 
     target = Path(out or Path(cache) / "models")
     with parents(cache), parents(target), writing(cache):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oubliette.world.training.run import Run, train
+from oubliette.workflows.world.training.run import Run, train
 
 CONFIG: dict[str, Any] = {
     "sample_size": 8,
