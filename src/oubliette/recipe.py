@@ -6,6 +6,7 @@ import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -181,7 +182,7 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
     else:
         if text not in preset_names():
             return _brought(text)
-        content = (files("oubliette") / "recipes" / f"{text}.yaml").read_text(encoding="utf-8")
+        return copy.deepcopy(_shipped()[text])
     found = parse_yaml(content, f"recipe {source}")
     if not isinstance(found, dict):
         raise UserError(f"recipe {source}: expected a mapping of keys, found {type(found).__name__}")
@@ -200,8 +201,33 @@ def _brought(name: str) -> dict[str, Any]:
 
 def preset_names() -> list[str]:
     """Names of the shipped presets."""
-    entries = (files("oubliette") / "recipes").iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    return sorted(_shipped())
+
+
+@cache
+def _shipped() -> dict[str, dict[str, Any]]:
+    """The shipped presets by name; a file's values for a world's small models (`nano`) lie over its others.
+    """
+    found = {}
+    for entry in (files("oubliette") / "recipes").iterdir():
+        name, _, suffix = entry.name.rpartition(".")
+        if suffix == "yaml":
+            content = parse_yaml(entry.read_text(encoding="utf-8"), f"recipe {name}")
+            small = content.pop("nano", None)
+            found[name] = content
+            if small is not None:
+                found[f"{name}-nano"] = {**_over(content, small), "name": f"{name}-nano"}
+    return found
+
+
+def _over(content: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with other values over its own: mappings are merged, but a part that is named is another."""
+    merged = dict(content)
+    for key, value in small.items():
+        own = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(own, Mapping) and "name" not in value
+        merged[key] = _over(own, value) if both else value
+    return merged
 
 
 def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
