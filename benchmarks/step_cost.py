@@ -64,9 +64,9 @@ def main() -> None:
 
 def measured(arguments: argparse.Namespace, shape: str, clock: Callable[[], float]) -> list[dict[str, Any]]:
     """Measure and print every configuration of one shape."""
-    from oubliette.bench.cost.closed import BARS, measure_closed
-    from oubliette.bench.cost.shapes import built
-    from oubliette.bench.cost.steps import cases, in_a_process, measure_steps
+    from cost.closed import BARS, measure_closed
+    from cost.shapes import built
+    from cost.steps import cases, in_a_process, measure_steps
 
     model = built(shape, arguments.side)
     where = "" if shape == "nano" else f", latents of {arguments.side} x {arguments.side}, batch 1"

@@ -206,8 +206,7 @@ def preset_names() -> list[str]:
 
 @cache
 def _shipped() -> dict[str, dict[str, Any]]:
-    """The shipped presets by name; a file's values for a world's small models (`nano`) lie over its others.
-    """
+    """The shipped presets by name; a file's values for small models (`nano`) lie over its others."""
     found = {}
     for entry in (files("oubliette") / "recipes").iterdir():
         name, _, suffix = entry.name.rpartition(".")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from oubliette.bench.cost.steps import Measured, _peak, _resident
+from cost.steps import Measured, _peak, _resident
 from oubliette.data.concept import Concept
 from oubliette.erase import METHODS
 from oubliette.erase.prepare import prepare

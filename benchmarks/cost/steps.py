@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oubliette.bench.cost.trace import recorded, replay
+from cost.trace import recorded, replay
 from oubliette.core.errors import UserError
 from oubliette.recipe import build_recipe, preset_names, read_recipe
 from oubliette.train.loop import Loop
