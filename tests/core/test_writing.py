@@ -249,7 +249,7 @@ def test_commands_refuse_a_read_only_disk_before_they_work(
 ) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     monkeypatch.setattr("oubliette.backends.open_model", lambda *_, **__: pytest.fail("work was begun"))
-    monkeypatch.setattr("oubliette.api.load", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr("oubliette.backends.open_model", lambda *_, **__: pytest.fail("work was begun"))
     model = ["--model", str(large)]
     out = ["--out", str(small / "new" / "x")]
     for arguments in (

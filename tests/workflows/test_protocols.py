@@ -47,7 +47,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "words": type("Words", (), {"kind": "language", "source": "words"})(),
     }
     judges: dict[str, Callable[[], Any]] = {"toy": ToyJudge, "half": HalfJudge}
-    monkeypatch.setattr("oubliette.api.load", lambda name: models[name])
+    monkeypatch.setattr("oubliette.backends.open_model", lambda name: models[name])
     for module in ("canvas", "canvas_folder", "classes", "harmonic"):
         own = f"oubliette.eval.protocols.{module}.open_judge"
         monkeypatch.setattr(own, lambda name, model=None: judges[name]())

@@ -122,7 +122,7 @@ def test_measure_goes_on_after_an_interrupt(tmp_path: Path, monkeypatch: pytest.
                 raise KeyboardInterrupt
             return super().draw(prompts, seeds, **how)
 
-    monkeypatch.setattr("oubliette.api.load", lambda model: model)
+    monkeypatch.setattr("oubliette.backends.open_model", lambda model: model)
     out = tmp_path / "figures"
     arguments: dict[str, Any] = {"concept": "car", "n": 20, "judges": [ToyJudge()], "out": out}
     with pytest.raises(KeyboardInterrupt):
