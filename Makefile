@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow golden lint format clean
 .DEFAULT_GOAL := test
 
 # Installed again whenever what is depended upon changes.
@@ -21,6 +21,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+# Does the package still give what tests/golden.json says? For changes that are to move no bit.
+golden: $(READY)
+	$(BIN)/python benchmarks/golden.py compare
 
 lint: $(READY)
 	$(BIN)/ruff check .

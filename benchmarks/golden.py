@@ -1,14 +1,13 @@
-"""What the package gives today, in one file to compare with: a refactor that only moves code changes none of it.
+"""What the package gives today, in one file to compare with: a refactor that only moves code changes nothing.
 
     python benchmarks/golden.py record                   # writes tests/golden.json
     python benchmarks/golden.py compare                  # exit code 0 where all is equal, 1 with what differs
     python benchmarks/golden.py compare --only help lora # some parts alone
     python benchmarks/golden.py compare --work DIR       # keeps what the commands wrote, to look into
 
-Everything goes through `oubliette.cli:main`, the one name that stays where it is, and a part that fails is told
-like one that differs. Small facts are recorded as they are, tensors, pages and pictures as digests; what is no
-result (seconds, dates, versions, where it ran) is left out by its key. Bits depend on the processor and on
-torch: record on the machine you compare on.
+Everything goes through `oubliette.cli:main`, the one name that stays where it is. Small facts are recorded as
+they are, tensors, pages and pictures as digests; what is no result (seconds, dates, versions) is left out by
+its key. Bits depend on the processor and on torch: record on the machine you compare on.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden.json"
 MADE_ON = "(made on)"
 
-# Before torch is loaded: one thread sums in one order, and nothing is fetched or read from the user's folders.
-os.environ.update(
-    {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    | {"COLUMNS": "100", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
-)
+# Set before torch is loaded: one thread sums in one order; nothing is fetched; a help is as wide everywhere.
+SURROUNDINGS = {
+    **{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+    **{"COLUMNS": "100", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"},
+}
 
 VOLATILE = {"created", "seconds", "times", "versions"}
 TEXTS = {".csv", ".md", ".txt", ".yaml"}
@@ -96,7 +95,7 @@ def compact(value: Any) -> str:
 
 
 def leaves(value: Any, at: str, depth: int = 99) -> Iterator[tuple[str, Any]]:
-    """A steady value as short leaves: what fits a line is one; deeper than `depth`, and long texts, digests."""
+    """A steady value as short leaves: what fits a line is one; long texts and deeper values are digests."""
     if isinstance(value, str) and len(value) > LONG:
         yield at, f"{len(value)} characters {digest(value)}"
     elif not isinstance(value, (dict, list)) or not value or len(compact(value)) <= LINE:
@@ -174,15 +173,18 @@ class Part:
         self.facts[f"{self.name}/{place}"] = fact
 
     def command(self, label: str, *arguments: str, out: str = "") -> str:
-        """Run `oubliette` with these arguments; write down its exit code, what it printed and wrote to `out`."""
+        """Run `oubliette`; write down its exit code, what it printed, and what it wrote to `out`."""
         from oubliette.cli import main
 
         printed, said = io.StringIO(), io.StringIO()
+        typed, sys.argv = sys.argv, ["oubliette", *arguments]  # pages say what was typed
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
             try:
                 code: Any = main([*arguments])
             except SystemExit as stop:
                 code = stop.code
+            finally:
+                sys.argv = typed
         text = printed.getvalue()
         if code not in (0, 1, 3):
             print(f"{label}: exit code {code}: {said.getvalue().strip()[-300:]}", file=sys.stderr)
@@ -301,9 +303,9 @@ def audited(part: Part) -> None:
 
 
 def guarded(part: Part) -> None:
-    """A mask learned, shown, cut, trained under and verified."""
+    """A mask learned, shown, cut, trained under and verified, one way and the other."""
     sides = ["--illegal", "Bram Ostrow", "--innocent", "bicycle"]
-    few = ["--pictures", "8", "--user", "steps=2", "--no-stability", "--scope", "xattn"]
+    few = ["--pictures", "8", "--user", "steps=2", "--no-stability", "--set", "batches=4"]
     part.command("learn", "guard", "learn", "--model", "nano", *sides, *few, "--out", "mask", out="mask")
     part.command("show", "guard", "show", "mask", "--json")
     cut = ["--mask", "mask", "--model", "nano", "--budget", "0.5", "--out", "cut"]
@@ -350,7 +352,7 @@ PARTS: dict[str, Callable[[Part], None]] = {
 def collect(names: list[str], work: Path) -> Facts:
     """Run these parts in an empty folder; a fact a place."""
     facts: Facts = {}
-    os.environ["XDG_CACHE_HOME"] = str(work / "home")
+    os.environ.update(SURROUNDINGS, XDG_CACHE_HOME=str(work / "home"))
     before = Path.cwd()
     os.chdir(work)  # paths are relative, so that none of this machine's is written down
     try:
@@ -411,7 +413,7 @@ def show(lines: list[str], every: bool) -> None:
         print(f"  {label}: {count}")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Record or compare; 0 done or equal, 1 different, 2 nothing to compare with."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -421,7 +423,7 @@ def main() -> int:
     parser.add_argument("--golden", type=Path, default=GOLDEN, help="the file; by default tests/golden.json")
     parser.add_argument("--work", type=Path, help="new folder for what the commands write, kept")
     parser.add_argument("--all", action="store_true", help="list every difference, not the first alone")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     golden = given.golden.resolve()
     if given.what == "compare" and not golden.exists():
         print(f"{golden.name}: not there; record it first", file=sys.stderr)
