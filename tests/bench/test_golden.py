@@ -98,3 +98,9 @@ def test_a_command_that_fails_is_a_fact_too(
     part = golden.Part("x", {})
     part.command("ls", "ls", "nothing-of-the-kind")
     assert part.facts["x/ls exit"] == 2
+
+
+def test_a_masks_digest_is_told_by_whose_it_is(golden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(golden.MASKS, "ab" * 32, "(digest of mask/guard.json)")
+    assert golden.steady({"mask": "ab" * 32}) == {"mask": "(digest of mask/guard.json)"}
+    assert golden.steady({"mask": "cd" * 32}) == {"mask": "cd" * 32}
