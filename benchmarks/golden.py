@@ -312,7 +312,7 @@ def audited(part: Part) -> None:
 def guarded(part: Part) -> None:
     """A mask learned, shown, cut, trained under and verified, one way and the other."""
     sides = ["--illegal", "Bram Ostrow", "--innocent", "bicycle"]
-    few = ["--pictures", "8", "--user", "steps=2", "--no-stability", "--set", "batches=4"]
+    few = ["--pictures", "8", "--user", "steps=2", "--no-stability", "--set", "batches=4", "--scope", "xattn"]
     part.command("learn", "guard", "learn", "--model", "nano", *sides, *few, "--out", "mask", out="mask")
     part.command("show", "guard", "show", "mask", "--json")
     cut = ["--mask", "mask", "--model", "nano", "--budget", "0.5", "--out", "cut"]
