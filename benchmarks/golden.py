@@ -90,6 +90,8 @@ def steady_text(text: str) -> str:
     """A text without dates, durations, this package's version and digests of what holds a date."""
     for sum_, mask in MASKS.items():
         text = text.replace(sum_, mask)
+    text = re.sub(r"(\bseconds_\w+: )`[\d.e-]+`", r"\1TIME", text)
+    text = re.sub(r'"versions": \{[^}]*\}', "VERSIONS", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+(\+00:00|Z)?", "DATE", text)
     text = re.sub(r"\b[\d.]+ (s|min|h)\b", "TIME", text)
     return re.sub(r"\boubliette \d+\.\d+\.\d+\S*?\b", "oubliette VERSION", text)

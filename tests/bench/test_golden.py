@@ -36,6 +36,11 @@ def test_what_differs_from_run_to_run_is_left_out_and_nothing_else(golden: Any) 
     assert golden.steady(value) == {"record": {"seed": 1}, "steps": 5}
     said = "made 2026-11-29T20:56:32+00:00, in 32 s with oubliette 0.1.0 from 32 pictures"
     assert golden.steady_text(said) == "made DATE, in TIME with oubliette VERSION from 32 pictures"
+    card = (
+        '- seconds_learning: `26.84`\n- steps: `26.84`\n- record: `{"versions": {"torch": "2"}, "seed": 0}`'
+    )
+    told = '- seconds_learning: TIME\n- steps: `26.84`\n- record: `{VERSIONS, "seed": 0}`'
+    assert golden.steady_text(card) == told
 
 
 def test_a_short_value_is_one_leaf_and_a_long_one_is_cut_or_digested(golden: Any) -> None:
