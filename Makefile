@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow golden lint format clean
 .DEFAULT_GOAL := test
 
 # Installed again whenever what is depended upon changes.
@@ -22,6 +22,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+
+# Does the package still give what tests/golden.json says? For changes that are to move no bit.
+golden: $(READY)
+	$(BIN)/python benchmarks/golden.py compare
 
 lint: $(READY)
 	$(BIN)/ruff check .
