@@ -21,7 +21,7 @@ from oubliette.backends import open_model
 from oubliette.data.concept import Concept
 from oubliette.erase.run import erase
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.result import Evaluation, Row
 from oubliette.eval.statistics import t_interval
 from oubliette.recipe import load_recipe

@@ -22,7 +22,7 @@ from typing import Any
 from oubliette.api import erase, load
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.result import Evaluation
 from oubliette.world import facts
 

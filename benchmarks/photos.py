@@ -29,7 +29,7 @@ from oubliette.data.prompts import load_bank
 from oubliette.erase.run import erase
 from oubliette.eval.evaluate import compare
 from oubliette.eval.judge import open_judge
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.result import Evaluation
 from oubliette.recipe import load_recipe
 from oubliette.workflows.world.training.picture_trainer import STEPS

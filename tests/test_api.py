@@ -252,7 +252,7 @@ def test_the_highest_seed_runs(model: Any, method: str) -> None:
 
 
 def test_evaluate_finds_base_and_concepts_in_the_record(nano: Any, tmp_path: Path) -> None:
-    from oubliette.eval.pictures.sampler import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
 
     result = ob.erase(nano, ["car", "engraving"], method="uce", overrides=["data.prompts=8"])
     result.save(tmp_path / "out", form="delta")

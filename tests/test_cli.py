@@ -720,7 +720,7 @@ def test_a_model_of_the_world_is_checked_and_measured(
 
 
 def one_step() -> Any:
-    from oubliette.eval.pictures.sampler import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
 
     return Sampling(steps=1)
 

@@ -207,14 +207,14 @@ def preset_names() -> list[str]:
 @cache
 def _shipped() -> dict[str, dict[str, Any]]:
     """The shipped presets by name; a file's values for small models (`nano`) lie over its others."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for entry in (files("oubliette") / "recipes").iterdir():
         name, _, suffix = entry.name.rpartition(".")
         if suffix == "yaml":
             content = parse_yaml(entry.read_text(encoding="utf-8"), f"recipe {name}")
-            small = content.pop("nano", None)
+            small = content.pop("nano", None) or {}
             found[name] = content
-            if small is not None:
+            if small:
                 found[f"{name}-nano"] = {**_over(content, small), "name": f"{name}-nano"}
     return found
 
@@ -224,8 +224,10 @@ def _over(content: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any
     merged = dict(content)
     for key, value in small.items():
         own = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(own, Mapping) and "name" not in value
-        merged[key] = _over(own, value) if both else value
+        if isinstance(value, Mapping) and isinstance(own, Mapping) and "name" not in value:
+            merged[key] = _over(own, value)
+        else:
+            merged[key] = value
     return merged
 
 

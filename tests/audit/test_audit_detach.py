@@ -22,7 +22,7 @@ from oubliette.audit.suite import ProbeRow, RelearnRow, read_suite
 from oubliette.cli import main
 from oubliette.data.concept import Concept
 from oubliette.erase import METHODS
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.audit import conclude, run_rows
 
 CAR = Concept("car", "object")

@@ -16,7 +16,7 @@ from oubliette.audit.resolve import resolve
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 
 CAR = Concept("car", "object", "object")
 SMALL: dict[str, Any] = {"steps": 2, "batch": 2, "accumulation": 1, "pictures": 3}
@@ -169,9 +169,9 @@ def test_items_are_timed_and_leave_no_trace() -> None:
 
 def test_what_searches_begin_with_is_drawn_once(tmp_path: Path) -> None:
     """By model, prompt and seed; what a search tries is drawn and forgotten."""
-    from oubliette.eval.pictures.cache import PictureCache
+    from oubliette.eval.sample_store import SampleStore
 
-    store = PictureCache(tmp_path)
+    store = SampleStore(tmp_path)
     made, model = attacks(pictures=store), tiny_erasure.backend()
 
     def never(pictures: np.ndarray) -> np.ndarray:
@@ -184,7 +184,7 @@ def test_what_searches_begin_with_is_drawn_once(tmp_path: Path) -> None:
     other = PromptsRow(attack="random-tokens", cases=2, options={"tries": 1})
     made.search(other, model, hits=never, seed=0)
     assert (store.drawn, store.found) == (2, 2)
-    again = PictureCache(tmp_path)
+    again = SampleStore(tmp_path)
     assert attacks(pictures=again).search(spec, tiny_erasure.backend(), hits=never, seed=0) == first
     assert (again.drawn, again.found) == (0, 2)
     # The pictures of a probe are the base's of the same cases, and base and model are the same here.

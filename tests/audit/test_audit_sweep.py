@@ -16,7 +16,7 @@ from oubliette.audit.setup import Setting
 from oubliette.audit.suite import BenignRow, RelearnRow, build_suite
 from oubliette.audit.sweeping import rates_of
 from oubliette.core.errors import UserError
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.report import audit_words
 from oubliette.workflows.audit import conclude, run_rows
 

@@ -15,12 +15,12 @@ from oubliette.attack.prompts.records import Case, Found
 from oubliette.audit.context import Bench, Described
 from oubliette.audit.setup import make_bench
 from oubliette.audit.suite import Suite, build_suite
-from oubliette.eval.pictures.cache import PictureCache
+from oubliette.eval.sample_store import SampleStore
 from oubliette.train.cost import Cost
 
 STEPS = 64
 #: Pictures that all tests share: they depend on nothing but model, prompt and seed.
-PICTURES = PictureCache()
+PICTURES = SampleStore()
 
 
 class Pupil(ToyModel):

@@ -14,8 +14,8 @@ from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.eval import verdict
 from oubliette.eval.evaluate import compare, evaluate, plan_for
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.result import Evaluation
+from oubliette.eval.sample_store import SampleStore
 
 OTHERS = [name for name in THINGS if name not in ("car", "neon")]
 CONTROLS: tuple[Any, ...] = ("none", ("gold", ToyModel(OTHERS, "gold")), "random weights", "prompt filter")
@@ -173,7 +173,7 @@ def test_samples_hold_a_line_a_picture_and_row(table: Evaluation, tmp_path: Path
 
 def test_the_same_call_draws_nothing_twice_and_gives_the_same_figures(tmp_path: Path) -> None:
     first = run(cache=tmp_path)
-    cache = PictureCache(tmp_path)
+    cache = SampleStore(tmp_path)
     second = run(cache=cache)
     assert cache.drawn == 0
     assert first.samples == second.samples
@@ -243,7 +243,7 @@ def test_nothing_to_measure() -> None:
 
 
 def test_the_plan_tells_beforehand_what_is_drawn() -> None:
-    cache = PictureCache()
+    cache = SampleStore()
     options: dict[str, Any] = {"n": 8, "bank": ToyBank(), "retained": RETAINED}
     plan = plan_for(ToyModel(), [CAR], **options)
     compare({"m": ToyModel(OTHERS)}, ToyModel(), [CAR], judges=[ToyJudge()], cache=cache, **options)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oubliette.data.picture_sheet import encode_png
 from oubliette.eval.auroc import Auroc
 from oubliette.eval.leakage import leakage
 from oubliette.eval.pictures.clip_agreement import Agreement
@@ -148,7 +147,7 @@ def make_report(draw: Callable[[str, str, int], np.ndarray] = square) -> ReportD
                 if not bad and index == 4:
                     found[2] = False
                 pictures = [
-                    Picture.of(encode_png(draw(prompt, column, index)), hit)
+                    Picture.of(draw(prompt, column, index), hit)
                     for column, hit in zip(columns, found, strict=True)
                 ]
                 lines.append(Line(prompt, index, pictures))

@@ -10,7 +10,7 @@ from fakes import CAR, NEON, RETAINED, THINGS, ToyBank, ToyJudge, ToyModel
 
 from oubliette.core.errors import UserError
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures.cache import PictureCache
+from oubliette.eval.sample_store import SampleStore
 from oubliette.report.build import load_snippet, make_curves, make_grids, make_run, read_curves
 from oubliette.report.data import Picture, ReportData
 from oubliette.report.page import render
@@ -18,7 +18,7 @@ from oubliette.report.page import render
 
 def test_grids_hold_the_same_prompt_and_seed_drawn_by_every_model() -> None:
     others = [name for name in THINGS if name not in ("car", "neon")]
-    cache = PictureCache()
+    cache = SampleStore()
     models = {"good": ToyModel(others), "bad": ToyModel()}
     evaluation = compare(
         models,
@@ -86,4 +86,4 @@ def test_a_run_carries_its_recipe_as_yaml() -> None:
 
 
 def test_pictures_are_base64() -> None:
-    assert Picture.of(b"\x00\xff", True) == Picture("AP8=", True)
+    assert Picture.of("an answer", True) == Picture("", True, "an answer")

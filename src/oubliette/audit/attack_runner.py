@@ -20,8 +20,8 @@ from oubliette.audit.context import Described, Reword
 from oubliette.audit.resolve import describe, make_probe, make_search, resolve
 from oubliette.audit.suite import ProbeRow, PromptsRow, RelearnRow
 from oubliette.data.concept import Concept
-from oubliette.eval.pictures.cache import PictureCache
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.sample_store import SampleStore
 from oubliette.train.finetune import SupervisedData
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ class Attacks:
         words: Sequence[str] = (),
         seed: int = 0,
         attached: bool = False,
-        pictures: PictureCache | None = None,
+        pictures: SampleStore | None = None,
     ) -> None:
         self.concept, self.base, self.sampling = concept, base, sampling
         self.frozen, self.avoid, self.words, self.seed = list(frozen), list(avoid), tuple(words), seed
         self._paths = {"concept": data, "benign": benign, "auxiliary": benign}
         self._materials: dict[tuple[str, int, int], Material] = {}
         self._attached = attached
-        self._kept = pictures or PictureCache()
+        self._kept = pictures or SampleStore()
         self.skipped: dict[str, str] = {}
         """Pictures that could not be read: file and reason."""
 
@@ -276,11 +276,9 @@ class Attacks:
         how = self.sampling
 
         def draw(model: Any, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-            options = {"steps": how.steps, "guidance": how.guidance, "batch": how.batch}
             if id(model) in marks and first.issuperset(zip(prompts, seeds, strict=True)):
-                return self._kept.draw(model, prompts, seeds, fingerprint=marks[id(model)], **options)
-            drawn: np.ndarray = model.draw(prompts, seeds, **options)
-            return drawn
+                return self._kept.draw(model, prompts, seeds, how, fingerprint=marks[id(model)])
+            return how.together(prompts, how.make(model, prompts, seeds))
 
         return draw
 

@@ -16,7 +16,7 @@ from oubliette.audit.result import GOLD, MODEL, NOVEL, Excess
 from oubliette.audit.suite import Suite
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures.sampler import Painter
+from oubliette.eval.sampler import Painter
 from oubliette.train.cost import Cost
 
 __all__ = ["Bench", "Described", "Driver", "Reword", "Stand", "Subject", "excess"]

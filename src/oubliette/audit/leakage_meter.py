@@ -11,9 +11,9 @@ import numpy as np
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures.cache import PictureCache, Progress
-from oubliette.eval.pictures.sampler import Painter, Sampling
 from oubliette.eval.plan import Bank, PromptSet
+from oubliette.eval.sample_store import Progress, SampleStore
+from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Estimate, Rate, ratio_above_floor
 
 __all__ = ["Gauge", "Look", "painter_of"]
@@ -83,7 +83,7 @@ class Gauge:
         return self.pictures + len(self.anchor)
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> Any:
         """How they are drawn."""
         return self.base.sampling
 
@@ -92,7 +92,7 @@ class Gauge:
         return {
             "base": self.base.fingerprint,
             "judge": [self.judge.name, self.judge.fingerprint, self.judge.threshold],
-            "sampling": [self.sampling.steps, self.sampling.guidance],
+            "sampling": self.sampling.facts(self.base.model),
             "sets": [[s.concept.name, *map(list, (s.prompts, s.seeds))] for s in (*self._sets, self.anchor)],
             **({} if self.full is None else {"full": [int(hit) for hit in self.full]}),
         }
@@ -155,7 +155,7 @@ def painter_of(
     base: Painter,
     *,
     fingerprint: str | None = None,
-    cache: PictureCache | None = None,
+    cache: SampleStore | None = None,
     rewrite: Callable[[str], str] | None = None,
 ) -> Painter:
     """A painter that draws as the base's does, into its cache unless another is given."""

@@ -16,8 +16,8 @@ from oubliette.audit.result import GOLD, MODEL, NOVEL, Curve, Excess, Reading, R
 from oubliette.audit.samples import curve_exhibits
 from oubliette.audit.suite import BenignRow, RelearnRow, Suite, log_spaced
 from oubliette.audit.sweeping import at_rate, sweep_seeds, worst
-from oubliette.eval.pictures.cache import PictureCache
-from oubliette.eval.pictures.sampler import Painter
+from oubliette.eval.sample_store import SampleStore
+from oubliette.eval.sampler import Painter
 
 __all__ = ["points_of", "relearning"]
 
@@ -134,7 +134,7 @@ def _trained(
             mark = f"{key}/{step}"
             # Pictures of a model under attack serve nobody else: they are not kept.
             made = painter_of(
-                subject.name, model, bench.base, fingerprint=mark, cache=PictureCache(), rewrite=rewrite
+                subject.name, model, bench.base, fingerprint=mark, cache=SampleStore(), rewrite=rewrite
             )
             take(step, made)
 

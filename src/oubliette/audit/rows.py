@@ -19,9 +19,9 @@ from oubliette.audit.samples import small_png
 from oubliette.audit.suite import BenignRow, EvaluationRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.audit.untrained import probing, prompting
 from oubliette.core.errors import UserError
+from oubliette.data.png import decode_png
 from oubliette.eval.controls import GOLD as GOLD_CONTROL
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures.cache import decode_png
 from oubliette.eval.result import Evaluation
 from oubliette.eval.verdict import Bounds
 

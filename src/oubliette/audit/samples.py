@@ -10,7 +10,7 @@ import numpy as np
 
 from oubliette.audit.attack_cache import Exhibit
 from oubliette.audit.leakage_meter import Gauge
-from oubliette.eval.pictures.sampler import Painter
+from oubliette.eval.sampler import Painter
 
 __all__ = ["LINES", "SIDE", "curve_exhibits", "exhibits_of", "small_png"]
 

@@ -21,8 +21,9 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
-from oubliette.eval.pictures.cache import PictureCache
-from oubliette.eval.pictures.sampler import Painter, Sampling
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.sample_store import SampleStore
+from oubliette.eval.sampler import Painter
 
 __all__ = ["Setting", "cache_folder", "make_bench", "set_up"]
 
@@ -134,7 +135,7 @@ def make_bench(
     seed: int = 0,
     erased: Sequence[Concept] = (),
     driver: Any = None,
-    pictures: PictureCache | None = None,
+    pictures: SampleStore | None = None,
     options: dict[str, Any] | None = None,
 ) -> Bench:
     """A bench over open models; without a `cache` folder everything stays in memory.
@@ -145,7 +146,7 @@ def make_bench(
     """
     opened = _judges(judges, base, concept)
     sampling = Sampling(suite.steps, suite.guidance, suite.batch)
-    store = pictures or PictureCache(None if cache is None else cache / "pictures")
+    store = pictures or SampleStore(None if cache is None else cache / "pictures")
     painter = Painter("none", base, store, sampling, role="control")
     more = dict(options or {})
     if "retained" not in more:

@@ -13,7 +13,7 @@ from oubliette.audit.context import Bench, excess
 from oubliette.audit.result import GOLD, MODEL, Found, RowResult
 from oubliette.audit.samples import LINES, exhibits_of
 from oubliette.audit.suite import ProbeRow, PromptsRow
-from oubliette.eval.pictures.sampler import Painter
+from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Rate, ratio_above_floor
 
 __all__ = ["finding", "probing", "prompting"]
@@ -65,7 +65,7 @@ def _prompt_exhibits(found: Sequence[Any], painter: Painter, bench: Bench, subje
     for column, prompts in (("asked", [f.case.prompt for f in found]), ("found", [f.prompt for f in found])):
         seeds = [row.case.seed for row in found]
         how = painter.sampling
-        pictures = painter.model.draw(prompts, seeds, steps=how.steps, guidance=how.guidance, batch=how.batch)
+        pictures = how.together(prompts, how.make(painter.model, prompts, seeds))
         hits = bench.gauge.found(pictures)
         made += exhibits_of(pictures, prompts, seeds, hits, subject=subject, column=column)
     return made

@@ -35,6 +35,8 @@ __all__ = [
     "note",
     "read_kept",
     "remove",
+    "sealed",
+    "unsealed",
     "with_checkpoints",
     "write_kept",
 ]
@@ -223,21 +225,30 @@ def checkpointed(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"checkpoint_every": max(1, config.steps // _CHECKPOINTS)})
 
 
+def sealed(content: bytes) -> bytes:
+    """JSON with its sha256 before it, still JSON."""
+    return _HEAD % hashlib.sha256(content).hexdigest().encode() + content + _TAIL
+
+
+def unsealed(raw: bytes) -> bytes | None:
+    """The JSON that `sealed` was given; None where a bit of it differs."""
+    content = raw[len(_HEAD % (b"0" * 64)) : -len(_TAIL)]
+    return content if raw == sealed(content) else None
+
+
 def write_kept(path: Path, content: bytes) -> None:
     """Write JSON with its sha256 before it, atomically, making the folder."""
-    write_bytes(path, _HEAD % hashlib.sha256(content).hexdigest().encode() + content + _TAIL)
+    write_bytes(path, sealed(content))
 
 
 def read_kept(path: Path) -> bytes | None:
     """The JSON that `write_kept` wrote; None where there is none, or it is damaged, which is said."""
     if not path.is_file():
         return None
-    raw = path.read_bytes()
-    content = raw[len(_HEAD % (b"0" * 64)) : -len(_TAIL)]
-    if raw == _HEAD % hashlib.sha256(content).hexdigest().encode() + content + _TAIL:
-        return content
-    note(f"{path}: a kept part that is damaged, or of another version; it is made again")
-    return None
+    content = unsealed(path.read_bytes())
+    if content is None:
+        note(f"{path}: a kept part that is damaged, or of another version; it is made again")
+    return content
 
 
 def is_main() -> bool:

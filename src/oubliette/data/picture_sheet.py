@@ -1,4 +1,4 @@
-"""Pictures as PNG, one or many side by side."""
+"""Pictures side by side in one PNG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from oubliette.core.manifest import refuse_existing
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["check_target", "encode_png", "make_sheet", "write_sheet"]
+__all__ = ["check_target", "make_sheet", "write_sheet"]
 
 _GAP = 2
 
@@ -42,19 +42,9 @@ def check_target(path: Path | str) -> Path:
 def write_sheet(pictures: np.ndarray, path: Path | str, columns: int) -> Path:
     """Write the sheet as PNG, atomically, to a path that does not exist yet; returns it."""
     from oubliette.core.writing import parents, write_bytes
+    from oubliette.data.png import encode_png
 
     path = check_target(path)
     with parents(path):
         write_bytes(path, encode_png(make_sheet(pictures, columns)))
     return path
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """A uint8 picture (H, W, 3) as PNG bytes, without loss."""
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -12,7 +12,7 @@ import torch
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
-from oubliette.eval.pictures.sampler import Painter
+from oubliette.eval.sampler import Painter
 
 NONE, GOLD, RANDOM, FILTER = "none", "gold", "random weights", "prompt filter"
 CONTROLS = (NONE, GOLD, RANDOM, FILTER)

@@ -16,12 +16,13 @@ from oubliette.data.prompts import load_bank
 from oubliette.eval.control_order import misordered
 from oubliette.eval.controls import CONTROLS, NONE, check_control, open_control
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.pictures.observe import Observer
-from oubliette.eval.pictures.sampler import Painter, Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.plan import Bank, Plan, make_plan
 from oubliette.eval.result import Evaluation, JudgeFacts, Settings
+from oubliette.eval.sample_store import SampleStore
+from oubliette.eval.sampler import Painter
 from oubliette.eval.surroundings import neighbours, rest_of_world, words_of
 from oubliette.eval.table import Listener, Table
 from oubliette.eval.verdict import Bounds
@@ -44,7 +45,7 @@ def compare(
     each: int | None = None,
     near_n: int | None = None,
     seed: int = 0,
-    cache: PictureCache | Path | str | None = None,
+    cache: SampleStore | Path | str | None = None,
     controls: Sequence[str | tuple[str, Any]] = (),
     prompts_csv: Path | str | None = None,
     retained: Sequence[Concept] | None = None,
@@ -83,7 +84,7 @@ def compare(
         near=near,
         bank=bank,
     )
-    store = cache if isinstance(cache, PictureCache) else PictureCache(cache)
+    store = cache if isinstance(cache, SampleStore) else SampleStore(cache)
     painter = Painter(NONE, base, store, sampling, role="control")
     table = Table(plan, Observer(opened, plan.names, extractor), opened, bounds, painter, progress)
     others = [spec for spec in controls if spec != NONE]

@@ -8,12 +8,12 @@ from typing import Any
 
 from oubliette.eval.figures import Observations, concept_figures, fidelity_figures
 from oubliette.eval.judge import Judge, covering
-from oubliette.eval.pictures.cache import Progress
 from oubliette.eval.pictures.clip_agreement import Agreement, agreement
 from oubliette.eval.pictures.observe import Observation, Observer
-from oubliette.eval.pictures.sampler import Painter
 from oubliette.eval.plan import Plan
 from oubliette.eval.result import Row
+from oubliette.eval.sample_store import Progress
+from oubliette.eval.sampler import Painter
 from oubliette.eval.verdict import Bounds
 
 #: Told as pictures are done: how many, of how many, whose.

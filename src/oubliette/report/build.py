@@ -11,9 +11,8 @@ from typing import Any
 import yaml
 
 from oubliette.core.errors import UserError
-from oubliette.data.picture_sheet import encode_png
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.result import Evaluation
+from oubliette.eval.sample_store import SampleStore
 from oubliette.report.data import Curve, Grid, Line, Picture, Run
 
 #: Headings of the grids by role and split, in their order on the page.
@@ -26,7 +25,7 @@ _GRIDS = (
 
 
 def make_grids(
-    evaluation: Evaluation, cache: PictureCache, *, columns: Sequence[str] | None = None, lines: int = 6
+    evaluation: Evaluation, cache: SampleStore, *, columns: Sequence[str] | None = None, lines: int = 6
 ) -> list[Grid]:
     """Same-seed grids for every concept: its prompts, in-set and withheld, and its near neighbour's.
 
@@ -137,13 +136,13 @@ def _numbered(samples: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, A
     return numbered
 
 
-def _line(samples: Sequence[Mapping[str, Any]], judge: str | None, cache: PictureCache) -> Line:
+def _line(samples: Sequence[Mapping[str, Any]], judge: str | None, cache: SampleStore) -> Line:
     pictures = cache.read([sample["picture"] for sample in samples])
     return Line(
         prompt=samples[0]["prompt"],
         seed=int(samples[0]["seed"]),
         pictures=[
-            Picture.of(encode_png(picture), sample["hits"].get(judge) if judge else None)
+            Picture.of(picture, sample["hits"].get(judge) if judge else None)
             for sample, picture in zip(samples, pictures, strict=True)
         ],
     )

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oubliette.core.errors import UserError
 from oubliette.core.json_io import read_json
+from oubliette.data.png import encode_png
 from oubliette.eval.result import Evaluation
 
 FORMAT = "oubliette-report/1"
@@ -17,15 +20,20 @@ FORMAT = "oubliette-report/1"
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in base64, and whether the deciding judge found the line's concept in it (None: not judged)."""
+    """A PNG in base64 or, of a model that answers, a `text`; and whether the deciding judge found the line's
+    concept in it (None: not judged).
+    """
 
     png: str
     found: bool | None = None
+    text: str = ""
 
     @classmethod
-    def of(cls, content: bytes, found: bool | None = None) -> Picture:
-        """A picture from PNG bytes."""
-        return cls(base64.b64encode(content).decode("ascii"), found)
+    def of(cls, sample: np.ndarray | str, found: bool | None = None) -> Picture:
+        """A picture, uint8 (H, W, 3), or an answer."""
+        if isinstance(sample, str):
+            return cls("", found, sample)
+        return cls(base64.b64encode(encode_png(sample)).decode("ascii"), found)
 
 
 @dataclass(frozen=True)

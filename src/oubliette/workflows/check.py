@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.progress import progress
 from oubliette.data.concept import Concept
-from oubliette.eval.pictures.cache import PictureCache
-from oubliette.eval.pictures.sampler import Sampling
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.sample_store import SampleStore
 from oubliette.train.timing import seconds_a_picture
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def check(
     judges: Sequence[Judge],
     bounds: Bounds | None = None,
     seed: int = 0,
-    cache: PictureCache | None = None,
+    cache: SampleStore | None = None,
     sampling: Sampling | None = None,
     limit: float = AUTO_SECONDS,
     size: int | None = None,
@@ -264,7 +264,7 @@ def _compare(
     size: int,
     how: Sampling,
     seed: int,
-    cache: PictureCache | None,
+    cache: SampleStore | None,
     bounds: Bounds | None,
 ) -> Evaluation:
     from oubliette.eval.evaluate import compare

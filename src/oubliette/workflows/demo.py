@@ -138,7 +138,7 @@ def _measure(
 ) -> Evaluation:
     from oubliette.backends import open_model
     from oubliette.eval.evaluate import compare, plan_for
-    from oubliette.eval.pictures.cache import PictureCache
+    from oubliette.eval.sample_store import SampleStore
     from oubliette.report.build import make_curves, make_grids, make_run
     from oubliette.report.data import ReportData
     from oubliette.report.page import write_page
@@ -146,7 +146,7 @@ def _measure(
 
     base = open_model(BASE)
     concepts = concepts_in(next(iter(results.values())).recipe)
-    cache = PictureCache(pictures)
+    cache = SampleStore(pictures)
     counted = {key: value for key, value in options.items() if key != "controls"}
     rows = len(results) + len(options["controls"])
     total = plan_for(base, concepts, **counted).pictures(rows)

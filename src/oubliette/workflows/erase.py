@@ -17,7 +17,7 @@ from oubliette.recipe import Recipe
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
     from oubliette.erase.result import EraseResult
-    from oubliette.eval.pictures.cache import PictureCache
+    from oubliette.eval.sample_store import SampleStore
     from oubliette.workflows.check import Check
 
 __all__ = ["Outcome", "bounds_for", "concepts_in", "dry", "mode_for", "run_job", "verdicts_of"]
@@ -237,10 +237,10 @@ def bounds_for(required: float | None) -> Any:
     return None if required is None else Bounds(leakage=required)
 
 
-def _memory() -> PictureCache:
-    from oubliette.eval.pictures.cache import PictureCache
+def _memory() -> SampleStore:
+    from oubliette.eval.sample_store import SampleStore
 
-    return PictureCache()
+    return SampleStore()
 
 
 def _note(outcome: Outcome) -> None:
@@ -259,7 +259,7 @@ def _note(outcome: Outcome) -> None:
     evaluation.write_samples(folder / "samples.jsonl")
 
 
-def _report(outcome: Outcome, cache: PictureCache, world: str | None, command: str | None) -> Path:
+def _report(outcome: Outcome, cache: SampleStore, world: str | None, command: str | None) -> Path:
     from oubliette.report.build import make_curves, make_grids, make_run
     from oubliette.report.data import ReportData
     from oubliette.report.page import write_page

@@ -12,8 +12,8 @@ from oubliette.core.manifest import atomic_folder, refuse_existing
 from oubliette.core.progress import progress
 
 if TYPE_CHECKING:
-    from oubliette.eval.pictures.cache import PictureCache
     from oubliette.eval.result import Evaluation
+    from oubliette.eval.sample_store import SampleStore
 
 __all__ = ["Measured", "measure"]
 
@@ -62,7 +62,7 @@ def measure(
     from oubliette.data.text import warn_of_cut
     from oubliette.eval.evaluate import evaluate, plan_for, require_drawing
     from oubliette.eval.pictures.kept import pictures_kept
-    from oubliette.eval.pictures.sampler import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
     from oubliette.eval.verdict import Bounds
     from oubliette.workflows.check import check_covering, open_judges
 
@@ -113,7 +113,7 @@ def measure(
 
 
 def _write(
-    evaluation: Evaluation, cache: PictureCache, out: Path, world: str | None, command: str | None
+    evaluation: Evaluation, cache: SampleStore, out: Path, world: str | None, command: str | None
 ) -> Path:
     from oubliette.report.build import make_grids
     from oubliette.report.data import ReportData

@@ -164,7 +164,7 @@ def _on_models(
     """One measurement after another, pictures kept until all are done."""
     from oubliette.backends import open_model
     from oubliette.eval.pictures.kept import pictures_kept
-    from oubliette.eval.pictures.sampler import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
 
     if not models:
         raise UserError(f"{title}: no model was given to measure (--model)")

@@ -233,7 +233,9 @@ def test_a_benchmarks_folder_is_one_process_s_and_one_base_s(
     from oubliette.bench.folder import claim
 
     hashes = {"nano": "a" * 64}
-    monkeypatch.setattr("oubliette.backends.open_model", lambda name: SimpleNamespace(fingerprint=lambda: hashes[name]))
+    monkeypatch.setattr(
+        "oubliette.backends.open_model", lambda name: SimpleNamespace(fingerprint=lambda: hashes[name])
+    )
     out = tmp_path / "new" / "out"
     one = claim(out, {"n": 1}, lambda _: None, "nano")
     one.__enter__()

@@ -13,12 +13,12 @@ from tiny_judges import clip_folder
 from oubliette.eval.auroc import auroc
 from oubliette.eval.evaluate import compare
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.pictures.clip import open_clip_model
 from oubliette.eval.pictures.clip_agreement import agreement
 from oubliette.eval.pictures.clip_judge import ClipJudge
 from oubliette.eval.pictures.observe import Observation
 from oubliette.eval.result import Evaluation
+from oubliette.eval.sample_store import SampleStore
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_one_label_is_nothing_to_sort() -> None:
     assert agreement(CAR, [seen(None, {"o": [True]})], judge="c", reference="o") is None
 
 
-def run(judges: list[Judge], cache: PictureCache | None = None) -> Evaluation:
+def run(judges: list[Judge], cache: SampleStore | None = None) -> Evaluation:
     others = [name for name in THINGS if name != "car"]
     return compare(
         {"good": ToyModel(others)},
@@ -67,7 +67,7 @@ def run(judges: list[Judge], cache: PictureCache | None = None) -> Evaluation:
 
 
 def test_an_evaluation_holds_its_clip_against_its_oracle(clip: ClipJudge) -> None:
-    cache = PictureCache()
+    cache = SampleStore()
     table = run([ToyJudge(), clip], cache)
     (found,) = table.agreement
     assert (found.judge, found.reference, found.concept) == (clip.name, "toy", "car")

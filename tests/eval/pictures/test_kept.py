@@ -17,9 +17,10 @@ from fakes import CAR, RETAINED, THINGS, ToyBank, ToyJudge, ToyModel
 
 from oubliette.core.errors import UserError
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.pictures.kept import pictures_kept
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.result import Evaluation
+from oubliette.eval.sample_store import SampleStore
 
 OTHERS = [name for name in THINGS if name != "car"]
 #: Pictures that every row draws: two splits of the concept, three things to be kept.
@@ -27,7 +28,7 @@ EACH_ROW = 2 * 20 + 3 * 4
 
 
 def run(
-    cache: PictureCache | Path | None, model: ToyModel | None = None, base: ToyModel | None = None
+    cache: SampleStore | Path | None, model: ToyModel | None = None, base: ToyModel | None = None
 ) -> Evaluation:
     return compare(
         {"good": model or ToyModel(OTHERS)},
@@ -64,10 +65,10 @@ def test_a_killed_evaluation_draws_only_what_is_missing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=dict(os.environ), check=False)
     assert done.returncode == -signal.SIGKILL
     kept = len(list(tmp_path.rglob("*.png")))
-    whole = PictureCache()
+    whole = SampleStore()
     wanted = run(whole)
     assert kept == whole.drawn - 2 * EACH_ROW + 32  # all of the base's, and one batch of the second row's
-    model, cache = ToyModel(OTHERS), PictureCache(tmp_path)
+    model, cache = ToyModel(OTHERS), SampleStore(tmp_path)
     found = run(cache, model)
     assert cache.drawn == whole.drawn - kept
     assert len(model.calls) == EACH_ROW - 32
@@ -77,7 +78,7 @@ def test_a_killed_evaluation_draws_only_what_is_missing(tmp_path: Path) -> None:
 
 def cut_short(out: Path) -> None:
     with pictures_kept(out) as cache:
-        cache.draw(ToyModel(), ["a car", "a boat"], [1, 2])
+        cache.draw(ToyModel(), ["a car", "a boat"], [1, 2], Sampling())
         raise KeyboardInterrupt
 
 
@@ -92,7 +93,7 @@ def test_pictures_are_kept_beside_the_output_until_all_is_well(
     assert f"what was drawn lies in {kept}; the same command goes on" in capsys.readouterr().err
     model = ToyModel()
     with pictures_kept(out) as cache:
-        found = cache.draw(model, ["a car", "a boat", "a truck"], [1, 2, 3])
+        found = cache.draw(model, ["a car", "a boat", "a truck"], [1, 2, 3], Sampling())
     assert model.calls == [("a truck", 3)]
     assert np.array_equal(found, ToyModel().draw(["a car", "a boat", "a truck"], [1, 2, 3]))
     assert not kept.exists()
@@ -107,7 +108,7 @@ def test_nothing_drawn_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_a_folder_of_the_user_s_own_stays(tmp_path: Path) -> None:
     with pictures_kept(tmp_path / "figures", tmp_path / "mine") as cache:
-        cache.draw(ToyModel(), ["a car"], [1])
+        cache.draw(ToyModel(), ["a car"], [1], Sampling())
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     with pictures_kept(None) as cache:
         assert cache.folder is None
@@ -148,7 +149,7 @@ def test_two_measurements_into_one_folder(tmp_path: Path) -> None:
 def test_another_measurement_is_not_resumed_but_may_begin(tmp_path: Path) -> None:
     def cut(n: int, **more: Any) -> None:
         with pictures_kept(tmp_path / "figures", identity={"n": n}, **more) as cache:
-            cache.draw(ToyModel(), ["a car"], [1])
+            cache.draw(ToyModel(), ["a car"], [1], Sampling())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

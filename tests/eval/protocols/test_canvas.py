@@ -17,9 +17,9 @@ from tiny_judges import clip_folder
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.eval.pictures import fid as fid_module
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.protocols.canvas import PROMPT, SEEDS, Canvas, canvas, canvas_figures, pair_judges
 from oubliette.eval.protocols.canvas_folder import canvas_of_folder, read_answers
+from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.statistics import Rate
 
 STYLES, OBJECTS = ["flat", "neon", "Seed Images"], ["car", "truck", "boat"]
@@ -124,7 +124,7 @@ def test_perfect_erasing_is_one_throughout(concept: Concept) -> None:
 
 
 def test_it_comes_back_from_plain_data_and_draws_nothing_twice() -> None:
-    cache = PictureCache()
+    cache = SampleStore()
     found = run(GridModel(), cache=cache)
     assert run(GridModel(), cache=cache) == found
     assert cache.drawn == 45

@@ -14,10 +14,10 @@ from tiny_judges import clip_folder
 
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.pictures.clip import open_clip_model
 from oubliette.eval.pictures.clip_judge import ClipJudge
 from oubliette.eval.protocols.cer import ANCHOR, TEMPLATES, CerResult, cer, error_rate, read_templates
+from oubliette.eval.sample_store import SampleStore
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_scores_and_errors_by_hand() -> None:
 
 
 def test_against_the_empty_text_by_hand(clip: ClipJudge) -> None:
-    cache = PictureCache()
+    cache = SampleStore()
     found = cer(ToyModel(), [CAR, NEON], clip, each=3, cache=cache)
     assert (found.against, found.templates, cache.drawn) == ("empty", "the package's own", 2 * 8 * 3)
     car = found.figures[0]
@@ -62,7 +62,7 @@ def test_against_the_anchor_the_prompt_is_the_text(clip: ClipJudge) -> None:
 
 
 def test_more_pictures_extend_fewer(clip: ClipJudge) -> None:
-    cache, model = PictureCache(), ToyModel()
+    cache, model = SampleStore(), ToyModel()
     cer(model, [CAR], clip, each=2, cache=cache)
     cer(model, [CAR], clip, each=5, cache=cache)
     assert cache.drawn == 8 * 5

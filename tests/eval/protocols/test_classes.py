@@ -16,7 +16,6 @@ from tiny_judges import classifier_folder, clip_folder
 
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.pictures.classifier_judge import ClassifierJudge
 from oubliette.eval.protocols.classes import (
     IMAGENETTE,
@@ -26,6 +25,7 @@ from oubliette.eval.protocols.classes import (
     class_protocol,
     read_classes,
 )
+from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.statistics import Rate
 
 HEADER = "case_number,prompt,evaluation_seed,class\n"
@@ -118,7 +118,7 @@ def test_figures_by_hand() -> None:
 
 
 def test_a_run_on_the_toy_world() -> None:
-    cache, model = PictureCache(), ToyModel(OTHERS)
+    cache, model = SampleStore(), ToyModel(OTHERS)
     found = class_protocol(model, "Car", ROWS, [ToyJudge()], cache=cache)
     (figures,) = found.figures
     assert found.erased == ["car"]

@@ -15,7 +15,6 @@ from tiny_judges import clip_folder
 
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.eval.pictures.cache import PictureCache
 from oubliette.eval.pictures.clip import open_clip_model
 from oubliette.eval.pictures.clip_judge import ClipJudge
 from oubliette.eval.pictures.zero_shot import ZeroShotJudge
@@ -26,6 +25,7 @@ from oubliette.eval.protocols.harmonic import (
     harmonic_of,
     harmonic_pair,
 )
+from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.statistics import Rate
 
 SHARE = st.floats(0, 1)
@@ -95,7 +95,7 @@ def test_without_synonyms_it_is_the_other_form() -> None:
 
 def test_clip_gives_its_accuracy_and_the_trap_beside_it(tmp_path: Path) -> None:
     clip = ClipJudge(open_clip_model(str(clip_folder(tmp_path / "tiny-clip"))))
-    cache = PictureCache()
+    cache = SampleStore()
     found = run(ToyModel(), judges=[ToyJudge(), clip], cache=cache)
     assert [(f.judge, f.measure) for f in found.figures] == [
         ("toy", "top-1"),
@@ -115,7 +115,7 @@ def test_clip_gives_its_accuracy_and_the_trap_beside_it(tmp_path: Path) -> None:
 def test_the_pictures_are_those_of_an_evaluation() -> None:
     from oubliette.eval.evaluate import compare
 
-    cache, model = PictureCache(), ToyModel(OTHERS)
+    cache, model = SampleStore(), ToyModel(OTHERS)
     options: dict[str, Any] = {"n": 8, "each": 4, "bank": ToyBank(), "retained": RETAINED}
     compare({"m": model}, ToyModel(), [WITH_SYNONYM], judges=[ToyJudge()], cache=cache, **options)
     drawn = cache.drawn

@@ -68,7 +68,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     from oubliette.backends import open_model
     from oubliette.bench.subjects import concept_of, open_subject
     from oubliette.eval.evaluate import compare
-    from oubliette.eval.pictures.sampler import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
 
     started = time.monotonic()
     base = open_model(plan.base)

@@ -10,7 +10,7 @@ from typing import Any
 from oubliette.core.manifest import refuse_existing
 from oubliette.core.run_folder import check_identity, is_main, locked, note, remove
 from oubliette.core.writing import make_parents, remove_empty, writing
-from oubliette.eval.pictures.cache import PictureCache
+from oubliette.eval.sample_store import SampleStore
 
 _IDENTITY = "run.json"
 
@@ -22,7 +22,7 @@ def pictures_kept(
     *,
     identity: Mapping[str, Any] | None = None,
     resume: bool = False,
-) -> Iterator[PictureCache]:
+) -> Iterator[SampleStore]:
     """The picture cache of a run that writes to `out`: in the folder `cache` where the user gave one.
 
     Else it lies in `OUT.unfinished-pictures` beside the output, and goes when the block ends well; where it
@@ -32,7 +32,7 @@ def pictures_kept(
     a time writes to an `out`: UserError names the one that does.
     """
     if out is None:
-        yield PictureCache(cache)
+        yield SampleStore(cache)
         return
     folder = Path(out).with_name(f"{Path(out).name}.unfinished-pictures")
     if resume and is_main() and not folder.is_dir():
@@ -46,7 +46,7 @@ def pictures_kept(
         if is_main() and not resume:
             whose.unlink(missing_ok=True)
         check_identity(whose, identity or {})
-        store = PictureCache(folder if cache is None else cache)
+        store = SampleStore(folder if cache is None else cache)
         try:
             yield store
         except BaseException:

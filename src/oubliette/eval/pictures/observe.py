@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures.cache import Progress
 from oubliette.eval.pictures.clip import clip_accuracy, clip_score, unit, zero_shot
 from oubliette.eval.pictures.clip_judge import ClipJudge
 from oubliette.eval.pictures.fidelity import Extractor, pixel_distances
-from oubliette.eval.pictures.sampler import Painter
 from oubliette.eval.plan import PromptSet
+from oubliette.eval.sample_store import Progress
+from oubliette.eval.sampler import Painter
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.core.json_io import read_json
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import Judge, default_judges, open_judge
-from oubliette.eval.pictures.cache import PictureCache, Progress
 from oubliette.eval.pictures.fid import Fid
 from oubliette.eval.pictures.fid_reference import fid_against
 from oubliette.eval.pictures.fidelity import Extractor
-from oubliette.eval.pictures.sampler import Painter, Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.pictures.zero_shot import top_one
+from oubliette.eval.sample_store import Progress, SampleStore
+from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Estimate, Rate, combination
 from oubliette.eval.surroundings import rest_of_world
 from oubliette.world.facts import BROADER
@@ -104,7 +105,7 @@ def canvas(
     reference: Path | str | None = None,
     extractor: Extractor | None = None,
     sampling: Sampling | None = None,
-    cache: PictureCache | None = None,
+    cache: SampleStore | None = None,
     progress: Progress | None = None,
 ) -> Canvas:
     """UnlearnCanvas (Zhang et al. 2024, arXiv:2402.11846) on a model a style or an object was erased from.
@@ -122,7 +123,7 @@ def canvas(
         raise UserError(f"canvas: needs seeds, each once; found {list(seeds)}")
     opened = default_judges(model) if judges is None else _opened(judges, model)
     pairs = pair_judges(opened, grid)
-    painter = Painter("model", model, PictureCache() if cache is None else cache, sampling)
+    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
     asked = {
         style: [
             (prompt.format(object=thing, style=style), thing, seed)

@@ -15,11 +15,12 @@ from oubliette.core.json_io import read_json
 from oubliette.data.concept import Concept
 from oubliette.data.words import SLOT, fill, with_article
 from oubliette.eval.judge import Judge, open_judge
-from oubliette.eval.pictures.cache import PictureCache, Progress
 from oubliette.eval.pictures.clip import clip_score
 from oubliette.eval.pictures.clip_judge import ClipJudge
-from oubliette.eval.pictures.sampler import Painter, Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.plan import seeds_for
+from oubliette.eval.sample_store import Progress, SampleStore
+from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Estimate, Rate, t_interval
 
 FORMAT = "oubliette-cer/1"
@@ -120,7 +121,7 @@ def cer(
     against: str = EMPTY,
     seed: int = 0,
     sampling: Sampling | None = None,
-    cache: PictureCache | None = None,
+    cache: SampleStore | None = None,
     progress: Progress | None = None,
 ) -> CerResult:
     """SPM's CER of each concept on `each` pictures a template of the concept's name.
@@ -145,7 +146,7 @@ def cer(
         raise UserError(f"CER: {opened.name} has no words for {unknown[0]!r}; give another CLIP (clip:MODEL)")
     lines = None if templates is None else read_templates(templates)
     sampling = sampling or Sampling()
-    painter = Painter("model", model, PictureCache() if cache is None else cache, sampling)
+    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
     rows = {concept: _rows(concept, lines or TEMPLATES[concept.kind], each, seed) for concept in concepts}
     every = [row for own in rows.values() for row in own]
     painter.fill([prompt for prompt, _, _ in every], [number for *_, number in every], progress=progress)

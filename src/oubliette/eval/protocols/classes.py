@@ -15,9 +15,10 @@ from oubliette.core.json_io import read_json
 from oubliette.data.concept import Concept
 from oubliette.data.csv import read_table, seed_in, whole_number
 from oubliette.eval.judge import Judge, default_judges, open_judge
-from oubliette.eval.pictures.cache import PictureCache, Progress
-from oubliette.eval.pictures.sampler import Painter, Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.pictures.zero_shot import top_one
+from oubliette.eval.sample_store import Progress, SampleStore
+from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Estimate, Rate, combination
 from oubliette.world.facts import BROADER
 
@@ -117,7 +118,7 @@ def class_protocol(
     *,
     kind: str = "object",
     sampling: Sampling | None = None,
-    cache: PictureCache | None = None,
+    cache: SampleStore | None = None,
     progress: Progress | None = None,
 ) -> ClassResult:
     """Top-1 accuracy of every class of a table on the pictures a model draws for its rows.
@@ -133,7 +134,7 @@ def class_protocol(
     gone = _erased([erased] if isinstance(erased, str) else erased, classes)
     concepts = {name: Concept(name, BROADER.get(kind, ""), kind) for name in classes}
     able = _judges(judges, model, concepts)
-    painter = Painter("model", model, PictureCache() if cache is None else cache, sampling)
+    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
     painter.fill([row.prompt for row in rows], [row.seed for row in rows], progress=progress)
     found: dict[str, dict[str, list[np.ndarray]]] = {
         judge.name: {name: [] for name in classes} for judge in able

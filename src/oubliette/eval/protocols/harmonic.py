@@ -15,10 +15,11 @@ from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
 from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge, default_judges, open_judge
-from oubliette.eval.pictures.cache import PictureCache, Progress
-from oubliette.eval.pictures.sampler import Painter, Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.pictures.zero_shot import ZeroShotJudge, top_one
 from oubliette.eval.plan import IN_SET, WITHHELD, PromptSet
+from oubliette.eval.sample_store import Progress, SampleStore
+from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Estimate, Rate, propagate, t_interval
 
 FORMAT = "oubliette-harmonic/1"
@@ -101,7 +102,7 @@ def harmonic(
     n: int = 50,
     seed: int = 0,
     sampling: Sampling | None = None,
-    cache: PictureCache | None = None,
+    cache: SampleStore | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> HarmonicResult:
@@ -130,7 +131,7 @@ def harmonic(
             f"harmonic mean: no judge covers the {concept.kind} {concept.name!r} (judges: "
             f"{', '.join(judge.name for judge in opened) or 'none'}); name one that does (--judge)"
         )
-    painter = Painter("model", model, PictureCache() if cache is None else cache, sampling)
+    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
     sets = [target, *kept, *([] if synonyms is None else [synonyms])]
     prompts = [prompt for item in sets for prompt in item.prompts]
     painter.fill(prompts, [seed for item in sets for seed in item.seeds], progress=progress)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from oubliette.backends.base import Backend
     from oubliette.data.concept import Concept
     from oubliette.erase.result import EraseResult
-    from oubliette.eval.pictures.cache import PictureCache
     from oubliette.eval.result import Evaluation
+    from oubliette.eval.sample_store import SampleStore
     from oubliette.train.weights import Weights
 
 __all__ = ["FromBase", "Running", "take_back"]
@@ -80,7 +80,7 @@ class Running:
         self._show = show_progress and is_main()
         self._progress = show_progress
         self._processes = Processes(model.device)
-        self._cache: PictureCache | None = None
+        self._cache: SampleStore | None = None
         self._held: Stage | None = None
         """The stage that the model in memory is of."""
 
@@ -282,10 +282,10 @@ class Running:
         write_page(data, final / _REPORT / "index.html")
         return self.target / _REPORT / "index.html"
 
-    def _pictures(self) -> PictureCache:
-        from oubliette.eval.pictures.cache import PictureCache
+    def _pictures(self) -> SampleStore:
+        from oubliette.eval.sample_store import SampleStore
 
-        self._cache = self._cache or PictureCache(self.folder / "pictures")
+        self._cache = self._cache or SampleStore(self.folder / "pictures")
         return self._cache
 
 
