@@ -11,6 +11,8 @@ from oubliette.data.text import InputWarning, check_text
 from oubliette.data.words import pattern
 
 KINDS = ("object", "style", "person")
+#: What a set of questions and answers is about, where that takes the place of a concept.
+FACTS, OTHER_FACTS = "facts", "other facts"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Concept:
             object.__setattr__(self, field, value)
         if not name:
             raise UserError("the concept is empty; give the word to be erased, such as 'car'")
-        if self.kind not in KINDS:
+        if self.kind not in (*KINDS, FACTS, OTHER_FACTS):
             raise UserError(f"concept {name!r}: no kind {self.kind!r}; {suggest(self.kind, KINDS)}")
         if anchor.casefold() in {name.casefold(), *others}:
             raise UserError(
