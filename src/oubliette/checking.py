@@ -11,6 +11,7 @@ from oubliette.data.concept import Concept
 from oubliette.errors import UserError, suggest
 from oubliette.eval.painter import Sampling
 from oubliette.eval.pictures import PictureCache
+from oubliette.eval.rows import row_name
 from oubliette.pace import seconds_a_picture
 from oubliette.train.progress import progress
 
@@ -167,10 +168,12 @@ def check(
     limit: float = AUTO_SECONDS,
     size: int | None = None,
     sets: Mapping[str, Sequence[QA]] | None = None,
+    name: str | None = None,
 ) -> Check:
     """Draw concepts and neighbours before and after with the same seeds, and judge them.
 
-    `judges` are those of `open_judges`; without any the answer is "not checked". The number of pictures is
+    `name` is what the row of the model is called, by default the last part of its source. `judges` are those
+    of `open_judges`; without any the answer is "not checked". The number of pictures is
     `size`, or what `fitted` makes of mode and limit. Where there are `sets` of questions and answers, and the
     model answers, their likelihood is taken instead (`eval.likelihood`), in mode "auto" of some rows.
     """
@@ -187,7 +190,8 @@ def check(
     )
     if found is None:
         return Check(None, reason)
-    evaluation = _compare(model, Before(model, weights), concepts, judges, found, how, seed, cache, bounds)
+    row = {row_name(name or model.source): model}
+    evaluation = _compare(row, Before(model, weights), concepts, judges, found, how, seed, cache, bounds)
     return Check(evaluation, "", time.monotonic() - started)
 
 
@@ -257,7 +261,7 @@ def _kept(before: Before, concepts: Sequence[Concept]) -> list[Concept]:
 
 
 def _compare(
-    model: Any,
+    models: Mapping[str, Any],
     before: Before,
     concepts: Sequence[Concept],
     judges: Sequence[Judge],
@@ -273,7 +277,7 @@ def _compare(
     with progress("checking", total, "pictures") as tick:
         told: Callable[[int, int, str], None] = lambda done, _, who: tick(done, who)  # noqa: E731
         return compare(
-            {"erased": model},
+            models,
             before,
             concepts,
             judges=judges,

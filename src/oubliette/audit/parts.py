@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from oubliette import __version__
 from oubliette.audit.result import Found, Reading, RowResult
+from oubliette.eval.rows import control_name
 from oubliette.kept import read_kept, write_kept
 from oubliette.unfinished import note
 
@@ -36,6 +37,9 @@ class Exhibit:
     seed: int
     png: str
     found: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", control_name(self.subject))  # of older files
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
 from oubliette.eval.painter import Painter, Sampling
 from oubliette.eval.pictures import PictureCache
+from oubliette.eval.rows import BASE
 
 __all__ = ["Setting", "cache_folder", "make_bench", "set_up"]
 
@@ -94,7 +95,7 @@ def set_up(
     reference = _open_gold(WITHOUT if stands_in else gold, before, wanted[0])
     other = choose(before, wanted[0], novel, novel_data) if stands_in else None
     notes = _notes(opened, before, reference, compared=stands_in)
-    notes += faults_of({MODEL: opened, "base": before, GOLD: reference})
+    notes += faults_of({MODEL: opened, BASE: before, GOLD: reference})
     bench = make_bench(
         opened,
         before,
@@ -111,7 +112,7 @@ def set_up(
     )
     if other is not None:
         bench.novel = make_stand(bench, other, novel_data)
-    sources = {MODEL: str(opened.source), "base": str(before.source)}
+    sources = {MODEL: str(opened.source), BASE: str(before.source)}
     if reference is not None:
         sources[GOLD] = str(reference.source)
     return Setting(bench, sources, notes)
@@ -144,7 +145,7 @@ def make_bench(
     opened = _judges(judges, base, concept)
     sampling = Sampling(suite.steps, suite.guidance, suite.batch)
     store = pictures or PictureCache(None if cache is None else cache / "pictures")
-    painter = Painter("none", base, store, sampling, role="control")
+    painter = Painter(BASE, base, store, sampling, role="control")
     more = dict(options or {})
     if "retained" not in more:
         more |= _retained(suite, base, concept, erased)

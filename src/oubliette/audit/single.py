@@ -19,6 +19,7 @@ from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, S
 from oubliette.errors import UserError
 from oubliette.eval.judge import Judge
 from oubliette.manifest import atomic_folder, refuse_existing
+from oubliette.numbers import percent
 from oubliette.writing import write_bytes
 
 __all__ = ["Attacked", "attack", "lines", "relearn_row", "replay"]
@@ -219,7 +220,7 @@ def lines(done: Attacked) -> list[str]:
             made.append(f"{subject}: {say.outcome(row, subject)}")
         for curve in row.of(subject):
             shares = [
-                f"{reading.step}: {reading.leakage.value:.0%}"
+                f"{reading.step}: {percent(reading.leakage.value)}"
                 for reading in curve.readings
                 if reading.leakage
             ]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from oubliette.eval.statistics import t_interval
+from oubliette.numbers import number, plain
 
 __all__ = ["NOTHING", "counted", "markdown", "mean_of", "percent", "plain", "slug"]
 
@@ -27,7 +28,7 @@ def slug(*words: str) -> str:
 
 def percent(values: Sequence[float | None]) -> str:
     """The mean of shares as whole percents; see `mean_of`."""
-    return mean_of(values, lambda value: f"{100 * value:.0f}")
+    return mean_of(values, number)
 
 
 def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str:
@@ -40,11 +41,6 @@ def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str
     made = t_interval(there)
     assert made.high is not None
     return f"{plain(show(made.value))} ± {show(made.high - made.value)}"
-
-
-def plain(text: str) -> str:
-    """No minus before a zero, and a real minus elsewhere."""
-    return text.lstrip("-+") if not text.strip("-+0.") else text.replace("-", "−")
 
 
 def counted(words: Sequence[str]) -> str:

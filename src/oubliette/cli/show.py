@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oubliette.errors import shown, tidy
+from oubliette.numbers import percent
 
 if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
@@ -71,7 +72,9 @@ def table(evaluation: Evaluation) -> str:
                 cells.append("-" if found is None else describe(found.leakage))
             for name in ("ira", "cra"):
                 kept = getattr(figures.utility, name, None)
-                cells.append("-" if kept is None else f"{kept.rate.value:.0%} of {kept.base.value:.0%}")
+                cells.append(
+                    "-" if kept is None else f"{percent(kept.rate.value)} of {percent(kept.base.value)}"
+                )
             cells.append(figures.verdict.word if row.role == "model" else "(control)")
             rows.append(cells)
     notes = [f"! {tidy(line)}" for line in evaluation.complaints]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oubliette.eval.statistics import Estimate, McNemar, Rate, mcnemar, ratio_above_floor
+from oubliette.numbers import percent
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def leakage(hits: np.ndarray, base: np.ndarray, floor: np.ndarray, *, judge: str
     note = ""
     if estimate is None:
         note = (
-            f"the base shows the concept in {shown.value:.0%} of pictures and the floor is {ground.value:.0%}"
+            f"the base shows the concept in {percent(shown.value)} of pictures and the floor is "
+            f"{percent(ground.value)}"
         )
     return Leakage(judge, split, rate, shown, ground, estimate, mcnemar(base, hits), note)

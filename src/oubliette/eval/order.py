@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from oubliette.eval.controls import FILTER, GOLD, NONE, RANDOM
 from oubliette.eval.plan import IN_SET, WITHHELD
 from oubliette.eval.result import ConceptFigures, Row
+from oubliette.numbers import percent
 
 
 def misordered(rows: Sequence[Row]) -> list[str]:
@@ -35,8 +36,8 @@ def _leakage(none: ConceptFigures, figures: Mapping[str, ConceptFigures]) -> lis
                 continue
             if other.rate.value >= shown.rate.value:
                 found.append(
-                    f"{none.name}: {shown.judge} finds it in {other.rate.value:.0%} of {name}'s pictures "
-                    f"and in {shown.rate.value:.0%} of the base's ({shown.split})"
+                    f"{none.name}: {shown.judge} finds it in {percent(other.rate.value)} of {name}'s "
+                    f"pictures and in {percent(shown.rate.value)} of the base's ({shown.split})"
                 )
     for judge in {figure.judge for figure in none.leakage} if FILTER in figures else set():
         dropped = figures[FILTER].leakage_of(IN_SET, judge)

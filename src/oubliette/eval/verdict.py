@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from oubliette.eval.leakage import Leakage
 from oubliette.eval.statistics import Estimate
 from oubliette.eval.utility import Kept, Utility
+from oubliette.numbers import ends, percent
 
 NOT_ERASED = "not erased"
 #: The best word without an audit: "erased" and "hidden" differ only in how fast the concept comes back.
@@ -32,8 +33,8 @@ class Bounds:
 
     def __str__(self) -> str:
         return (
-            f"leakage at most {self.leakage:.0%}, utility at least {self.kept:.0%} of the base's, "
-            f"destroyed below {self.destroyed:.0%} of it"
+            f"leakage at most {percent(self.leakage)}, utility at least {percent(self.kept)} of the base's, "
+            f"destroyed below {percent(self.destroyed)} of it"
         )
 
 
@@ -64,7 +65,7 @@ def decide(leakages: Sequence[Leakage], utility: Utility | None, bounds: Bounds)
     reasons += [f"{name} {describe(figure.ratio)} of the base's" for name, figure in kept]
     lost = [name for name, figure in kept if figure.ratio and _below(figure.ratio, bounds.kept)]
     if lost:
-        reasons.append(f"at a cost: {' and '.join(lost)} under {bounds.kept:.0%} of the base's")
+        reasons.append(f"at a cost: {' and '.join(lost)} under {percent(bounds.kept)} of the base's")
     return Verdict(_word(leakages, kept, bounds), reasons, bounds)
 
 
@@ -80,9 +81,7 @@ def describe(estimate: Estimate | None) -> str:
     """An estimate in per cent with its interval, as in "4 % [1, 9]"."""
     if estimate is None:
         return "undefined"
-    ends = ["-∞" if estimate.low is None else f"{100 * estimate.low:.0f}"]
-    ends.append("∞" if estimate.high is None else f"{100 * estimate.high:.0f}")
-    return f"{100 * estimate.value:.0f} % [{', '.join(ends)}]".replace("-0 ", "0 ").replace("[-0,", "[0,")
+    return f"{percent(estimate.value)} {ends(estimate.low, estimate.high)}"
 
 
 def _word(leakages: Sequence[Leakage], kept: Sequence[tuple[str, Kept]], bounds: Bounds) -> str:

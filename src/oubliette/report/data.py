@@ -11,6 +11,7 @@ from typing import Any
 from oubliette.errors import UserError
 from oubliette.eval.reading import read_json
 from oubliette.eval.result import Evaluation
+from oubliette.eval.rows import control_name
 
 FORMAT = "oubliette-report/1"
 
@@ -50,6 +51,9 @@ class Grid:
     columns: list[str]
     lines: list[Line]
     bad: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", [control_name(name) for name in self.columns])  # of older files
 
 
 @dataclass(frozen=True)

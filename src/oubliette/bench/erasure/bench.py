@@ -131,7 +131,7 @@ def summarise(plan: Plan, out: Path) -> Benched:
     write_json(out / JSON, benched.to_dict())
     everywhere = [cell for cell in cells if cell.subject in (*leaders, *controls)]
     draw_plots(everywhere, names, controls, out / PLOTS)
-    shown = [subject.name for subject in plan.everyone if subject.control in ("none", "gold")]
+    shown = [subject.name for subject in plan.everyone if subject.is_base or subject.control == "gold"]
     for target in plan.concepts:
         draw_gallery(
             samples_of(plan, out, target.name, [*shown, *leaders]),

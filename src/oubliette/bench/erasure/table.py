@@ -10,6 +10,7 @@ from oubliette.bench.audit.figures import names_in
 from oubliette.bench.audit.table import against, area, ended, searched
 from oubliette.bench.erasure.figures import CellFigures, balance
 from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent
+from oubliette.numbers import number
 
 __all__ = ["attack_table", "concept_table", "leader_table", "ordered"]
 
@@ -29,7 +30,7 @@ def leader_table(cells: Sequence[CellFigures], names: Sequence[str], controls: S
     rows = []
     for name in ordered(cells, names, controls):
         group = [cell for cell in cells if cell.subject == name]
-        row = [name, str(len(group)), f"{100 * balance(group):.0f}"]
+        row = [name, str(len(group)), number(balance(group))]
         row += [percent([cell.harmonic for cell in group if cell.kind == kind]) for kind in kinds]
         row += [percent([cell.leakage.get(split) for cell in group]) for split in _SPLITS]
         row += [percent([cell.kept.get(part) for cell in group]) for part in _KEPT]
@@ -53,8 +54,8 @@ def attack_table(cells: Sequence[AuditFigures], erased: Sequence[CellFigures]) -
     rows = []
     for subject, kind in dict.fromkeys((cell.subject, cell.kind) for cell in cells):
         group = [cell for cell in cells if (cell.subject, cell.kind) == (subject, kind)]
-        level = 100 * balance([cell for cell in erased if cell.subject == subject])
-        row = [subject, f"{level:.0f}", kind, counted([cell.verdict for cell in group])]
+        level = balance([cell for cell in erased if cell.subject == subject])
+        row = [subject, number(level), kind, counted([cell.verdict for cell in group])]
         row += [searched(group, name) for name in searches]
         for name in trained:
             found = [cell.relearned[name] for cell in group if name in cell.relearned]
