@@ -711,7 +711,7 @@ def test_a_model_of_the_world_is_checked_and_measured(
     assert (here / "out" / "report" / "index.html").is_file()
     assert main(["eval", "--model", "out", "--n", "2", "--steps", "1", "--out", "figures", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in figures["rows"]] == ["erased", "none"]
+    assert [row["name"] for row in figures["rows"]] == ["out", "base"]
     assert {path.name for path in (here / "figures").iterdir()} == {
         *("evaluation.json", "samples.jsonl", "index.html", "report.json")
     }

@@ -69,9 +69,11 @@ def test_a_factor_below_1_is_never_said_and_holds_its_interval(value: float, dow
 
 
 def test_gap() -> None:
-    assert gap(Excess(0.07, -0.05, 0.21, 32, "")) == "7 % [-5, 21] above gold"
-    assert gap(Excess(-0.07, -0.21, 0.05, 32, "")) == "7 % [-5, 21] below gold"
-    assert gap(Excess(0.0, -0.08, 0.08, 32, "")) == "0 % [-8, 8] above gold"
-    assert gap(Excess(-0.001, -0.08, 0.08, 32, "")) == "0 % [-8, 8] above gold"
+    assert gap(Excess(0.07, -0.05, 0.21, 32, "")) == "7 % [−5, 21] above gold"
+    assert gap(Excess(-0.07, -0.21, 0.05, 32, "")) == "7 % [−5, 21] below gold"
+    assert gap(Excess(0.0, -0.08, 0.08, 32, "")) == "0 % [−8, 8] above gold"
+    assert gap(Excess(-0.001, -0.08, 0.08, 32, "")) == "0 % [−8, 8] above gold"
     both = [Excess(-0.02, -0.11, 0.06, 50, "in-set"), Excess(0.5, 0.4, 0.6, 50, "")]
-    assert audit_words.excess(both) == ("in-set: 2\u00a0% [−6, 11] below gold; 50\u00a0% [40, 60] above gold")
+    assert audit_words.excess(both) == (
+        "in-set: 2\u00a0% [−6,\u00a011] below gold; 50\u00a0% [40,\u00a060] above gold"
+    )

@@ -59,7 +59,7 @@ def test_shuffled_weights_come_back_after_an_error() -> None:
 
 
 def open_one(spec: str, base: ToyModel, concepts: list[Concept]) -> None:
-    painter = Painter("none", base, PictureCache(), Sampling(), role="control")
+    painter = Painter("base", base, PictureCache(), Sampling(), role="control")
     with open_control(spec, painter, concepts, ["car"]):
         pass
 

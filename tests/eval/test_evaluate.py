@@ -18,7 +18,7 @@ from oubliette.eval.pictures import PictureCache
 from oubliette.eval.result import Evaluation
 
 OTHERS = [name for name in THINGS if name not in ("car", "neon")]
-CONTROLS: tuple[Any, ...] = ("none", ("gold", ToyModel(OTHERS, "gold")), "random weights", "prompt filter")
+CONTROLS: tuple[Any, ...] = ("base", ("gold", ToyModel(OTHERS, "gold")), "random weights", "prompt filter")
 
 
 def run(models: dict[str, ToyModel] | None = None, **options: Any) -> Evaluation:
@@ -50,7 +50,7 @@ def test_rows_and_words(table: Evaluation) -> None:
     assert words == {
         "good": [verdict.SUPPRESSED] * 2,
         "bad": [verdict.NOT_ERASED] * 2,
-        "none": [verdict.NOT_ERASED] * 2,
+        "base": [verdict.NOT_ERASED] * 2,
         "gold": [verdict.SUPPRESSED] * 2,
         "random weights": [verdict.DESTROYED] * 2,
         "prompt filter": [verdict.NOT_ERASED] * 2,
@@ -92,12 +92,12 @@ def test_fidelity_orders_the_rows(table: Evaluation) -> None:
     apart = {row.name: row.fidelity.distance.pixels.value for row in table.rows if row.fidelity.distance}
     cmmd = {row.name: row.fidelity.cmmd.value for row in table.rows if row.fidelity.cmmd}
     assert len(kid) == len(cmmd) == 6
-    assert kid["random weights"] > 10 * abs(kid["none"])
-    assert cmmd["random weights"] > 3 * cmmd["none"]
-    assert abs(kid["good"] - kid["none"]) < 1e-9
+    assert kid["random weights"] > 10 * abs(kid["base"])
+    assert cmmd["random weights"] > 3 * cmmd["base"]
+    assert abs(kid["good"] - kid["base"]) < 1e-9
     assert apart["good"] == 0.0
     assert apart["random weights"] > 0.2
-    assert table.row("none").fidelity.distance is None
+    assert table.row("base").fidelity.distance is None
 
 
 def test_a_judge_that_sees_the_concept_everywhere_but_in_the_base_is_called_broken() -> None:
@@ -106,7 +106,7 @@ def test_a_judge_that_sees_the_concept_everywhere_but_in_the_base_is_called_brok
             return ~super().hits(pictures, concept)
 
     complaints = run(judges=[Upside()]).complaints
-    assert any("finds it in 100% of gold's pictures" in line for line in complaints)
+    assert any("finds it in 100 % of gold's pictures" in line for line in complaints)
     assert any("does not leak on synonyms" in line for line in complaints)
     assert any("IRA of random weights" in line for line in complaints)
 
@@ -139,7 +139,7 @@ def test_where_no_judge_covers_a_concept_it_is_not_checked() -> None:
 
 def test_a_base_of_no_known_world_is_not_checked_by_default() -> None:
     found = evaluate(ToyModel(OTHERS), ToyModel(), [CAR], n=4, bank=ToyBank())
-    assert found.row("erased").concepts[0].verdict.word == verdict.NOT_CHECKED
+    assert found.models[0].concepts[0].verdict.word == verdict.NOT_CHECKED
     assert found.judges == []
 
 
@@ -168,7 +168,7 @@ def test_samples_hold_a_line_a_picture_and_row(table: Evaluation, tmp_path: Path
     good = [line for line in lines if line["row"] == "good" and line["role"] == "target"]
     assert not any(line["hits"]["toy"] for line in good)
     anchors = [line for line in lines if line["role"] == "anchor"]
-    assert {line["row"] for line in anchors} == {"none"}
+    assert {line["row"] for line in anchors} == {"base"}
 
 
 def test_the_same_call_draws_nothing_twice_and_gives_the_same_figures(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_progress_ends_at_its_total() -> None:
     told: list[tuple[int, int, str]] = []
     run(progress=lambda done, total, who: told.append((done, total, who)))
     assert told[-1][0] == told[-1][1]
-    assert {who for _, _, who in told} == {"good", "bad", "none", "gold", "random weights", "prompt filter"}
+    assert {who for _, _, who in told} == {"good", "bad", "base", "gold", "random weights", "prompt filter"}
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
 
 
@@ -209,7 +209,11 @@ def test_prompts_from_a_table(tmp_path: Path) -> None:
     found = evaluate(
         ToyModel(OTHERS), ToyModel(), [CAR], judges=[ToyJudge()], bank=ToyBank(), n=8, prompts_csv=path
     )
-    targets = [sample for sample in found.samples if sample["row"] == "erased" and sample["role"] == "target"]
+    targets = [
+        sample
+        for sample in found.samples
+        if sample["row"] == found.models[0].name and sample["role"] == "target"
+    ]
     assert [(s["prompt"], s["seed"], s["split"]) for s in targets] == [
         ("a car here", 5, "csv"),
         ("one more car", 6, "csv"),

@@ -53,7 +53,7 @@ def test_words(found: list[Leakage], kept: Utility | None, word: str) -> None:
 def test_a_cost_is_said() -> None:
     found = decide(leaks(0.0, 0.0), keeps(0.7, 1.0), Bounds())
     assert found.word == verdict.SUPPRESSED
-    assert "at a cost: IRA under 90% of the base's" in found.reasons
+    assert "at a cost: IRA under 90 % of the base's" in found.reasons
 
 
 def test_the_bound_asked_for_decides() -> None:
@@ -63,7 +63,8 @@ def test_the_bound_asked_for_decides() -> None:
 
 def test_bounds_are_printed() -> None:
     assert (
-        str(Bounds()) == "leakage at most 10%, utility at least 90% of the base's, destroyed below 50% of it"
+        str(Bounds())
+        == "leakage at most 10 %, utility at least 90 % of the base's, destroyed below 50 % of it"
     )
 
 

@@ -90,13 +90,14 @@ def novel_facts(bench: Bench) -> Novel | None:
     if start is None:
         raise UserError(
             f"--gold novel: the judge finds {concept.name!r} in {percent(full.value)} of its own pictures "
-            f"and in {percent(floor.value)} of those without it, so it cannot tell; name another concept or judge"
+            f"and in {percent(floor.value)} of those without it, so it cannot tell; name another concept or "
+            "judge"
         )
     if start.value >= level:
         raise UserError(
             f"--gold novel: the model knows {concept.name!r} already: before any attack it shows "
-            f"{percent(start.value)} of its strength, and should show less than {percent(level)}; name another "
-            "concept"
+            f"{percent(start.value)} of its strength, and should show less than {percent(level)}; "
+            "name another concept"
         )
     return Novel(concept.name, concept.kind, concept.anchor, bench.novel.source, full, floor, start)
 

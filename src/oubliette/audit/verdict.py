@@ -71,7 +71,7 @@ def rule(
         lost = sentences.kept_of_the_rest(model, limits)
         return _ruling(DESTROYED, sentences.destroyed(concept, model), lost, reasons, cannot, limits)
     asked = _prompts(model, evaluation.excess, limits)
-    prompts = next((says for says in (YES, UNSURE) if any(made.says == says for made in asked)), NO)
+    prompts = _together(asked)
     # What the prompts alone had to say, the worst first: those that say what all of them come to.
     ground = [
         line
@@ -168,6 +168,11 @@ def _prompts(model: Evaluated, excess: Sequence[Excess], limits: Limits) -> list
             found = min(found, _held(more, limits.leakage), key=(NO, UNSURE, YES).index)
         made.append(Asked(found, lines, figure.leakage.value))
     return made
+
+
+def _together(asked: Sequence[Asked]) -> str:
+    """What all sets of prompts come to: the worst of them."""
+    return next((says for says in (YES, UNSURE) if any(made.says == says for made in asked)), NO)
 
 
 def _evidence(row: RowResult, limits: Limits, *, gold: bool, compared: bool) -> Evidence | None:

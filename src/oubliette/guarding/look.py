@@ -49,8 +49,9 @@ def describe(mask: Any) -> str:
 def _bar(part: Any, width: int) -> str:
     full = round(_BAR * part.parameter_share)
     return (
-        f"{part.name.ljust(width)}  {'█' * full}{'·' * (_BAR - full)}  {percent(part.parameter_share, '3.0f')} of "
-        f"{part.parameters:,} parameters, {part.frozen_tensors} of {part.tensors} tensors"
+        f"{part.name.ljust(width)}  {'█' * full}{'·' * (_BAR - full)}  "
+        f"{percent(part.parameter_share, '3.0f')} of {part.parameters:,} parameters, "
+        f"{part.frozen_tensors} of {part.tensors} tensors"
     )
 
 
