@@ -7,7 +7,7 @@ from typing import Any
 
 from oubliette.audit.against import gap, pace
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, Curve, Excess, RowResult, Sooner, Swept, Tried
-from oubliette.eval.rows import BASE
+from oubliette.eval.rows import BASE, row_name
 from oubliette.numbers import unbroken
 from oubliette.report.words import MISSING, estimate, percent, rate, short
 
@@ -60,7 +60,7 @@ def title(audit: Audit) -> str:
 
 def names(audit: Audit) -> dict[str, str]:
     """What each subject is called."""
-    found = {MODEL: short(audit.model.source), BASE: f"{short(audit.base.source)} (original)"}
+    found = {MODEL: row_name(audit.model.source), BASE: f"{short(audit.base.source)} (original)"}
     if audit.gold is not None:
         found[GOLD] = f"{short(audit.gold.source)} (never knew it)"
     if audit.novel is not None:
