@@ -654,7 +654,9 @@ def test_ls_is_quick_and_loads_nothing_heavy() -> None:
 def test_help_of_long_commands_stands_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
     from oubliette.cli.grouped import HEADINGS
 
-    for command in (["erase"], ["run"], ["eval"], ["audit"], ["attack", "relearn"], ["guard", "learn"]):
+    protocols = [["protocol", name] for name in ("canvas", "classes", "harmonic", "cer")]
+    attacks = [["attack", name] for name in ("relearn", "prompts", "probe")]
+    for command in (["erase"], ["run"], ["eval"], ["audit"], ["guard", "learn"], *attacks, *protocols):
         assert main([*command, "--help"]) == 0
         shown = capsys.readouterr().out
         titles = [line[:-1] for line in shown.splitlines() if line.removesuffix(":") in HEADINGS]
