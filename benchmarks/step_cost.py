@@ -96,6 +96,8 @@ def measured(arguments: argparse.Namespace, shape: str, clock: Callable[[], floa
 
 def step_row(row: Any) -> str:
     """One configuration as a line of the table."""
+    from oubliette.numbers import percent
+
     if row.skipped:
         return f"| {row.part} | {row.name} | - | - | - | - | - | - | skipped: {row.skipped} |"
     why = ""
