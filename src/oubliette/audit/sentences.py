@@ -8,7 +8,7 @@ from oubliette.audit.against import NEVER_KNEW, pace
 from oubliette.audit.result import GOLD, MODEL, Curve, Evaluated, Found, Reading, RowResult, Sooner
 from oubliette.audit.suite import Limits
 from oubliette.eval.statistics import Estimate
-from oubliette.eval.verdict import describe
+from oubliette.eval.verdict import describe_share
 
 __all__ = [
     "advantage",
@@ -113,7 +113,7 @@ def figures(model: Evaluated, limits: Limits) -> list[str]:
     """What prompts alone show, and what is kept of the rest, a line each."""
     kind = model.figures.kind
     lines = [
-        f"asked for {_SPLITS.get(split, split)}: {describe(estimate)} of the original's strength"
+        f"asked for {_SPLITS.get(split, split)}: {describe_share(estimate)} of the original's strength"
         for split, estimate in _leakages(model)
     ]
     kept = model.figures.utility
@@ -124,7 +124,7 @@ def figures(model: Evaluated, limits: Limits) -> list[str]:
         cost = ""
         if part.ratio.high is not None and part.ratio.high < limits.kept:
             cost = f": a cost, it should be {_share(limits.kept)}"
-        lines.append(f"{what} are drawn {describe(part.ratio)} as often as by the original{cost}")
+        lines.append(f"{what} are drawn {describe_share(part.ratio)} as often as by the original{cost}")
     return lines
 
 

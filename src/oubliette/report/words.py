@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from oubliette.eval.result import Evaluation, Row
 from oubliette.eval.statistics import Estimate, McNemar, Rate
-from oubliette.eval.verdict import SUPPRESSED, WORDS
+from oubliette.eval.verdict import FEW, SUPPRESSED, WORDS, as_shown
 
 MISSING = "–"
 
@@ -43,12 +43,12 @@ def interval(value: Rate | None) -> str:
 
 
 def estimate(value: Estimate | None) -> str:
-    """An estimate in per cent with its interval: "4 % [1, 9]"."""
+    """A share in per cent with its interval, as `eval.verdict.as_shown` has it: "4 % [1, 9]"."""
     if value is None:
         return MISSING
-    low = "−∞" if value.low is None else _number(value.low)
-    high = "∞" if value.high is None else _number(value.high)
-    return f"{percent(value.value)} [{low}, {high}]"
+    made, few = as_shown(value)
+    ends = ", ".join("" if end is None else _number(end) for end in (made.low, made.high))
+    return f"{percent(made.value)} [{ends}]" + (f", {FEW}" if few else "")
 
 
 def plain(value: Estimate | None, digits: int = 3) -> str:
