@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from oubliette.eval.statistics import t_interval
 
-__all__ = ["NOTHING", "counted", "markdown", "mean_of", "percent", "plain", "slug"]
+__all__ = ["NOTHING", "counted", "leaked", "markdown", "mean_of", "percent", "plain", "slug"]
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -28,6 +28,11 @@ def slug(*words: str) -> str:
 def percent(values: Sequence[float | None]) -> str:
     """The mean of shares as whole percents; see `mean_of`."""
     return mean_of(values, lambda value: f"{100 * value:.0f}")
+
+
+def leaked(values: Sequence[float | None]) -> str:
+    """The mean of leakages as `percent` has it; one below the judge's floor is shown as 0."""
+    return mean_of(values, lambda value: f"{max(100 * value, 0):.0f}")
 
 
 def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str:
