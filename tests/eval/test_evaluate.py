@@ -14,6 +14,7 @@ from oubliette.data.concept import Concept
 from oubliette.errors import UserError
 from oubliette.eval import verdict
 from oubliette.eval.evaluate import compare, evaluate, plan_for
+from oubliette.eval.leakage import ON_ANCHOR
 from oubliette.eval.pictures import PictureCache
 from oubliette.eval.result import Evaluation
 
@@ -79,6 +80,79 @@ def test_figures_by_hand(table: Evaluation) -> None:
         10,
         10,
     ]
+
+
+def test_the_floor_is_taken_where_the_concept_is_absent_and_on_gold(table: Evaluation) -> None:
+    for row in table.rows:
+        figure = row.concepts[0].leakage_of("in-set")
+        assert figure is not None
+        assert figure.ground == "the base's 40 pictures of other objects and gold's 40 of it"
+        assert (figure.floor.hits, figure.floor.n) == (0, 80)
+        assert figure.anchor is not None
+        assert figure.anchor.n == 20
+    shown = {row.name: row.concepts[0].leakage_of("in-set").leakage.value for row in table.rows}
+    assert shown["base"] == 1
+    assert max(shown["gold"], shown["random weights"], shown["prompt filter"]) == 0
+
+
+class Blurred(ToyJudge):
+    """Takes every second picture of a truck, and every anchor's, for a car."""
+
+    def hits(self, pictures: np.ndarray, concept: Concept) -> np.ndarray:
+        found = super().hits(pictures, concept)
+        if concept.name == "car":
+            truck = super().hits(pictures, TRUCK)
+            found = found | (truck & (np.cumsum(truck) % 2 == 1)) | self.grey(pictures)
+        return found
+
+    @staticmethod
+    def grey(pictures: np.ndarray) -> np.ndarray:
+        mean = pictures.reshape(len(pictures), -1, 3).mean(1)
+        return np.ptp(mean, axis=1) < 12
+
+
+def test_an_anchor_that_shows_the_concept_is_no_floor_but_a_warning() -> None:
+    found = run({"good": ToyModel(OTHERS)}, judges=[Blurred()], controls=())
+    figure = found.row("good").concepts[0].leakage_of("in-set")
+    assert figure is not None
+    assert figure.anchor is not None
+    assert (figure.floor.hits, figure.floor.n, figure.anchor.value) == (10, 40, 1.0)
+    assert figure.anchor_shows(0.1)
+    assert any("erasing onto it leaves the concept in the model" in note for note in found.notes)
+    assert not any(note.startswith("neon") for note in found.notes)
+
+
+def test_gold_over_the_bound_is_said() -> None:
+    found = run(
+        {"good": ToyModel(OTHERS)}, judges=[Blurred()], controls=[("gold", ToyModel(["car"], "gold"))]
+    )
+    gold = found.row("gold").concepts[0]
+    assert gold.verdict.reasons[-1] == "a model that never knew it shows this much"
+    assert any(
+        "gold's leakage in-set is 100 %" in note and "never knew it shows this much" in note
+        for note in found.notes
+    )
+    assert not any("never knew" in line for line in found.row("good").concepts[0].verdict.reasons)
+
+
+def test_without_others_of_the_kind_the_floor_is_the_anchors_and_a_note_says_so() -> None:
+    found = run({"good": ToyModel(OTHERS)}, retained=[], near=None, controls=())
+    figure = found.row("good").concepts[0].leakage_of("withheld")
+    assert figure is not None
+    assert (figure.floor.n, figure.anchor, figure.ground) == (40, None, ON_ANCHOR)
+    assert any("the floor is the judge's rate on the anchor's prompts" in note for note in found.notes)
+
+
+def test_figures_written_before_the_floor_changed_are_read_as_what_they_are(table: Evaluation) -> None:
+    content = json.loads(table.to_json())
+    for row in content["rows"]:
+        for figures in row["concepts"]:
+            figures["verdict"].pop("more")
+            for figure in figures["leakage"]:
+                del figure["anchor"], figure["ground"]
+    old = Evaluation.from_json(json.dumps(content)).row("good").concepts[0].leakage_of("in-set")
+    assert old is not None
+    assert (old.anchor, old.ground) == (None, ON_ANCHOR)
 
 
 def test_the_prompt_filter_leaks_on_synonyms_alone(table: Evaluation) -> None:
@@ -164,7 +238,8 @@ def test_samples_hold_a_line_a_picture_and_row(table: Evaluation, tmp_path: Path
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text("utf-8").splitlines()]
     assert lines == table.samples
     shared = 4 * 40 + 20 + 10 + 10
-    assert len(lines) == 6 * shared + 2 * 40
+    # The base alone: half as many of each anchor, and 40 a concept and wording where it is absent.
+    assert len(lines) == 6 * shared + 2 * 20 + 4 * 40
     good = [line for line in lines if line["row"] == "good" and line["role"] == "target"]
     assert not any(line["hits"]["toy"] for line in good)
     anchors = [line for line in lines if line["role"] == "anchor"]

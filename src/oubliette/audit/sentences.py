@@ -8,7 +8,7 @@ from oubliette.audit.against import NEVER_KNEW, pace
 from oubliette.audit.result import GOLD, MODEL, Curve, Evaluated, Found, Reading, RowResult, Sooner
 from oubliette.audit.suite import Limits
 from oubliette.eval.statistics import Estimate
-from oubliette.eval.verdict import describe
+from oubliette.eval.verdict import describe_share
 from oubliette.numbers import percent
 
 __all__ = [
@@ -119,7 +119,7 @@ def figures(model: Evaluated, limits: Limits) -> list[str]:
 
 def asked(split: str, found: Estimate) -> str:
     """What one set of prompts alone shows."""
-    return f"asked for {_SPLITS.get(split, split)}: {describe(found)} of the original's strength"
+    return f"asked for {_SPLITS.get(split, split)}: {describe_share(found)} of the original's strength"
 
 
 def kept_of_the_rest(model: Evaluated, limits: Limits) -> list[str]:
@@ -132,7 +132,7 @@ def kept_of_the_rest(model: Evaluated, limits: Limits) -> list[str]:
         cost = ""
         if part.ratio.high is not None and part.ratio.high < limits.kept:
             cost = f": a cost, it should be {_shown(limits.kept)}"
-        lines.append(f"{what} are drawn {describe(part.ratio)} as often as by the original{cost}")
+        lines.append(f"{what} are drawn {describe_share(part.ratio)} as often as by the original{cost}")
     return lines
 
 

@@ -149,6 +149,7 @@ def make_bench(
     more = dict(options or {})
     if "retained" not in more:
         more |= _retained(suite, base, concept, erased)
+    known = None if gold is None else painter_of(GOLD, gold, painter)
     gauge = Gauge(
         painter,
         concept,
@@ -158,11 +159,12 @@ def make_bench(
         seed=seed,
         retained=more.get("retained"),
         bank=more.get("bank"),
+        gold=known,
     )
     return Bench(
         model=painter_of(MODEL, model, painter),
         base=painter,
-        gold=None if gold is None else painter_of(GOLD, gold, painter),
+        gold=known,
         concept=concept,
         judges=opened,
         gauge=gauge,

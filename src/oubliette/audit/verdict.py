@@ -10,7 +10,14 @@ from oubliette.audit.against import gap
 from oubliette.audit.result import MODEL, NOVEL, Evaluated, Excess, Found, RowResult, Ruling
 from oubliette.audit.suite import Limits
 from oubliette.eval.statistics import Estimate
-from oubliette.eval.verdict import DESTROYED, INCONCLUSIVE, NOT_CHECKED, NOT_ERASED, SUPPRESSED, describe
+from oubliette.eval.verdict import (
+    DESTROYED,
+    INCONCLUSIVE,
+    NOT_CHECKED,
+    NOT_ERASED,
+    SUPPRESSED,
+    describe_share,
+)
 
 __all__ = ["ERASED", "HIDDEN", "WORDS", "Evidence", "rule"]
 
@@ -244,7 +251,7 @@ def _benign_alone(row: RowResult, limits: Limits) -> Evidence:
         return Evidence(row, SILENT, f"{row.title}: {row.note or 'nothing could be read'}")
     worst = max(able, key=lambda made: made.value)
     says = YES if _held(worst, limits.leakage) == YES else SILENT
-    return Evidence(row, says, f"{row.title}: leakage {describe(worst)} at the end", weight=worst.value)
+    return Evidence(row, says, f"{row.title}: leakage {describe_share(worst)} at the end", weight=worst.value)
 
 
 def _held(estimate: Estimate | Excess, bound: float) -> str:
@@ -263,5 +270,6 @@ def _found(shown: Sequence[Found]) -> str:
     if not shown:
         return "nothing could be read"
     return ", ".join(
-        f"{made.after.hits} of {made.after.n} ({describe(made.leakage)} above the floor)" for made in shown
+        f"{made.after.hits} of {made.after.n} ({describe_share(made.leakage)} above the floor)"
+        for made in shown
     )

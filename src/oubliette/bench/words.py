@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from oubliette.eval.statistics import t_interval
 from oubliette.numbers import number, plain
 
-__all__ = ["NOTHING", "counted", "markdown", "mean_of", "percent", "plain", "slug"]
+__all__ = ["NOTHING", "counted", "leaked", "markdown", "mean_of", "percent", "plain", "slug"]
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -29,6 +29,11 @@ def slug(*words: str) -> str:
 def percent(values: Sequence[float | None]) -> str:
     """The mean of shares as whole percents; see `mean_of`."""
     return mean_of(values, number)
+
+
+def leaked(values: Sequence[float | None]) -> str:
+    """The mean of leakages as `percent` has it; one below the judge's floor is shown as 0."""
+    return mean_of(values, lambda value: number(max(value, 0.0)))
 
 
 def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str:

@@ -20,6 +20,7 @@ from oubliette.eval.order import misordered
 from oubliette.eval.painter import Painter, Sampling
 from oubliette.eval.pictures import PictureCache
 from oubliette.eval.plan import Bank, Plan, make_plan
+from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation, JudgeFacts, Settings
 from oubliette.eval.rows import RESERVED, control_name, row_name
 from oubliette.eval.scenery import neighbours, rest_of_world, words_of
@@ -91,12 +92,14 @@ def compare(
     table = Table(plan, Observer(opened, plan.names, extractor), opened, bounds, painter, progress)
     others = [spec for spec in controls if not isinstance(spec, str) or control_name(spec) != NONE]
     table.begin(len(models) + len(others))
-    rows = [table.row(Painter(name, model, store, sampling)) for name, model in models.items()]
-    rows.append(table.none())
+    for name, model in models.items():
+        table.look(Painter(name, model, store, sampling))
+    table.none()
     dropped = [word for concept in plan.concepts for word in words_of(base, concept)]
     for spec in others:
         with open_control(spec, painter, plan.concepts, dropped, seed=seed) as control:
-            rows.append(table.row(control))
+            table.look(control)
+    rows = table.rows()
     return Evaluation(
         base=str(base.source),
         base_fingerprint=painter.fingerprint,
@@ -115,7 +118,12 @@ def compare(
         ),
         bounds=bounds,
         complaints=misordered(rows),
-        notes=[*plan.notes, *_uncovered(opened, plan.concepts), *faults_of({**models, "base": base})],
+        notes=[
+            *plan.notes,
+            *_uncovered(opened, plan.concepts),
+            *remarks(rows, bounds),
+            *faults_of({**models, "base": base}),
+        ],
         record=record(seed=seed),
         seconds=round(time.monotonic() - started, 3),
         samples=table.samples,

@@ -8,7 +8,7 @@ from oubliette import numbers
 from oubliette.eval.result import Evaluation, Row
 from oubliette.eval.rows import BASE
 from oubliette.eval.statistics import Estimate, McNemar, Rate
-from oubliette.eval.verdict import SUPPRESSED, WORDS
+from oubliette.eval.verdict import FEW, SUPPRESSED, WORDS, as_shown
 from oubliette.numbers import ends, unbroken
 
 MISSING = "–"
@@ -46,10 +46,11 @@ def interval(value: Rate | None) -> str:
 
 
 def estimate(value: Estimate | None) -> str:
-    """An estimate in per cent with its interval: "4 % [1, 9]"."""
+    """A share in per cent with its interval, as `eval.verdict.as_shown` has it: "4 % [1, 9]"."""
     if value is None:
         return MISSING
-    return f"{percent(value.value)} {ends(value.low, value.high)}"
+    made, few = as_shown(value)
+    return f"{percent(made.value)} {ends(made.low, made.high)}" + (f", {FEW}" if few else "")
 
 
 def plain(value: Estimate | None, digits: int = 3) -> str:
