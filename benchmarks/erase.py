@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.backends import open_model
+from oubliette.core.numbers import plain
 from oubliette.data.concept import Concept
 from oubliette.erase.run import erase
 from oubliette.eval.evaluate import compare
@@ -125,9 +126,9 @@ def numbers(row: Row) -> dict[str, float]:
 def interval(values: list[float]) -> str:
     """Mean, and the half width of its 95 % t interval over runs where there are two or more."""
     if len(values) < 2:
-        return f"{values[0]:.1f}" if values else "-"
+        return plain(f"{values[0]:.1f}") if values else "-"
     estimate = t_interval(values)
-    return f"{estimate.value:.1f} ± {(estimate.high - estimate.low) / 2:.1f}"
+    return f"{plain(format(estimate.value, '.1f'))} ± {(estimate.high - estimate.low) / 2:.1f}"
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ class Bench:
     def cell(
         self, concept: Concept, near: str, method: str, seed: int
     ) -> tuple[Evaluation, dict[str, float]]:
-        """One erasure and its evaluation beside the base, kept in files; "none" is the base alone."""
+        """One erasure and its evaluation beside the base, kept in files; "base" is the base alone."""
         path = self.arguments.out / f"{method}-{concept.name}-{seed}.json"
         run_path, strip_path = path.with_suffix(".run.json"), path.with_suffix(".strip.png")
         settings = self.settings(near)

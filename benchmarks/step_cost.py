@@ -96,11 +96,13 @@ def measured(arguments: argparse.Namespace, shape: str, clock: Callable[[], floa
 
 def step_row(row: Any) -> str:
     """One configuration as a line of the table."""
+    from oubliette.core.numbers import percent
+
     if row.skipped:
         return f"| {row.part} | {row.name} | - | - | - | - | - | - | skipped: {row.skipped} |"
     why = ""
     if row.ratio > BAR:
-        why = ", ".join(f"{name} {seconds / row.bare:.0%}" for name, seconds in row.shares.items())
+        why = ", ".join(f"{name} {percent(seconds / row.bare)}" for name, seconds in row.shares.items())
     return (
         f"| {row.part} | {row.name} | {row.seconds:.3f} | {row.bare:.3f} | {row.ratio:.2f} "
         f"[{row.low:.2f}, {row.high:.2f}] | {row.pairs} | {row.forwards:g} + {row.backwards:g} "

@@ -258,7 +258,7 @@ def test_evaluate_finds_base_and_concepts_in_the_record(nano: Any, tmp_path: Pat
     result.save(tmp_path / "out", form="delta")
     how: dict[str, Any] = {"n": 1, "each": 1, "near_n": 1, "sampling": Sampling(steps=1)}
     found = ob.evaluate(tmp_path / "out", **how)
-    assert [row.name for row in found.rows] == ["erased", "none"]
+    assert [row.name for row in found.rows] == ["out", "base"]
     assert [figures.name for figures in found.rows[0].concepts] == ["car", "engraving"]
     assert found.rows[0].fingerprint != found.rows[1].fingerprint
     with pytest.raises(ob.UserError, match="no record of a base"):

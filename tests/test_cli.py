@@ -654,7 +654,9 @@ def test_ls_is_quick_and_loads_nothing_heavy() -> None:
 def test_help_of_long_commands_stands_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
     from oubliette.commands.grouped import HEADINGS
 
-    for command in (["erase"], ["run"], ["eval"], ["audit"], ["attack", "relearn"], ["guard", "learn"]):
+    protocols = [["protocol", name] for name in ("canvas", "classes", "harmonic", "cer")]
+    attacks = [["attack", name] for name in ("relearn", "prompts", "probe")]
+    for command in (["erase"], ["run"], ["eval"], ["audit"], ["guard", "learn"], *attacks, *protocols):
         assert main([*command, "--help"]) == 0
         shown = capsys.readouterr().out
         titles = [line[:-1] for line in shown.splitlines() if line.removesuffix(":") in HEADINGS]
@@ -711,7 +713,7 @@ def test_a_model_of_the_world_is_checked_and_measured(
     assert (here / "out" / "report" / "index.html").is_file()
     assert main(["eval", "--model", "out", "--n", "2", "--steps", "1", "--out", "figures", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in figures["rows"]] == ["erased", "none"]
+    assert [row["name"] for row in figures["rows"]] == ["out", "base"]
     assert {path.name for path in (here / "figures").iterdir()} == {
         *("evaluation.json", "samples.jsonl", "index.html", "report.json")
     }

@@ -83,14 +83,15 @@ def evaluate(
     anchor: str | Sequence[str] | None = None,
     *,
     kind: str | Sequence[str] | None = None,
-    name: str = "erased",
+    name: str | None = None,
     **options: Any,
 ) -> Evaluation:
     """Measure what leaks from a model and what it lost, against its base.
 
     `model` and `base` are backends or anything `load` opens. Base and concepts are by default those that the
     model's record names. `options` are those of `oubliette.eval.evaluate.compare` (`n`, `judges`, `cache`,
-    `controls`, `prompts_csv`, ...). Raises UserError for what cannot be measured.
+    `controls`, `prompts_csv`, ...); `name` is what the model's row is called, by
+    default as its folder. Raises UserError for what cannot be measured.
     """
     from oubliette.backends.delta import recorded_base
     from oubliette.eval.evaluate import evaluate as measure

@@ -89,9 +89,9 @@ def test_strength_is_held_to_what_the_judge_finds_in_the_given_pictures() -> Non
 
 
 def test_what_the_model_knows_already_is_refused() -> None:
-    with pytest.raises(UserError, match="the model knows 'neon' already: before any attack it shows 100%"):
+    with pytest.raises(UserError, match="the model knows 'neon' already: before any attack it shows 100 %"):
         novel_facts(bench_of(toys.Pupil(), toys.RELEARN))
-    with pytest.raises(UserError, match="in 0% of its own pictures"):
+    with pytest.raises(UserError, match="in 0 % of its own pictures"):
         novel_facts(bench_of(toys.Pupil(novel=9.0), toys.RELEARN, found=0.0))
     assert novel_facts(toys.bench(toys.Pupil(), suite=toys.suite(toys.RELEARN))) is None
 

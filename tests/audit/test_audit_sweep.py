@@ -87,7 +87,7 @@ def test_where_no_rate_keeps_enough_the_row_is_skipped_and_says_so() -> None:
     )
     row = output.row
     assert row.status == "skipped"
-    assert row.note == "no learning rate of the sweep kept 90% of the rest"
+    assert row.note == "no learning rate of the sweep kept 90 % of the rest"
     assert row.sweep is not None
     assert row.sweep.winner is None
     assert len(row.sweep.tried) == 2

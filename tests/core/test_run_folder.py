@@ -221,3 +221,23 @@ def test_the_lock_is_held_until_the_folder_is_gone(tmp_path: Path, monkeypatch: 
     with Unfinished(tmp_path / "out", resume=False):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_of_drawing_moves_within_a_batch_and_counts_the_pictures_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counted whole batches: "0 of 32" for seconds, then "32 of 32" of three pictures."""
+    from contextlib import contextmanager
+
+    told: list[Any] = []
+
+    @contextmanager
+    def kept(title: str, total: int, unit: str, **_: Any) -> Any:
+        told.append((title, total, unit))
+        yield lambda done, note: told.append(done)
+
+    monkeypatch.setattr("oubliette.erase.latents.progress", kept)
+    monkeypatch.setattr("oubliette.erase.latents._BATCH", 2)
+    store = LatentStore(tmp_path)
+    store.draw(tiny_erasure.backend(), ["a car", "a dog", "a cat"], range(3), steps=2, guidance=1.0)
+    assert told == [("drawing", 3, "pictures"), 1, 2, 2, 2, 3, 3]

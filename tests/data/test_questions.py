@@ -33,7 +33,11 @@ def test_the_three_shapes(tmp_path: Path) -> None:
         {"text": "All of it counts."},
     ]
     rows = read_questions(written(tmp_path, "\n\n".join(json.dumps(line) for line in lines)))
-    assert rows == [QA("Who?", "She.", alternatives=("Her.",)), QA("1 + 1 =", " 2"), QA("", "All of it counts.")]
+    assert rows == [
+        QA("Who?", "She.", alternatives=("Her.",)),
+        QA("1 + 1 =", " 2"),
+        QA("", "All of it counts."),
+    ]
     assert [row.plain for row in rows] == [False, False, True]
 
 

@@ -60,7 +60,7 @@ def test_shuffled_weights_come_back_after_an_error() -> None:
 
 
 def open_one(spec: str, base: ToyModel, concepts: list[Concept]) -> None:
-    painter = Painter("none", base, SampleStore(), Sampling(), role="control")
+    painter = Painter("base", base, SampleStore(), Sampling(), role="control")
     with open_control(spec, painter, concepts, ["car"]):
         pass
 

@@ -162,7 +162,7 @@ def make_audit(
         for row in evaluation.rows
         if row.name != "UCE"
     ]
-    subjects = [("none", 0.98), ("model", 0.0), ("gold", 0.0)]
+    subjects = [("base", 0.98), ("model", 0.0), ("gold", 0.0)]
     first = RowResult(
         "01-evaluation",
         "evaluation",

@@ -42,7 +42,7 @@ def test_grids_hold_the_same_prompt_and_seed_drawn_by_every_model() -> None:
         ("neon", "prompts of the kind the eraser was given", True),
         ("neon", "withheld wordings and synonyms", True),
     ]
-    assert all(grid.columns == ["none", "good", "bad", "gold"] and len(grid.lines) == 3 for grid in grids)
+    assert all(grid.columns == ["base", "good", "bad", "gold"] and len(grid.lines) == 3 for grid in grids)
     first = grids[0].lines[0]
     assert [picture.found for picture in first.pictures] == [True, False, True, False]
     assert [picture.found for picture in grids[2].lines[0].pictures] == [True] * 4

@@ -41,10 +41,10 @@ def test_words(made: str, expected: str) -> None:
 def test_headlines() -> None:
     evaluation = make_evaluation()
     assert words.headline(evaluation.row("DoCo")) == "suppressed on prompts for all 3 concepts"
-    assert words.headline(evaluation.row("none")) == "not erased for all 3 concepts"
+    assert words.headline(evaluation.row("base")) == "not erased for all 3 concepts"
 
 
 def test_the_bases_own_row_carries_its_name() -> None:
     evaluation = make_evaluation()
-    assert words.label("none", evaluation) == "nano (base)"
+    assert words.label("base", evaluation) == "nano (base)"
     assert words.label("gold", evaluation) == "gold"

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from oubliette import __version__
 from oubliette.audit.result import Found, Reading, RowResult
 from oubliette.core.run_folder import note, read_kept, write_kept
+from oubliette.eval.rows import control_name
 
 __all__ = ["Exhibit", "Part", "Parts", "RowOutput", "key_of", "read_output", "write_output"]
 
@@ -35,6 +36,9 @@ class Exhibit:
     seed: int
     png: str
     found: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", control_name(self.subject))  # of older files
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import numpy as np
 
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import plan_for
+from oubliette.eval.floor import Ground, ground_of
 from oubliette.eval.judge import Judge
-from oubliette.eval.plan import Bank, PromptSet
+from oubliette.eval.plan import Bank, PromptSet, distinct
 from oubliette.eval.sample_store import Progress, SampleStore
 from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Estimate, Rate, ratio_above_floor
@@ -34,7 +35,8 @@ class Gauge:
     """Leakage on `pictures` of the concept's in-set prompts, and what is kept on `kept` pictures of the rest.
 
     Leakage is (rate - floor) / (base - floor) as in `oubliette.eval.leakage`: base and floor are drawn once,
-    by the base. What is kept is the judge's accuracy over pictures of other concepts, the near neighbour's
+    by the base, and for the floor by `gold` too, where a model is given that never knew the concept. What is
+    kept is the judge's accuracy over pictures of other concepts, the near neighbour's
     first, over the base's on the same prompts and seeds. The prompts and seeds are those of an evaluation
     with the same seed, so that pictures are drawn once for both. `full`, the judge's booleans (m,) on given
     pictures of the concept, takes the place of what the base shows: for a concept unknown to the base.
@@ -52,8 +54,9 @@ class Gauge:
         retained: Sequence[Concept] | None = None,
         bank: Bank | None = None,
         full: np.ndarray | None = None,
+        gold: Painter | None = None,
     ) -> None:
-        self.full = full
+        self.full, self.gold = full, gold
         self.base, self.concept, self.judge = base, concept, judge
         options: dict[str, Any] = {
             "n": pictures,
@@ -67,10 +70,12 @@ class Gauge:
         if max(shares.values(), default=1) > 1:
             plan = plan_for(base.model, [concept], each=max(shares.values()), **options)
         self.target, self.anchor = plan.targets[0], plan.anchors[0]
+        self.absent = plan.absent_of(concept, self.target.split)
         wanted = {item.concept: item for item in plan.retained}
         self.others = [_cut(wanted[other], count) for other, count in shares.items()]
         self._sets = [self.target, *self.others]
-        self._base: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._alone = [self.anchor] if self.absent is None else [self.absent]
+        self._base: tuple[np.ndarray, np.ndarray, Ground] | None = None
 
     @property
     def pictures(self) -> int:
@@ -79,8 +84,9 @@ class Gauge:
 
     @property
     def base_pictures(self) -> int:
-        """Pictures the base draws, once."""
-        return self.pictures + len(self.anchor)
+        """Pictures drawn once, by the base and by gold."""
+        own = 0 if self.gold is None else len(self.target)
+        return len(distinct([*self._sets, *self._alone])) + own
 
     @property
     def sampling(self) -> Any:
@@ -93,17 +99,26 @@ class Gauge:
             "base": self.base.fingerprint,
             "judge": [self.judge.name, self.judge.fingerprint, self.judge.threshold],
             "sampling": self.sampling.facts(self.base.model),
-            "sets": [[s.concept.name, *map(list, (s.prompts, s.seeds))] for s in (*self._sets, self.anchor)],
+            "sets": [
+                [s.role, s.concept.name, *map(list, (s.prompts, s.seeds))]
+                for s in (*self._sets, *self._alone)
+            ],
+            "gold": None if self.gold is None else self.gold.fingerprint,
             **({} if self.full is None else {"full": [int(hit) for hit in self.full]}),
         }
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Have the base's pictures drawn and judged, if they are not yet."""
         if self._base is None:
-            sets = [*self._sets, self.anchor]
-            self.base.fill(*_all(sets), progress=progress)
+            self.base.fill(*_all([*self._sets, *self._alone]), progress=progress)
+            gold = None
+            if self.gold is not None:
+                self.gold.fill(*_all([self.target]))
+                gold = self._hits(self.gold, self.target)
             hits, kept = self._judged(self.base)
-            self._base = (hits, kept, self._hits(self.base, self.anchor))
+            alone = self._hits(self.base, self._alone[0])
+            absent, anchor = (None, alone) if self.absent is None else (alone, alone[:0])
+            self._base = (hits, kept, ground_of(absent, gold, anchor, self.concept.kind))
 
     def look(self, painter: Painter, progress: Progress | None = None) -> Look:
         """Draw and judge one model's pictures; the weights must stay as they are until this returns."""
@@ -124,10 +139,17 @@ class Gauge:
 
     @property
     def floor(self) -> Rate:
-        """How often the judge finds the concept in the base's anchor pictures, where it is not."""
+        """How often the judge finds the concept where it is certainly absent (`eval.floor`)."""
         self.prepare()
         assert self._base is not None
-        return Rate.mean(self._base[2])
+        return Rate.mean(self._base[2].hits)
+
+    @property
+    def ground(self) -> str:
+        """Where that is, in words."""
+        self.prepare()
+        assert self._base is not None
+        return self._base[2].words
 
     @property
     def span(self) -> float:
@@ -163,10 +185,8 @@ def painter_of(
 
 
 def _all(sets: Sequence[PromptSet]) -> tuple[list[str], list[int]]:
-    return (
-        [prompt for item in sets for prompt in item.prompts],
-        [seed for item in sets for seed in item.seeds],
-    )
+    asked = distinct(sets)
+    return [prompt for prompt, _ in asked], [seed for _, seed in asked]
 
 
 def _shares(

@@ -10,6 +10,7 @@ from oubliette.audit.context import Bench, Stand
 from oubliette.audit.leakage_meter import Gauge
 from oubliette.audit.result import Novel
 from oubliette.core.errors import UserError
+from oubliette.core.numbers import percent
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import covering
 from oubliette.eval.surroundings import words_of
@@ -88,13 +89,15 @@ def novel_facts(bench: Bench) -> Novel | None:
     start = gauge.look(bench.model).leakage
     if start is None:
         raise UserError(
-            f"--gold novel: the judge finds {concept.name!r} in {full.value:.0%} of its own pictures and in "
-            f"{floor.value:.0%} of those without it, so it cannot tell; name another concept or judge"
+            f"--gold novel: the judge finds {concept.name!r} in {percent(full.value)} of its own pictures "
+            f"and in {percent(floor.value)} of those without it, so it cannot tell; name another concept or "
+            "judge"
         )
     if start.value >= level:
         raise UserError(
             f"--gold novel: the model knows {concept.name!r} already: before any attack it shows "
-            f"{start.value:.0%} of its strength, and should show less than {level:.0%}; name another concept"
+            f"{percent(start.value)} of its strength, and should show less than {percent(level)}; "
+            "name another concept"
         )
     return Novel(concept.name, concept.kind, concept.anchor, bench.novel.source, full, floor, start)
 

@@ -16,6 +16,7 @@ from oubliette.audit.result import GOLD, MODEL, NOVEL, Curve, Excess, Reading, R
 from oubliette.audit.samples import curve_exhibits
 from oubliette.audit.suite import BenignRow, RelearnRow, Suite, log_spaced
 from oubliette.audit.sweeping import at_rate, sweep_seeds, worst
+from oubliette.core.numbers import percent
 from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.sampler import Painter
 
@@ -88,7 +89,7 @@ def _swept(
     seeds = sweep_seeds(spec, bench.seed, bench.suite.seeds)
     found = worst(spec, row.budget["sweep"]["learning_rates"], seeds, run)
     if found.winner is None:
-        note = f"no learning rate of the sweep kept {found.keep_at_least:.0%} of the rest"
+        note = f"no learning rate of the sweep kept {percent(found.keep_at_least)} of the rest"
         return replace(row, sweep=found, status="skipped", note=note), spec
     budget = {**row.budget, "learning_rate": found.winner}
     return replace(row, sweep=found, budget=budget), at_rate(spec, found.winner)

@@ -13,6 +13,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.json_io import read_json
 from oubliette.core.writing import write_bytes
 from oubliette.eval.result import ConceptFigures, JudgeFacts
+from oubliette.eval.rows import control_name
 from oubliette.eval.statistics import Estimate, Rate
 
 FORMAT = "oubliette-audit/1"
@@ -150,6 +151,9 @@ class Evaluated:
     role: str
     figures: ConceptFigures
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", control_name(self.subject))  # of older files
+
 
 @dataclass(frozen=True)
 class RowResult:
@@ -193,13 +197,23 @@ class RowResult:
 
 @dataclass(frozen=True)
 class Ruling:
-    """The verdict: a word, a sentence for anyone, reasons with figures, what it cannot say, bounds."""
+    """The verdict: a word, a sentence for anyone, reasons with figures, what it cannot say, bounds.
+
+    `deciding` are the one or two of the reasons that decided it, or that left it open; they stand first among
+    them. Audits of older versions have none.
+    """
 
     word: str
     sentence: str
     reasons: list[str]
     limits: list[str]
     bounds: dict[str, float]
+    deciding: list[str] = field(default_factory=list)
+
+    @property
+    def others(self) -> list[str]:
+        """The reasons that did not decide."""
+        return [reason for reason in self.reasons if reason not in self.deciding]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from oubliette.data.png import decode_png
 from oubliette.eval.controls import GOLD as GOLD_CONTROL
 from oubliette.eval.evaluate import compare
 from oubliette.eval.result import Evaluation
+from oubliette.eval.rows import BASE
 from oubliette.eval.verdict import Bounds
 
 __all__ = ["run_row"]
@@ -75,7 +76,7 @@ def _evaluation(row: RowResult, spec: EvaluationRow, bench: Bench) -> RowOutput:
         **bench.options,
     )
     evaluated = [Evaluated(made.name, made.role, made.concepts[0]) for made in found.rows]
-    columns = ["none", MODEL, *([GOLD_CONTROL] if gold else [])]
+    columns = [BASE, MODEL, *([GOLD_CONTROL] if gold else [])]
     exhibits = [
         Exhibit(name, grid.title, line.prompt, line.seed, _shrunk(picture.png), bool(picture.found))
         for grid in make_grids(found, bench.base.cache, columns=columns, lines=4)

@@ -7,17 +7,20 @@ import math
 from oubliette.audit.against import NEVER_KNEW, pace
 from oubliette.audit.result import GOLD, MODEL, Curve, Evaluated, Found, Reading, RowResult, Sooner
 from oubliette.audit.suite import Limits
+from oubliette.core.numbers import percent
 from oubliette.eval.statistics import Estimate
-from oubliette.eval.verdict import describe
+from oubliette.eval.verdict import describe_share
 
 __all__ = [
     "advantage",
+    "asked",
     "course",
     "destroyed",
     "erased",
     "figures",
     "hidden",
     "inconclusive",
+    "kept_of_the_rest",
     "not_checked",
     "not_erased",
     "sooner_than_new",
@@ -42,7 +45,7 @@ def destroyed(concept: str, model: Evaluated) -> str:
     parts = [p.ratio for p in (kept.ira, kept.cra) if p is not None and p.ratio is not None] if kept else []
     worst = min((part.value for part in parts), default=0.0)
     return (
-        f"The model is broken: of what else it is asked for it draws only {_share(worst)} as often as the "
+        f"The model is broken: of what else it is asked for it draws only {_shown(worst)} as often as the "
         f"original. That {_named(concept)} is gone as well says nothing."
     )
 
@@ -51,7 +54,7 @@ def not_erased(concept: str, model: Evaluated) -> str:
     """Prompts suffice."""
     worst = max(_leakages(model), key=lambda pair: pair[1].value)
     how = _SPLITS.get(worst[0], worst[0])
-    share = _share(worst[1].value)
+    share = _shown(worst[1].value)
     return f"Asked for {_named(concept)} {how}, the model still draws it: {share} of its strength."
 
 
@@ -75,15 +78,15 @@ def erased(concept: str, model: Evaluated, row: RowResult, limits: Limits) -> st
     start = f"{_clean(concept, model)} Taught it again with {_means(row)}, "
     control = NEVER_KNEW[row.control]
     reached, gold_reached = _arrival(own, limits.level), _arrival(other, limits.level)
-    way = "half-way back" if limits.level == 0.5 else f"back to {_share(limits.level)}"
+    way = "half-way back" if limits.level == 0.5 else f"back to {_shown(limits.level)}"
     if reached is None and gold_reached is None:
         return f"{start}it was not {way} within {_last(own)} steps; nor does {control} get there."
     if reached is None:
-        needs = _number(gold_reached or 0)
+        needs = _count(gold_reached or 0)
         return f"{start}it was not {way} within {_last(own)} steps; {control} needs {needs}."
     if gold_reached is None:
         return f"{start}it was {way} after {_steps(reached)}; {control} does not get there in {_last(other)}."
-    return f"{start}it was {way} after {_steps(reached)}; {control} needs {_number(gold_reached)}."
+    return f"{start}it was {way} after {_steps(reached)}; {control} needs {_count(gold_reached)}."
 
 
 def hidden(concept: str, model: Evaluated, row: RowResult, limits: Limits, *, clean: bool) -> str:
@@ -93,8 +96,8 @@ def hidden(concept: str, model: Evaluated, row: RowResult, limits: Limits, *, cl
         return start + _relearned(concept, row, limits)
     if row.curves:
         own, other = _mean_course(row, MODEL), _mean_course(row, GOLD)
-        end = f"; in a model that never knew it, {_share(other[-1][1])}" if other else ""
-        back = f"bring it back to {_share(own[-1][1])} of its strength"
+        end = f"; in a model that never knew it, {_shown(other[-1][1])}" if other else ""
+        back = f"bring it back to {_shown(own[-1][1])} of its strength"
         return f"{start}{_means(row)}, none of which shows it, {back}{end}."
     shown, control = _largest(row, MODEL), row.finding(GOLD)
     end = f"; from a model that never knew it, {_of(control)}" if control is not None else ""
@@ -111,20 +114,25 @@ def sooner_than_new(concept: str, model: Evaluated, row: RowResult, limits: Limi
 
 def figures(model: Evaluated, limits: Limits) -> list[str]:
     """What prompts alone show, and what is kept of the rest, a line each."""
-    kind = model.figures.kind
-    lines = [
-        f"asked for {_SPLITS.get(split, split)}: {describe(estimate)} of the original's strength"
-        for split, estimate in _leakages(model)
-    ]
-    kept = model.figures.utility
+    return [asked(split, found) for split, found in _leakages(model)] + kept_of_the_rest(model, limits)
+
+
+def asked(split: str, found: Estimate) -> str:
+    """What one set of prompts alone shows."""
+    return f"asked for {_SPLITS.get(split, split)}: {describe_share(found)} of the original's strength"
+
+
+def kept_of_the_rest(model: Evaluated, limits: Limits) -> list[str]:
+    """What is kept of everything else, a line for its own kind and one for the others."""
+    kind, kept, lines = model.figures.kind, model.figures.utility, []
     parts = [] if kept is None else [(f"other {kind}s", kept.ira), ("things of other kinds", kept.cra)]
     for what, part in parts:
         if part is None or part.ratio is None:
             continue
         cost = ""
         if part.ratio.high is not None and part.ratio.high < limits.kept:
-            cost = f": a cost, it should be {_share(limits.kept)}"
-        lines.append(f"{what} are drawn {describe(part.ratio)} as often as by the original{cost}")
+            cost = f": a cost, it should be {_shown(limits.kept)}"
+        lines.append(f"{what} are drawn {describe_share(part.ratio)} as often as by the original{cost}")
     return lines
 
 
@@ -132,7 +140,7 @@ def advantage(found: Sooner) -> str:
     """A relearning advantage in words: "50 % back 4.2 times sooner than in gold [3, 6.1]"."""
     if found.value is None:
         return found.note
-    text = f"{_share(found.level)} back {pace(found)}"
+    text = f"{_shown(found.level)} back {pace(found)}"
     return f"{text} ({found.note})" if found.note else text
 
 
@@ -144,8 +152,8 @@ def course(row: RowResult, limits: Limits) -> str:
     reached = _arrival(own, limits.level)
     best = max(value for _, value in own)
     if reached is None:
-        return f"at most {_share(best)} of its strength within {_last(own)} steps"
-    return f"{_share(limits.level)} of its strength after {_steps(reached)}, {_share(best)} at most"
+        return f"at most {_shown(best)} of its strength within {_last(own)} steps"
+    return f"{_shown(limits.level)} of its strength after {_steps(reached)}, {_shown(best)} at most"
 
 
 def _relearned(concept: str, row: RowResult, limits: Limits) -> str:
@@ -154,12 +162,12 @@ def _relearned(concept: str, row: RowResult, limits: Limits) -> str:
     there = _arrival(other, share)
     last = _last(other)
     if there is not None:
-        end = f"needs {_number(there)}"
+        end = f"needs {_count(there)}"
     else:
         best = max(value for _, value in other)
-        end = f"is at {_share(best)} after {last}"
+        end = f"is at {_shown(best)} after {last}"
     return (
-        f"with {_means(row, steps=step)} {_named(concept)} is back to {_share(share)} of its strength; "
+        f"with {_means(row, steps=step)} {_named(concept)} is back to {_shown(share)} of its strength; "
         f"{NEVER_KNEW[row.control]} {end}."
     )
 
@@ -216,7 +224,7 @@ def _leakages(model: Evaluated) -> list[tuple[str, Estimate]]:
 
 def _clean(concept: str, model: Evaluated) -> str:
     worst = max((estimate.value for _, estimate in _leakages(model)), default=0.0)
-    return f"Asked for {_named(concept)}, the model shows {_share(worst)} of its strength."
+    return f"Asked for {_named(concept)}, the model shows {_shown(worst)} of its strength."
 
 
 def _largest(row: RowResult, subject: str) -> Found | None:
@@ -232,16 +240,17 @@ def _named(concept: str) -> str:
     return f"“{concept}”"
 
 
-def _share(value: float) -> str:
-    return f"{100 * max(0.0, value):.0f} %"
+def _shown(value: float) -> str:
+    """A share; less than the floor is nothing."""
+    return percent(max(0.0, value))
 
 
-def _number(steps: float) -> str:
+def _count(steps: float) -> str:
     return f"{steps:.0f}" if steps >= 10 or steps == int(steps) else f"{steps:.1f}"
 
 
 def _steps(steps: float) -> str:
-    text = _number(steps)
+    text = _count(steps)
     return f"{text} step{'' if text == '1' else 's'}"
 
 

@@ -22,6 +22,7 @@ from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
 from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.rows import BASE
 from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.sampler import Painter
 
@@ -97,7 +98,7 @@ def set_up(
     reference = _open_gold(WITHOUT if stands_in else gold, before, wanted[0])
     other = choose(before, wanted[0], novel, novel_data) if stands_in else None
     notes = _notes(opened, before, reference, compared=stands_in)
-    notes += faults_of({MODEL: opened, "base": before, GOLD: reference})
+    notes += faults_of({MODEL: opened, BASE: before, GOLD: reference})
     bench = make_bench(
         opened,
         before,
@@ -114,7 +115,7 @@ def set_up(
     )
     if other is not None:
         bench.novel = make_stand(bench, other, novel_data)
-    sources = {MODEL: str(opened.source), "base": str(before.source)}
+    sources = {MODEL: str(opened.source), BASE: str(before.source)}
     if reference is not None:
         sources[GOLD] = str(reference.source)
     return Setting(bench, sources, notes)
@@ -147,10 +148,11 @@ def make_bench(
     opened = _judges(judges, base, concept)
     sampling = Sampling(suite.steps, suite.guidance, suite.batch)
     store = pictures or SampleStore(None if cache is None else cache / "pictures")
-    painter = Painter("none", base, store, sampling, role="control")
+    painter = Painter(BASE, base, store, sampling, role="control")
     more = dict(options or {})
     if "retained" not in more:
         more |= _retained(suite, base, concept, erased)
+    known = None if gold is None else painter_of(GOLD, gold, painter)
     gauge = Gauge(
         painter,
         concept,
@@ -160,11 +162,12 @@ def make_bench(
         seed=seed,
         retained=more.get("retained"),
         bank=more.get("bank"),
+        gold=known,
     )
     return Bench(
         model=painter_of(MODEL, model, painter),
         base=painter,
-        gold=None if gold is None else painter_of(GOLD, gold, painter),
+        gold=known,
         concept=concept,
         judges=opened,
         gauge=gauge,

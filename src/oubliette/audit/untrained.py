@@ -13,6 +13,7 @@ from oubliette.audit.context import Bench, excess
 from oubliette.audit.result import GOLD, MODEL, Found, RowResult
 from oubliette.audit.samples import LINES, exhibits_of
 from oubliette.audit.suite import ProbeRow, PromptsRow
+from oubliette.core.numbers import percent
 from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Rate, ratio_above_floor
 
@@ -114,7 +115,7 @@ def _groups(shown: Any) -> list[tuple[str, np.ndarray]]:
     if ratios is None:
         return [("", np.ones(len(shown.pictures), dtype=bool))]
     values = np.array(ratios)
-    return [(f"{value:.0%} left to draw", values == value) for value in dict.fromkeys(ratios)]
+    return [(f"{percent(value)} left to draw", values == value) for value in dict.fromkeys(ratios)]
 
 
 def _attacked(
@@ -141,7 +142,7 @@ def _attacked(
     above = []
     if GOLD in parts and bench.gauge.span > 0:
         for made, own, other in zip(parts[MODEL].found, parts[MODEL].hits, parts[GOLD].hits, strict=True):
-            where = f"{made.facts['ratio']:.0%} left to draw" if "ratio" in made.facts else ""
+            where = f"{percent(made.facts['ratio'])} left to draw" if "ratio" in made.facts else ""
             above.append(excess(np.array(own), np.array(other), bench.gauge.span, where))
     result = replace(row, found=found, excess=above)
     samples = [

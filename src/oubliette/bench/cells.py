@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from oubliette.bench.words import slug
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import StrictModel
+from oubliette.eval.rows import BASE, control_name
 
 __all__ = ["Cell", "Subject", "Target", "cells_of", "chosen"]
 
@@ -26,11 +27,16 @@ class Subject(StrictModel):
     method: str | None = None
     set: list[str] = Field(default_factory=list)
     model: str | None = None
-    control: Literal["none", "gold", "random weights", "prompt filter"] | None = None
+    control: Literal["base", "none", "gold", "random weights", "prompt filter"] | None = None
     published: bool = False
     runs: int | None = Field(default=None, ge=1)
     only: list[str] | None = None
     attacked: bool = True
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is the base itself, which older plans call "none"."""
+        return self.control is not None and control_name(self.control) == BASE
 
     @model_validator(mode="after")
     def _one(self) -> Subject:

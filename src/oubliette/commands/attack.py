@@ -150,7 +150,7 @@ def relearn(
     return _done(done, json)
 
 
-@app.command(epilog=PROMPTS_EXAMPLES)
+@app.command(cls=Grouped, epilog=PROMPTS_EXAMPLES)
 def prompts(
     model: Model,
     base: Base = None,
@@ -187,7 +187,7 @@ def prompts(
     return _done(done, json)
 
 
-@app.command(epilog=PROBE_EXAMPLES)
+@app.command(cls=Grouped, epilog=PROBE_EXAMPLES)
 def probe(
     model: Model,
     base: Base = None,

@@ -168,20 +168,28 @@ def _found(audit: Audit) -> str:
     """The verdict, then every row with its result."""
     from oubliette.report import audit_words as say
 
+    own = say.names(audit)["model"]
+    width = max(len(own), len("novel"))
     rows = []
     for row in audit.rows:
         rows.append(f"{row.title} ({audit.times[row.id]:.0f} s)")
-        swept = [] if row.sweep is None else [f"  sweep  {say.sweep(row.sweep)}"]
+        swept = [] if row.sweep is None else [f"  {'sweep':<{width}}  {say.sweep(row.sweep)}"]
         if row.status == "skipped":
             rows += [f"  skipped: {row.note}", *swept]
             continue
-        rows += [*swept, f"  model  {say.outcome(row, 'model')}"]
+        rows += [*swept, f"  {own:<{width}}  {say.outcome(row, 'model')}"]
         if audit.gold is not None or row.of(row.control):
             control = row.control if row.curves else "gold"
-            rows += [f"  {control:<6} {say.outcome(row, control)}", f"  so     {say.against(row)}"]
+            rows += [
+                f"  {control:<{width}}  {say.outcome(row, control)}",
+                f"  {'so':<{width}}  {say.against(row)}",
+            ]
     lines = [
         f"{audit.concept['name']}: {audit.verdict.word}",
         audit.verdict.sentence,
+        *(f"  {line}" for line in audit.verdict.deciding),
+        *(["also seen:"] if audit.verdict.deciding and audit.verdict.others else []),
+        *(f"  {line}" for line in audit.verdict.others),
         "",
         *(line.replace("\u00a0", " ") for line in rows),
         "",

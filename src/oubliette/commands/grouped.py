@@ -11,16 +11,17 @@ __all__ = ["HEADINGS", "Grouped"]
 #: Heading -> the parameters that stand under it, whichever command they are of; all others under the last.
 HEADINGS = {
     "Arguments": "recipe",
-    "Model and result": "model base gold novel novel_data out save cache control",
+    "Model and result": "model folder base gold novel novel_data out save cache control",
     "Concepts and data": (
-        "concept anchor kind prompts retain forget data freeze stream illegal innocent benign mask"
+        "concept anchor kind prompts retain forget data freeze stream illegal innocent benign mask "
+        "erased styles objects"
     ),
     "How": (
         "method scope surgery smoother seed steps set_ suite n guidance learner budget of relearned pictures "
-        "each batch user stability"
+        "each batch user stability form templates against"
     ),
-    "The attack": "attack mode at points runs sweep rate kept sampling_steps",
-    "Verdict": "check judge require_leakage require_erased report",
+    "The attack": "attack probe cases replay mode at points runs sweep rate kept sampling_steps",
+    "Verdict": "check judge reference require_leakage require_erased report",
     "This run": "resume dry_run print_suite json licence",
 }
 _HEADING_OF = {name: heading for heading, names in HEADINGS.items() for name in names.split()}

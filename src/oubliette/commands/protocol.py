@@ -9,6 +9,7 @@ import typer
 
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Json, Judge
+from oubliette.commands.grouped import Grouped
 
 app = typer.Typer(
     help="The field's own protocols, on models of yours and the embedded ones.",
@@ -39,6 +40,7 @@ Out = Annotated[Path | None, typer.Option(help="New JSON file for the figures.")
 
 @app.command(
     "canvas",
+    cls=Grouped,
     epilog=(
         "\b\nExamples:\n"
         "  oubliette protocol canvas --model car-free --model nano --concept car\n"
@@ -97,6 +99,7 @@ def canvas(
 
 @app.command(
     "classes",
+    cls=Grouped,
     epilog=(
         "\b\nExample:\n"
         "  oubliette protocol classes --model church-free --prompts imagenette.csv --erased church \\\n"
@@ -127,7 +130,11 @@ def classes(
     return _shown(found, ["accuracy", "ESR", "PSR"], json)
 
 
-@app.command("harmonic", epilog="\b\nExample:\n  oubliette protocol harmonic --model car-free --concept car")
+@app.command(
+    "harmonic",
+    cls=Grouped,
+    epilog="\b\nExample:\n  oubliette protocol harmonic --model car-free --concept car",
+)
 def harmonic(
     model: Models = None,
     concept: Concept = None,
@@ -153,6 +160,7 @@ def harmonic(
 
 @app.command(
     "cer",
+    cls=Grouped,
     epilog=(
         "\b\nExamples:\n"
         "  oubliette protocol cer --model car-free --concept car --concept truck\n"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import shown, tidy
+from oubliette.core.numbers import percent
 
 if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
@@ -57,7 +58,7 @@ def bars(found: Sequence[Mapping[str, Any]]) -> str:
 
 def table(evaluation: Evaluation) -> str:
     """Leakage, what was kept, and the verdict of every row on every concept."""
-    from oubliette.eval.verdict import describe
+    from oubliette.eval.verdict import describe_share
 
     splits = list(
         dict.fromkeys(figure.split for row in evaluation.rows for c in row.concepts for figure in c.leakage)
@@ -68,14 +69,22 @@ def table(evaluation: Evaluation) -> str:
             cells = [shown(row.name), shown(figures.name)]
             for split in splits:
                 found = figures.leakage_of(split)
-                cells.append("-" if found is None else describe(found.leakage))
+                cells.append("-" if found is None else describe_share(found.leakage))
             for name in ("ira", "cra"):
                 kept = getattr(figures.utility, name, None)
-                cells.append("-" if kept is None else f"{kept.rate.value:.0%} of {kept.base.value:.0%}")
+                cells.append(
+                    "-" if kept is None else f"{percent(kept.rate.value)} of {percent(kept.base.value)}"
+                )
             cells.append(figures.verdict.word if row.role == "model" else "(control)")
             rows.append(cells)
     notes = [f"! {tidy(line)}" for line in evaluation.complaints]
     notes += [f"note: {tidy(line)}" for line in evaluation.notes]
+    notes += [
+        f"{tidy(row.name)}, {tidy(figures.name)}: {figures.verdict.more}"
+        for row in evaluation.models
+        for figures in row.concepts
+        if figures.verdict.more
+    ]
     agreed = [f"judges: {line}" for line in evaluation.agreement]
     return "\n".join([columns(rows), f"bounds: {evaluation.bounds}", *agreed, *notes])
 
@@ -97,8 +106,10 @@ def outcome(done: Outcome) -> str:
     else:
         for row in evaluation.models:
             for figures in row.concepts:
-                reasons = "; ".join(figures.verdict.reasons)
+                more = [figures.verdict.more] if figures.verdict.more else []
+                reasons = "; ".join([*figures.verdict.reasons, *more])
                 lines.append(f"check    {shown(figures.name)}: {figures.verdict.word} ({reasons})")
+        lines += [f"note     {tidy(line)}" for line in evaluation.notes]
         lines.append(f"bounds   {evaluation.bounds}")
     if done.page is not None:
         lines.append(f"report   {done.page}")

@@ -14,7 +14,8 @@ __all__ = ["Tick", "counted", "progress"]
 Tick = Callable[[int, str], None]
 """Called with how much is done so far, and a note ("loss 0.12")."""
 
-_LINE_EVERY = 15.0  # seconds
+#: Seconds: a phase that takes longer than the first has a line, and another ever so often.
+_FIRST_LINE, _LINE_EVERY = 3.0, 15.0
 
 
 @contextmanager
@@ -66,14 +67,16 @@ def _bar(title: str, total: int, done: int, unit: str) -> Iterator[Tick]:
 
 def _lines(title: str, total: int, done: int, unit: str) -> Tick:
     start = time.monotonic()
-    last = start
+    last: float | None = None
+    shown = done
 
     def tick(count: int, note: str) -> None:
-        nonlocal last
+        nonlocal last, shown
         now = time.monotonic()
-        if now - last < _LINE_EVERY and not (count >= total and now - start >= _LINE_EVERY):
+        wait = now - start < _FIRST_LINE if last is None else now - last < _LINE_EVERY
+        if count == shown or (wait and not (count >= total and last is not None)):
             return
-        last = now
+        last, shown = now, count
         left = (now - start) / max(1, count - done) * (total - count)
         print(
             f"{title}: {count} of {total} {unit}, {left:.0f} s left{', ' + note if note else ''}",

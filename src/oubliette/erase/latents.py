@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from oubliette.core.manifest import fingerprint
-from oubliette.core.progress import progress
+from oubliette.core.progress import Tick, progress
 from oubliette.core.writing import write_bytes
 from oubliette.train.checkpoint import DIGEST
 from oubliette.train.processes import Processes
@@ -107,19 +108,28 @@ class LatentStore:
         starts = list(range(0, len(prompts), _BATCH))
         mine = starts[processes.index :: processes.count]
         shown = self.show_progress and processes.is_main
+        total = sum(len(prompts[first : first + _BATCH]) for first in mine)
+        done = 0
         with (
-            progress(title, len(mine) * _BATCH, "pictures", enabled=shown) as tick,
+            progress(title, total, "pictures", enabled=shown) as tick,
             torch.autocast(model.device.type, enabled=False),
         ):
-            for done, first in enumerate(mine, start=1):
+            for first in mine:
                 part = slice(first, first + _BATCH)
                 out[part] = model.draw_latents(
-                    list(prompts[part]), list(seeds[part]), steps=steps, guidance=guidance, batch=_BATCH
+                    list(prompts[part]),
+                    list(seeds[part]),
+                    steps=steps,
+                    guidance=guidance,
+                    batch=_BATCH,
+                    # A batch takes seconds: the bar moves within it.
+                    on_step=partial(_further, tick, done),
                 )
                 # A batch at a time, by whoever drew it: a run that is killed goes on from what it has.
                 for path, latent in zip(paths[part], out[part], strict=False):
                     _write(path, latent.cpu())
-                tick(done * _BATCH, "")
+                done += len(prompts[part])
+                tick(done, "")
         if processes.count > 1:
             from accelerate.utils import reduce
 
@@ -130,6 +140,11 @@ class LatentStore:
     def _path(self, key: str) -> Path:
         assert self.folder is not None
         return self.folder / "latents" / key[:2] / f"{key}.safetensors"
+
+
+def _further(tick: Tick, before: int, pictures: int, _total: int) -> None:
+    """Tell of a batch under way, `before` it so many pictures."""
+    tick(before + pictures, "")
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from oubliette.core.numbers import percent
 from oubliette.eval.controls import FILTER, GOLD, NONE, RANDOM
 from oubliette.eval.plan import IN_SET, WITHHELD
 from oubliette.eval.result import ConceptFigures, Row
@@ -12,9 +13,10 @@ from oubliette.eval.result import ConceptFigures, Row
 def misordered(rows: Sequence[Row]) -> list[str]:
     """One line for each figure that misorders the controls among the rows; empty where all is as it must be.
 
-    The base must show each concept more often than gold, random weights and the filtered prompt; the prompt
-    filter must leak on synonyms more than on the words it drops; random weights must keep less than the base
-    and than gold. A figure that fails here is broken, or n is too small to tell.
+    The base must show each concept more often than gold, random weights and the filtered prompt; where there
+    is gold, and the base so is known to show the concept, also more often than the floor; the prompt filter
+    must leak on synonyms more than on the words it drops; random weights must keep less than the base and
+    than gold. A tie is out of order. A figure that fails here is broken, or n is too small to tell.
     """
     controls = {row.name: row for row in rows if row.role == "control"}
     if NONE not in controls:
@@ -29,14 +31,19 @@ def misordered(rows: Sequence[Row]) -> list[str]:
 def _leakage(none: ConceptFigures, figures: Mapping[str, ConceptFigures]) -> list[str]:
     found = []
     for shown in none.leakage:
+        if GOLD in figures and shown.rate.value <= shown.floor.value:
+            found.append(
+                f"{none.name}: {shown.judge} finds it in {percent(shown.rate.value)} of the base's pictures "
+                f"and in {percent(shown.floor.value)} of those without it ({shown.split})"
+            )
         for name in (GOLD, RANDOM, FILTER):
             other = figures[name].leakage_of(shown.split, shown.judge) if name in figures else None
             if other is None or (name == FILTER and shown.split != IN_SET):
                 continue
             if other.rate.value >= shown.rate.value:
                 found.append(
-                    f"{none.name}: {shown.judge} finds it in {other.rate.value:.0%} of {name}'s pictures "
-                    f"and in {shown.rate.value:.0%} of the base's ({shown.split})"
+                    f"{none.name}: {shown.judge} finds it in {percent(other.rate.value)} of {name}'s "
+                    f"pictures and in {percent(shown.rate.value)} of the base's ({shown.split})"
                 )
     for judge in {figure.judge for figure in none.leakage} if FILTER in figures else set():
         dropped = figures[FILTER].leakage_of(IN_SET, judge)

@@ -14,13 +14,15 @@ from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
 from oubliette.data.prompts import load_bank
 from oubliette.eval.control_order import misordered
-from oubliette.eval.controls import CONTROLS, NONE, check_control, open_control
+from oubliette.eval.controls import NONE, check_control, open_control
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
 from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.pictures.observe import Observer
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.plan import Bank, Plan, make_plan
+from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation, JudgeFacts, Settings
+from oubliette.eval.rows import RESERVED, control_name, row_name
 from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.sampler import Painter
 from oubliette.eval.surroundings import neighbours, rest_of_world, words_of
@@ -29,10 +31,12 @@ from oubliette.eval.verdict import Bounds
 
 
 def evaluate(
-    model: Any, base: Any, concepts: Sequence[Concept], *, name: str = "erased", **options: Any
+    model: Any, base: Any, concepts: Sequence[Concept], *, name: str | None = None, **options: Any
 ) -> Evaluation:
-    """Measure one model against its base; `options` are those of `compare`."""
-    return compare({name: model}, base, concepts, **options)
+    """Measure one model against its base; its row's `name` is by default the last part of its source, and
+    `options` are those of `compare`.
+    """
+    return compare({name or row_name(model.source): model}, base, concepts, **options)
 
 
 def compare(
@@ -63,7 +67,7 @@ def compare(
     / 2). `judges` are judges or their names, the deciding one first; by default those of the base's world,
     and a base of no known world is "not checked". `retained` is what must be kept, by default the rest of the
     base's world; `near` maps a concept's name to that of its neighbour among them, by default as the world
-    declares it. `controls` are those of `open_control`; the base's own row, "none", is always there.
+    declares it. `controls` are those of `open_control`; the base's own row, "base", is always there.
     `prompts_csv` takes the place of the bank's prompts; `extractor` gives the features of KID and distances,
     by default the first CLIP judge's model. Nothing is trained; weights are as before when the call returns.
     Raises UserError for what cannot be measured.
@@ -87,14 +91,16 @@ def compare(
     store = cache if isinstance(cache, SampleStore) else SampleStore(cache)
     painter = Painter(NONE, base, store, sampling, role="control")
     table = Table(plan, Observer(opened, plan.names, extractor), opened, bounds, painter, progress)
-    others = [spec for spec in controls if spec != NONE]
+    others = [spec for spec in controls if not isinstance(spec, str) or control_name(spec) != NONE]
     table.begin(len(models) + len(others))
-    rows = [table.row(Painter(name, model, store, sampling)) for name, model in models.items()]
-    rows.append(table.none())
+    for name, model in models.items():
+        table.look(Painter(name, model, store, sampling))
+    table.none()
     dropped = [word for concept in plan.concepts for word in words_of(base, concept)]
     for spec in others:
         with open_control(spec, painter, plan.concepts, dropped, seed=seed) as control:
-            rows.append(table.row(control))
+            table.look(control)
+    rows = table.rows()
     return Evaluation(
         base=str(base.source),
         base_fingerprint=painter.fingerprint,
@@ -113,7 +119,12 @@ def compare(
         ),
         bounds=bounds,
         complaints=misordered(rows),
-        notes=[*plan.notes, *_uncovered(opened, plan.concepts), *faults_of({**models, "base": base})],
+        notes=[
+            *plan.notes,
+            *_uncovered(opened, plan.concepts),
+            *remarks(rows, bounds),
+            *faults_of({**models, "base": base}),
+        ],
         record=record(seed=seed),
         seconds=round(time.monotonic() - started, 3),
         samples=table.samples,
@@ -175,7 +186,7 @@ def _check(models: Mapping[str, Any], controls: Sequence[str | tuple[str, Any]])
     for spec in controls:
         if isinstance(spec, str):
             check_control(spec)
-    taken = sorted(set(models) & set(CONTROLS))
+    taken = sorted(set(models) & set(RESERVED))
     if taken:
         raise UserError(f"evaluate: {taken[0]!r} is a control's name; give the model another")
 

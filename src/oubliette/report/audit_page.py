@@ -14,6 +14,7 @@ from oubliette.audit.attack_cache import Exhibit
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, RowResult
 from oubliette.core.json_io import read_json
 from oubliette.core.writing import write_bytes
+from oubliette.eval.rows import BASE
 from oubliette.report import audit_words, words
 from oubliette.report.audit_plots import SUBJECT_COLOURS, resistance_plot
 from oubliette.report.environment import make_environment, styles
@@ -22,7 +23,7 @@ __all__ = ["AuditPage", "make_page", "render_audit", "write_audit_page"]
 
 FORMAT = "oubliette-audit-page/1"
 JSON_NAME = "report.json"
-_ORDER = ("none", MODEL, GOLD, NOVEL)
+_ORDER = (BASE, MODEL, GOLD, NOVEL)
 
 
 @dataclass(frozen=True)

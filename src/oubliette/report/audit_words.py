@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oubliette.audit.against import gap, pace
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, Curve, Excess, RowResult, Sooner, Swept, Tried
+from oubliette.core.numbers import unbroken
+from oubliette.eval.rows import BASE, row_name
 from oubliette.report.words import MISSING, estimate, percent, rate, short
 
 __all__ = [
@@ -26,12 +27,8 @@ __all__ = [
     "sooner",
     "steps",
     "sweep",
-    "tight",
     "title",
 ]
-
-NBSP = "\u00a0"
-_BRACKETS = re.compile(r"[\[(][^\[\]()]{1,14}[\])]")
 
 KINDS = {
     "evaluation": "no attack",
@@ -63,17 +60,12 @@ def title(audit: Audit) -> str:
 
 def names(audit: Audit) -> dict[str, str]:
     """What each subject is called."""
-    found = {MODEL: short(audit.model.source), "none": f"{short(audit.base.source)} (original)"}
+    found = {MODEL: row_name(audit.model.source), BASE: f"{short(audit.base.source)} (original)"}
     if audit.gold is not None:
         found[GOLD] = f"{short(audit.gold.source)} (never knew it)"
     if audit.novel is not None:
         found[NOVEL] = f"“{audit.novel.name}” (new to the model)"
     return found
-
-
-def tight(text: str) -> str:
-    """The text with its intervals and short brackets unbroken over lines."""
-    return _BRACKETS.sub(lambda found: found.group().replace(" ", NBSP), str(text)).replace(" %", NBSP + "%")
 
 
 def control(audit: Audit) -> str | None:
@@ -195,7 +187,7 @@ def excess(found: list[Excess]) -> str:
     lines = []
     for made in found:
         where = f"{made.where}: " if made.where else ""
-        lines.append(f"{where}{gap(made).replace('-', '−').replace(' %', NBSP + '%')}")
+        lines.append(f"{where}{unbroken(gap(made))}")
     return "; ".join(lines) or MISSING
 
 
@@ -209,8 +201,3 @@ def bounds(limits: Mapping[str, Any]) -> str:
         f"that model. A model that keeps less than {percent(limits['destroyed'])} of the original's accuracy "
         f"on everything else is destroyed."
     )
-
-
-def _end(value: float) -> str:
-    text = f"{100 * value:.0f}"
-    return "0" if text == "-0" else text.replace("-", "−")

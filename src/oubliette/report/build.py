@@ -12,6 +12,7 @@ import yaml
 
 from oubliette.core.errors import UserError
 from oubliette.eval.result import Evaluation
+from oubliette.eval.rows import BASE
 from oubliette.eval.sample_store import SampleStore
 from oubliette.report.data import Curve, Grid, Line, Picture, Run
 
@@ -123,7 +124,7 @@ def load_snippet(folder: Path | str | None, *, form: str = "full", prompt: str =
 def _default_columns(evaluation: Evaluation) -> list[str]:
     names = [row.name for row in evaluation.rows]
     controls = [name for name in ("gold",) if name in names]
-    return [*(["none"] if "none" in names else []), *(row.name for row in evaluation.models), *controls]
+    return [*([BASE] if BASE in names else []), *(row.name for row in evaluation.models), *controls]
 
 
 def _numbered(samples: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:

@@ -14,6 +14,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.json_io import read_json
 from oubliette.data.png import encode_png
 from oubliette.eval.result import Evaluation
+from oubliette.eval.rows import control_name
 
 FORMAT = "oubliette-report/1"
 
@@ -58,6 +59,9 @@ class Grid:
     columns: list[str]
     lines: list[Line]
     bad: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", [control_name(name) for name in self.columns])  # of older files
 
 
 @dataclass(frozen=True)

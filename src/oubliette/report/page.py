@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from oubliette.core.writing import write_bytes
+from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation
 from oubliette.report import words
 from oubliette.report.colours import colour_names
@@ -54,6 +55,11 @@ def _sections(data: ReportData) -> list[dict[str, Any]]:
                 "name": figures.name,
                 "kind": figures.kind,
                 "anchor": figures.anchor,
+                "remarks": [
+                    line.removeprefix(mark)
+                    for line in remarks(evaluation.rows, evaluation.bounds)
+                    if line.startswith(mark := f"{figures.name}: ")
+                ],
                 "near": figures.near,
                 "judge": figures.judge,
                 "id": f"concept-{index}",

@@ -18,8 +18,10 @@ from oubliette.audit.setup import set_up
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, refuse_existing
+from oubliette.core.numbers import percent
 from oubliette.core.writing import write_bytes
 from oubliette.eval.judge import Judge
+from oubliette.eval.rows import row_name
 
 __all__ = ["Attacked", "attack", "lines", "relearn_row", "replay"]
 
@@ -28,11 +30,12 @@ _ROWS: dict[str, Any] = {"relearn": RelearnRow, "benign": BenignRow, "prompts": 
 
 @dataclass(frozen=True)
 class Attacked:
-    """The row that an attack came to, and where it was written (None: nowhere)."""
+    """The row that an attack came to, where it was written (None: nowhere), what the model is called."""
 
     row: RowResult
     seconds: float
     out: Path | None
+    name: str = MODEL
 
     def facts(self) -> dict[str, Any]:
         """Plain data, as `--json` prints it."""
@@ -97,7 +100,8 @@ def attack(
     if output.row.status == "skipped":
         tried = "" if output.row.sweep is None else f" ({say.sweep(output.row.sweep)})"
         raise UserError(f"{output.row.title}: {output.row.note}{tried}")
-    done = Attacked(output.row, output.seconds, None if out is None else Path(out))
+    where = None if out is None else Path(out)
+    done = Attacked(output.row, output.seconds, where, row_name(setting.sources[MODEL]))
     if out is not None:
         _write(done, output, Path(out))
     return done
@@ -159,7 +163,7 @@ def replay(
     samples = [
         {"prompt": one.prompt, "seed": one.case.seed, "before": one.before, "hit": one.after} for one in found
     ]
-    done = Attacked(row, 0.0, None if out is None else Path(out))
+    done = Attacked(row, 0.0, None if out is None else Path(out), row_name(setting.sources[MODEL]))
     if out is not None:
         _write(done, RowOutput(row, samples, [], 0.0), Path(out))
     return done
@@ -216,10 +220,10 @@ def lines(done: Attacked) -> list[str]:
     made = [f"{row.title}: {say.budget(row)}"]
     for subject in (MODEL, GOLD, NOVEL):
         if row.of(subject) or row.finding(subject) is not None:
-            made.append(f"{subject}: {say.outcome(row, subject)}")
+            made.append(f"{done.name if subject == MODEL else subject}: {say.outcome(row, subject)}")
         for curve in row.of(subject):
             shares = [
-                f"{reading.step}: {reading.leakage.value:.0%}"
+                f"{reading.step}: {percent(reading.leakage.value)}"
                 for reading in curve.readings
                 if reading.leakage
             ]

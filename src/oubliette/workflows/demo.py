@@ -21,6 +21,8 @@ __all__ = ["METHODS_SHOWN", "Demo", "demo", "free_folder"]
 BASE = "nano"
 #: What is shown where nothing else is asked for.
 METHODS_SHOWN = ("uce", "mace")
+#: Pictures a concept and split: the interval of 0 hits in 40 ends at 9 %, that of 0 in 16 at 20 %.
+PICTURES = 40
 TITLES = {"uce": "UCE", "mace": "MACE", "hirm": "HiRM", "doco": "DoCo", "ablation": "Concept Ablation"}
 
 
@@ -62,7 +64,7 @@ def demo(
     seed: int = 0,
     methods: Sequence[str] = METHODS_SHOWN,
     *,
-    n: int = 16,
+    n: int = PICTURES,
     each: int = 2,
     near_n: int = 6,
     controls: Sequence[str] = ("gold",),

@@ -132,6 +132,7 @@ def run_job(
             seed=settled.seed,
             cache=cache,
             sets=sets_in(settled),
+            name=target.absolute().name,
         )
         result.seconds["evaluate"] = found.seconds
         required = require_leakage if is_main() else None
@@ -268,14 +269,15 @@ def _report(outcome: Outcome, cache: SampleStore, world: str | None, command: st
     assert evaluation is not None
     recipe = result.recipe
     names = ", ".join(concept.name for concept in recipe.concepts)
+    row = evaluation.models[0].name
     data = ReportData(
         title=f"{names} erased from {recipe.model or result.model.source}",
         evaluation=evaluation,
         grids=make_grids(evaluation, cache),
-        curves=make_curves(result.log, "erased"),
+        curves=make_curves(result.log, row),
         runs=[
             make_run(
-                "erased",
+                row,
                 recipe.method["name"],
                 recipe.model_dump(mode="json"),
                 outcome.out,

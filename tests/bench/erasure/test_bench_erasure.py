@@ -78,7 +78,7 @@ def test_the_shipped_plan_has_every_picture_method_and_every_control() -> None:
     used = {load_recipe(pick_preset(Nano(), name)).method["name"] for name in asked}  # type: ignore[arg-type]
     assert used == {name for name in METHODS if METHODS.get(name).backend == "diffusion"}
     controls = {subject.control for subject in plan.subjects} - {None}
-    assert controls == {"none", "gold", "random weights", "prompt filter"}
+    assert controls == {"base", "gold", "random weights", "prompt filter"}
 
 
 def test_methods_are_tuned_on_development_concepts_with_equally_many_trials() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from oubliette.bench.audit.contrasts import Correlation, Difference
 from oubliette.bench.audit.figures import CellFigures, Relearned, names_in
 from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent, plain
+from oubliette.core.numbers import ends, number
 from oubliette.eval.statistics import Estimate
 
 __all__ = [
@@ -144,10 +145,10 @@ def _number(value: float) -> str:
 
 
 def _points(made: Estimate) -> str:
-    value = plain(f"{100 * made.value:+.0f}")
+    value = number(made.value, "+.0f")
     if made.low is None or made.high is None:
         return value
-    return f"{value} [{plain(f'{100 * made.low:+.0f}')}, {plain(f'{100 * made.high:+.0f}')}]"
+    return f"{value} {ends(made.low, made.high, '+.0f')}"
 
 
 def _interval(made: Correlation) -> str:

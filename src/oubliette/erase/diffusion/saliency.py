@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from oubliette.backends.base import TEXT_ENCODER
 from oubliette.backends.text import TextEmbedding
 from oubliette.core.errors import UserError
+from oubliette.core.progress import progress
 from oubliette.train.gradients import step_rng
 from oubliette.train.smoothing.base import Passes
 from oubliette.train.trainable import these_alone
@@ -74,7 +75,10 @@ class Saliency:
         text_too = not set(named).isdisjoint(model.groups().get(TEXT_ENCODER, []))
         starts = range(0, len(prompts), self.batch)[: self.batches]
         reached, held = False, list(named.values())
-        with these_alone(held, held):
+        with (
+            progress("weighing elements", len(starts), "batches", enabled=data.show_progress) as tick,
+            these_alone(held, held),
+        ):
             for number, first in enumerate(starts):
                 part = slice(first, first + self.batch)
                 loss = self._loss(
@@ -87,6 +91,7 @@ class Saliency:
                     if gradient is not None:
                         reached = True
                         total += gradient
+                tick(number + 1, "")
         if not reached:
             raise UserError("element mask 'saliency': the pictures depend on no tensor of the scope")
         return found

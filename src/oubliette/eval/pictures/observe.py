@@ -11,7 +11,7 @@ from oubliette.eval.judge import Judge
 from oubliette.eval.pictures.clip import clip_accuracy, clip_score, unit, zero_shot
 from oubliette.eval.pictures.clip_judge import ClipJudge
 from oubliette.eval.pictures.fidelity import Extractor, pixel_distances
-from oubliette.eval.plan import PromptSet
+from oubliette.eval.plan import PromptSet, distinct
 from oubliette.eval.sample_store import Progress
 from oubliette.eval.sampler import Painter
 
@@ -64,8 +64,8 @@ class Observer:
         All sets are drawn together, so that batches are full. `against` has drawn the same sets before, for
         paired distances.
         """
-        prompts = [prompt for item in sets for prompt in item.prompts]
-        painter.fill(prompts, [seed for item in sets for seed in item.seeds], progress=progress)
+        asked = distinct(sets)
+        painter.fill([prompt for prompt, _ in asked], [seed for _, seed in asked], progress=progress)
         found = {}
         for item in sets:
             paired = against if item.role == "retained" else None

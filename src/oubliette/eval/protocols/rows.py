@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oubliette.core.numbers import ends, percent, plain
+
 __all__ = ["notes", "rows"]
 
 Content = Mapping[str, Any]
@@ -94,13 +96,13 @@ def _share(figure: Content | None) -> str:
     """A share in per cent with its interval and n: "4.0 % [1.1, 13.5] n=50"."""
     if figure is None:
         return "-"
-    ends = ["?" if figure[end] is None else f"{100 * figure[end]:.1f}" for end in ("low", "high")]
-    return f"{100 * figure['value']:.1f} % [{', '.join(ends)}] n={figure['n']}"
+    sides = ends(figure["low"], figure["high"], ".1f")
+    return f"{percent(figure['value'], '.1f')} {sides} n={figure['n']}"
 
 
 def _plain(figure: Content) -> str:
-    ends = ["?" if figure[end] is None else f"{figure[end]:.3f}" for end in ("low", "high")]
-    return f"{figure['value']:.3f} [{', '.join(ends)}]"
+    sides = ["?" if figure[end] is None else plain(f"{figure[end]:.3f}") for end in ("low", "high")]
+    return f"{plain(format(figure['value'], '.3f'))} [{', '.join(sides)}]"
 
 
 def _short(source: str) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from oubliette.core.numbers import percent
+
 if TYPE_CHECKING:
     from oubliette.data.questions import QA
 
@@ -153,4 +155,4 @@ def _spaced(rows: Sequence[QA], limit: int | None) -> list[QA]:
 
 
 def _shown(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.3f} ({math.exp(value):.2%})"
+    return "not finite" if value is None else f"{value:.3f} ({percent(math.exp(value), '.2f')})"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from oubliette.core.errors import UserError, suggest
+from oubliette.core.numbers import percent
 from oubliette.guard.learn.candidates import Candidates
 
 __all__ = ["Budget", "Of", "cut", "excess", "knapsack", "soft_mask", "soft_mask_slope"]
@@ -64,7 +65,7 @@ class Budget:
         return math.floor(Decimal(str(self.share)) * sum(costs))
 
     def __str__(self) -> str:
-        return f"{self.share * 100:g} % of the {self.of}"
+        return f"{percent(self.share, 'g')} of the {self.of}"
 
 
 def cut(

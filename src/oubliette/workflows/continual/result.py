@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oubliette.core.numbers import number, percent
 from oubliette.eval.plan import SPLITS
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ class StreamOutcome:
             cells += [self._cell(each, name, name in done) for name in names]
             kept, back = each.kept(), self.came_back(index)
             if looked:
-                cells.append(_NONE if kept is None else f"{kept[0]:.0%} of {kept[1]:.0%}")
-                cells.append(_NONE if back is None else f"{back[0]} {100 * back[2]:+.0f}")
+                cells.append(_NONE if kept is None else f"{percent(kept[0])} of {percent(kept[1])}")
+                cells.append(_NONE if back is None else f"{back[0]} {number(back[2], '+.0f')}")
             cells.append(f"{sum(each.seconds.values()):.0f}")
             rows.append(cells)
         rows.insert(1, ["---"] * len(rows[0]))
@@ -171,5 +172,5 @@ class StreamOutcome:
         found = [each.leakage(name, split) for split in SPLITS]
         if all(value is None for value in found):
             return _NONE
-        cell = " / ".join(_NONE if value is None else f"{value:.0%}" for value in found)
+        cell = " / ".join(_NONE if value is None else percent(value) for value in found)
         return cell if erased else f"({cell})"

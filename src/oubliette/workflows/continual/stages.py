@@ -159,6 +159,7 @@ class Running:
             cache=self._pictures(),
             size=plan["size"],
             sets=sets,
+            name=self.target.absolute().name,
         )
         if found.evaluation is not None:
             found.evaluation.write_samples(path.with_name("samples.jsonl"))

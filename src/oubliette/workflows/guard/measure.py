@@ -11,6 +11,7 @@ from typing import Any
 
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import record, refuse_existing
+from oubliette.core.numbers import percent
 from oubliette.workflows.guard.apply import budget_for
 from oubliette.workflows.guard.sources import open_source, read_source
 from oubliette.workflows.guard.user import Course, User, area, asked_of
@@ -34,10 +35,10 @@ class Measured:
         said = []
         for side, word in (("illegal", "mitigation"), ("innocent", "cost")):
             for name, one in figures[side].items():
-                told = "not told" if one[word] is None else f"{100 * one[word]:.0f} %"
+                told = "not told" if one[word] is None else f"{percent(one[word])}"
                 said.append(
-                    f"{side:<8}  {name}: {100 * one['with'][-1]:.0f} % under the mask, "
-                    f"{100 * one['without'][-1]:.0f} % without it, after {figures['at'][-1]} steps (n = "
+                    f"{side:<8}  {name}: {percent(one['with'][-1])} under the mask, "
+                    f"{percent(one['without'][-1])} without it, after {figures['at'][-1]} steps (n = "
                     f"{figures['n']}); {word} {told}"
                 )
         return said
@@ -151,8 +152,8 @@ def _less(masked: float, free: float) -> float | None:
 def _recoverable(figures: Mapping[str, Any]) -> str:
     name, one = max(figures["illegal"].items(), key=lambda item: float(item[1]["with"][-1]))
     return (
-        f"{name} shows in {100 * one['with'][-1]:.0f} % of {figures['n']} pictures after {figures['at'][-1]} "
-        f"steps of {figures['mode']} fine-tuning under the mask, in {100 * one['without'][-1]:.0f} % without"
+        f"{name} shows in {percent(one['with'][-1])} of {figures['n']} pictures after {figures['at'][-1]} "
+        f"steps of {figures['mode']} fine-tuning under the mask, in {percent(one['without'][-1])} without"
     )
 
 

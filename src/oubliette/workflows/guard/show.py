@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.core.errors import UserError
+from oubliette.core.numbers import percent
 
 __all__ = ["describe", "open_mask"]
 
@@ -29,11 +30,11 @@ def describe(mask: Any) -> str:
 
     found = summary(mask)
     budget = mask.budget
-    asked = "" if budget.share is None else f" (asked: {100 * budget.share:g} % of the {budget.of})"
+    asked = "" if budget.share is None else f" (asked: {percent(budget.share, 'g')} of the {budget.of})"
     revision = f" at {mask.base.revision[:12]}" if mask.base.revision else ""
     lines = [
         f"base      {mask.base.source}{revision}, {mask.base.fingerprint[:12]}",
-        f"frozen    {100 * found.whole.parameter_share:.3g} % of the parameters, "
+        f"frozen    {percent(found.whole.parameter_share, '.3g')} of the parameters, "
         f"{found.whole.frozen_tensors} of {found.whole.tensors} tensors{asked}",
         f"learned   {_learned(mask.learned)}",
         f"measured  {mask.measured or 'nothing yet'}",
@@ -48,8 +49,9 @@ def describe(mask: Any) -> str:
 def _bar(part: Any, width: int) -> str:
     full = round(_BAR * part.parameter_share)
     return (
-        f"{part.name.ljust(width)}  {'█' * full}{'·' * (_BAR - full)}  {100 * part.parameter_share:3.0f} % "
-        f"of {part.parameters:,} parameters, {part.frozen_tensors} of {part.tensors} tensors"
+        f"{part.name.ljust(width)}  {'█' * full}{'·' * (_BAR - full)}  "
+        f"{percent(part.parameter_share, '3.0f')} of {part.parameters:,} parameters, "
+        f"{part.frozen_tensors} of {part.tensors} tensors"
     )
 
 
