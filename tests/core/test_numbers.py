@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import oubliette
-from oubliette import numbers
+from oubliette.core import numbers
 from oubliette.eval.statistics import Estimate
 from oubliette.eval.verdict import Bounds, describe
 
