@@ -95,7 +95,7 @@ def evaluate(
     """
     from oubliette.backends.delta import recorded_base
     from oubliette.eval.evaluate import evaluate as measure
-    from oubliette.eval.evaluate import require_drawing
+    from oubliette.eval.pictures.evaluator import require_drawing
 
     opened = load(model)
     before = load(base if base is not None else recorded_base(opened))

@@ -62,7 +62,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_a_printed_suite_is_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from oubliette.audit.suite import build_suite, read_suite
+    from oubliette.audit.read_suite import build_suite, read_suite
 
     assert main(["audit", "--print-suite", "standard"]) == 0
     assert build_suite(yaml.safe_load(capsys.readouterr().out)) == read_suite("standard")

@@ -15,10 +15,11 @@ from audit import toys
 from audit.test_audit_cli import SMALL
 from oubliette.audit.attack_runner import Attacks
 from oubliette.audit.context import Described
+from oubliette.audit.read_suite import read_suite
 from oubliette.audit.resolve import describe
 from oubliette.audit.result import Audit, RowResult
 from oubliette.audit.setup import Setting
-from oubliette.audit.suite import ProbeRow, RelearnRow, read_suite
+from oubliette.audit.suite import ProbeRow, RelearnRow
 from oubliette.cli import main
 from oubliette.data.concept import Concept
 from oubliette.erase import METHODS

@@ -96,7 +96,7 @@ def test_fine_tuning_is_looked_at_and_taken_back(mode: str) -> None:
 
 
 def test_data_is_apart_from_the_evaluations(tmp_path: Path) -> None:
-    from oubliette.eval.evaluate import plan_for
+    from oubliette.eval.pictures.evaluator import plan_for
 
     base = tiny_erasure.backend()
     plan = plan_for(base, [CAR], n=16)

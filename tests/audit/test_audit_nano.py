@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit
-from oubliette.audit.suite import build_suite
 from oubliette.backends import open_model
 from oubliette.data.concept import Concept
 from oubliette.eval.controls import filtered, shuffled

@@ -16,9 +16,9 @@ from eval.fakes import NEON, RETAINED, ToyBank, ToyJudge
 from oubliette.audit.context import Bench, Stand
 from oubliette.audit.leakage_meter import Gauge
 from oubliette.audit.novel_reference import choose, novel_facts
+from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit
 from oubliette.audit.setup import Setting, set_up
-from oubliette.audit.suite import build_suite
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.workflows.audit import audit, conclude, run_rows

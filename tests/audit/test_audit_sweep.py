@@ -11,9 +11,10 @@ from oubliette.audit import dry
 from oubliette.audit.attack_cache import RowOutput
 from oubliette.audit.attack_runner import Attacks
 from oubliette.audit.context import Bench
+from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit, RowResult
 from oubliette.audit.setup import Setting
-from oubliette.audit.suite import BenignRow, RelearnRow, build_suite
+from oubliette.audit.suite import BenignRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
 from oubliette.core.errors import UserError
 from oubliette.eval.pictures.sampling import Sampling
@@ -164,7 +165,7 @@ def test_a_row_without_a_sweep_is_written_as_ever() -> None:
 
 
 def test_the_full_suite_sweeps_f2_and_l1() -> None:
-    from oubliette.audit.suite import read_suite
+    from oubliette.audit.read_suite import read_suite
 
     rows = read_suite("full").rows
     assert [row.attack for row in rows if getattr(row, "sweep", None) is not None] == ["F2", "L1"]

@@ -13,8 +13,9 @@ from eval.fakes import CAR, RETAINED, THINGS, ToyBank, ToyExtractor, ToyJudge, T
 from oubliette.attack.probes.probe import Shown
 from oubliette.attack.prompts.records import Case, Found
 from oubliette.audit.context import Bench, Described
+from oubliette.audit.read_suite import build_suite
 from oubliette.audit.setup import make_bench
-from oubliette.audit.suite import Suite, build_suite
+from oubliette.audit.suite import Suite
 from oubliette.eval.sample_store import SampleStore
 from oubliette.train.cost import Cost
 

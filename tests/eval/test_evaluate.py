@@ -13,8 +13,9 @@ from fakes import CAR, NEON, RETAINED, THINGS, TRUCK, ToyBank, ToyExtractor, Toy
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.eval import verdict
-from oubliette.eval.evaluate import compare, evaluate, plan_for
+from oubliette.eval.evaluate import compare, evaluate
 from oubliette.eval.leakage import ON_ANCHOR
+from oubliette.eval.pictures.evaluator import plan_for
 from oubliette.eval.result import Evaluation
 from oubliette.eval.sample_store import SampleStore
 

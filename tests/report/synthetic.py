@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from oubliette.eval.auroc import Auroc
+from oubliette.eval.grids import Grid, Line, Picture
 from oubliette.eval.leakage import leakage
 from oubliette.eval.pictures.clip_agreement import Agreement
 from oubliette.eval.pictures.cmmd import Cmmd
@@ -17,7 +18,7 @@ from oubliette.eval.statistics import Rate, ratio_above_floor, t_interval
 from oubliette.eval.utility import Kept, Utility
 from oubliette.eval.verdict import Bounds, decide
 from oubliette.report.build import load_snippet
-from oubliette.report.data import Curve, Grid, Line, Picture, ReportData, Run
+from oubliette.report.data import Curve, ReportData, Run
 
 CONCEPTS = (
     ("car", "object", "object", "truck"),

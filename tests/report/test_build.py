@@ -10,9 +10,10 @@ from fakes import CAR, NEON, RETAINED, THINGS, ToyBank, ToyJudge, ToyModel
 
 from oubliette.core.errors import UserError
 from oubliette.eval.evaluate import compare
+from oubliette.eval.grids import Picture, make_grids
 from oubliette.eval.sample_store import SampleStore
-from oubliette.report.build import load_snippet, make_curves, make_grids, make_run, read_curves
-from oubliette.report.data import Picture, ReportData
+from oubliette.report.build import load_snippet, make_curves, make_run, read_curves
+from oubliette.report.data import ReportData
 from oubliette.report.page import render
 
 

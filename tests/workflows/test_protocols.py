@@ -109,7 +109,7 @@ def test_harmonic_needs_something_beside_it(
     assert "no other object than 'car'" in capsys.readouterr().err
     from fakes import RETAINED
 
-    monkeypatch.setattr("oubliette.eval.evaluate.rest_of_world", lambda base, concepts: RETAINED)
+    monkeypatch.setattr("oubliette.eval.pictures.evaluator.rest_of_world", lambda base, concepts: RETAINED)
     assert main([*command, "--json"]) == 0
     (content,) = json.loads(capsys.readouterr().out)
     (figures,) = HarmonicResult.from_dict(content).figures

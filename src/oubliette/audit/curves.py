@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from oubliette.audit.result import GOLD, NOVEL, Curve, Reading, Sooner
-from oubliette.audit.sentences import usable
+from oubliette.audit.result import GOLD, NOVEL, Curve, Reading, Sooner, usable
 from oubliette.eval import resistance
 from oubliette.eval.statistics import Estimate, t_interval
 

@@ -10,7 +10,7 @@ from typing import Any
 from oubliette.audit.context import Bench, Described
 from oubliette.audit.relearning import points_of
 from oubliette.audit.suite import EvaluationRow, RelearnRow
-from oubliette.eval.evaluate import plan_for
+from oubliette.eval.pictures.evaluator import plan_for
 from oubliette.train.cost import Cost
 
 __all__ = ["Planned", "PlannedRow", "cost_of", "estimate", "plan", "units_of"]
@@ -100,8 +100,9 @@ def plan(bench: Bench) -> Planned:
 
 def estimate(model: Any, *models: Any, suite: Any = "quick", **options: Any) -> Planned:
     """As `plan`, from names: the arguments are those of `oubliette.workflows.audit.audit`, less `out`."""
+    from oubliette.audit.read_suite import read_suite
     from oubliette.audit.setup import set_up
-    from oubliette.audit.suite import Suite, read_suite
+    from oubliette.audit.suite import Suite
 
     asked = suite if isinstance(suite, Suite) else read_suite(suite)
     return plan(set_up(model, *models, suite=asked, **options).bench)

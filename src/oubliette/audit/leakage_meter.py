@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from oubliette.data.concept import Concept
-from oubliette.eval.evaluate import plan_for
 from oubliette.eval.floor import Ground, ground_of
 from oubliette.eval.judge import Judge
+from oubliette.eval.pictures.evaluator import plan_for
 from oubliette.eval.plan import Bank, PromptSet, distinct
 from oubliette.eval.sample_store import Progress, SampleStore
 from oubliette.eval.sampler import Painter

@@ -317,3 +317,8 @@ class Audit:
         """Write one JSON line a picture, atomically: row, subject, run, step, prompt, seed, hit."""
         lines = [json.dumps(sample, ensure_ascii=False) for sample in self.samples]
         write_bytes(Path(path), "".join(line + "\n" for line in lines).encode())
+
+
+def usable(curve: Curve) -> list[Reading]:
+    """The readings that count: leakage is defined, and the attack has not broken the model."""
+    return [reading for reading in curve.readings if reading.leakage is not None and not reading.broken]

@@ -22,6 +22,7 @@ from oubliette.core.errors import UserError
 from oubliette.data.png import decode_png
 from oubliette.eval.controls import GOLD as GOLD_CONTROL
 from oubliette.eval.evaluate import compare
+from oubliette.eval.grids import make_grids
 from oubliette.eval.result import Evaluation
 from oubliette.eval.rows import BASE
 from oubliette.eval.verdict import Bounds
@@ -55,8 +56,6 @@ def _blank(key: str, spec: Any, described: Described, bench: Bench) -> RowResult
 
 
 def _evaluation(row: RowResult, spec: EvaluationRow, bench: Bench) -> RowOutput:
-    from oubliette.report.build import make_grids
-
     limits = bench.suite.limits
     gold = [] if bench.gold is None else [(GOLD_CONTROL, bench.gold.model)]
     found = compare(

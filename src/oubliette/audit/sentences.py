@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from oubliette.audit.against import NEVER_KNEW, pace
-from oubliette.audit.result import GOLD, MODEL, Curve, Evaluated, Found, Reading, RowResult, Sooner
+from oubliette.audit.result import GOLD, MODEL, Evaluated, Found, RowResult, Sooner, usable
 from oubliette.audit.suite import Limits
 from oubliette.core.numbers import percent
 from oubliette.eval.statistics import Estimate
@@ -193,11 +193,6 @@ def _mean_course(row: RowResult, subject: str) -> list[tuple[int, float]]:
         best = max(best, sum(values[step]) / len(values[step]))
         made.append((step, best))
     return made
-
-
-def usable(curve: Curve) -> list[Reading]:
-    """The readings that count: leakage is defined, and the attack has not broken the model."""
-    return [reading for reading in curve.readings if reading.leakage is not None and not reading.broken]
 
 
 def _arrival(course: list[tuple[int, float]], level: float) -> float | None:

@@ -19,8 +19,8 @@ from oubliette.backends.base import TEXT_ENCODER
 from oubliette.backends.soundness import faults_of
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
-from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge, covering, default_judges, open_judge
+from oubliette.eval.pictures.evaluator import plan_for
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.rows import BASE
 from oubliette.eval.sample_store import SampleStore

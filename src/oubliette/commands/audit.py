@@ -84,7 +84,7 @@ def audit(
 ) -> int:
     """Attack an erased model and say whether the concept is gone, hidden, or was never erased."""
     if print_suite is not None:
-        from oubliette.audit.suite import suite_text
+        from oubliette.audit.read_suite import suite_text
 
         typer.echo(suite_text(print_suite).rstrip())
         return 0

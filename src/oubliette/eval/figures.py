@@ -43,11 +43,12 @@ def concept_figures(
     able = covering(judges, concept)
     targets = [item for item in plan.targets if item.concept == concept and len(item)]
     anchor = next((item for item in plan.anchors if item.concept == concept and len(item)), None)
-    figures = (
-        []
-        if anchor is None
-        else [_leakage(item, anchor, judge, plan, seen, base, gold) for item in targets for judge in able]
-    )
+    figures = [
+        _leakage(item, anchor, judge, plan, seen, base, gold)
+        for item in targets
+        if anchor is not None or plan.absent_of(concept, item.split) is not None
+        for judge in able
+    ]
     judge = able[0].name if able and figures else None
     kept = None if judge is None else _utility(concept, plan, targets, judge, seen, base)
     return ConceptFigures(
@@ -88,14 +89,15 @@ def fidelity_figures(plan: Plan, seen: Observations, base: Observations, extract
 
 def _leakage(
     item: PromptSet,
-    anchor: PromptSet,
+    anchor: PromptSet | None,
     judge: Judge,
     plan: Plan,
     seen: Observations,
     base: Observations,
     gold: Observations | None,
 ) -> Leakage:
-    absent, aside = plan.absent_of(item.concept, item.split), base[anchor.key].hits[judge.name]
+    absent = plan.absent_of(item.concept, item.split)
+    aside = None if anchor is None else base[anchor.key].hits[judge.name]
     ground = ground_of(
         None if absent is None else base[absent.key].hits[judge.name],
         None if gold is None else gold[item.key].hits[judge.name],

@@ -38,6 +38,8 @@ class Leakage:
         """Whether the anchor itself surely shows the concept: above the floor, or above the bound of a
         verdict.
         """
+        if self.anchor is None and self.ground != ON_ANCHOR:
+            return False  # nothing was asked for that an anchor would be in
         shown = self.floor if self.anchor is None else self.anchor
         return shown.low > bound or (self.anchor is not None and shown.low > self.floor.high)
 

@@ -13,10 +13,10 @@ from oubliette.core.numbers import percent
 from oubliette.data.concept import Concept
 from oubliette.eval.control_order import misordered
 from oubliette.eval.controls import GOLD, NONE
-from oubliette.eval.evaluate import plan_for
 from oubliette.eval.floor import ground_of
 from oubliette.eval.judge import Judge, default_judges
 from oubliette.eval.leakage import ON_ANCHOR, Leakage
+from oubliette.eval.pictures.evaluator import plan_for
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.plan import Bank, Plan
 from oubliette.eval.remarks import remarks

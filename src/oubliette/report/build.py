@@ -11,47 +11,7 @@ from typing import Any
 import yaml
 
 from oubliette.core.errors import UserError
-from oubliette.eval.result import Evaluation
-from oubliette.eval.rows import BASE
-from oubliette.eval.sample_store import SampleStore
-from oubliette.report.data import Curve, Grid, Line, Picture, Run
-
-#: Headings of the grids by role and split, in their order on the page.
-_GRIDS = (
-    ("target", "in-set", "prompts of the kind the eraser was given"),
-    ("target", "withheld", "withheld wordings and synonyms"),
-    ("target", "csv", "prompts from the CSV"),
-    ("retained", "in-set", "near neighbour, which must stay"),
-)
-
-
-def make_grids(
-    evaluation: Evaluation, cache: SampleStore, *, columns: Sequence[str] | None = None, lines: int = 6
-) -> list[Grid]:
-    """Same-seed grids for every concept: its prompts, in-set and withheld, and its near neighbour's.
-
-    `columns` are row names of the evaluation (default: the base, every model, gold where it is there);
-    pictures are read from the cache, nothing is drawn. `lines` prompts a grid.
-    """
-    names = list(columns) if columns is not None else _default_columns(evaluation)
-    samples = {
-        (s["row"], s["role"], s["kind"], s["concept"], s["split"], index): s
-        for (s, index) in _numbered(evaluation.samples)
-    }
-    grids = []
-    for figures in evaluation.rows[0].concepts:
-        for role, split, title in _GRIDS:
-            concept = figures.name if role == "target" else figures.near
-            picked = []
-            for index in range(lines):
-                found = [samples.get((name, role, figures.kind, concept, split, index)) for name in names]
-                shown = [sample for sample in found if sample is not None]
-                if len(shown) == len(names):
-                    picked.append(_line(shown, figures.judge, cache))
-            if picked:
-                heading = title if role == "target" else f"{figures.near}: {title}"
-                grids.append(Grid(figures.name, heading, names, picked, bad=role == "target"))
-    return grids
+from oubliette.report.data import Curve, Run
 
 
 def read_curves(path: Path | str, run: str) -> list[Curve]:
@@ -118,32 +78,4 @@ def load_snippet(folder: Path | str | None, *, form: str = "full", prompt: str =
         "import oubliette as ob\n\n"
         f'model = ob.load("{folder}")   # finds its base by the record beside it\n'
         f'model.draw(["{prompt}"], seeds=[0])'
-    )
-
-
-def _default_columns(evaluation: Evaluation) -> list[str]:
-    names = [row.name for row in evaluation.rows]
-    controls = [name for name in ("gold",) if name in names]
-    return [*([BASE] if BASE in names else []), *(row.name for row in evaluation.models), *controls]
-
-
-def _numbered(samples: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:
-    counts: dict[tuple[Any, ...], int] = {}
-    numbered = []
-    for sample in samples:
-        key = tuple(sample[part] for part in ("row", "role", "kind", "concept", "split"))
-        numbered.append((sample, counts.get(key, 0)))
-        counts[key] = counts.get(key, 0) + 1
-    return numbered
-
-
-def _line(samples: Sequence[Mapping[str, Any]], judge: str | None, cache: SampleStore) -> Line:
-    pictures = cache.read([sample["picture"] for sample in samples])
-    return Line(
-        prompt=samples[0]["prompt"],
-        seed=int(samples[0]["seed"]),
-        pictures=[
-            Picture.of(picture, sample["hits"].get(judge) if judge else None)
-            for sample, picture in zip(samples, pictures, strict=True)
-        ],
     )

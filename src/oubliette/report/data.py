@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from oubliette.core.errors import UserError
 from oubliette.core.json_io import read_json
-from oubliette.data.png import encode_png
+from oubliette.eval.grids import Grid
 from oubliette.eval.result import Evaluation
-from oubliette.eval.rows import control_name
 
 FORMAT = "oubliette-report/1"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG in base64 or, of a model that answers, a `text`; and whether the deciding judge found the line's
-    concept in it (None: not judged).
-    """
-
-    png: str
-    found: bool | None = None
-    text: str = ""
-
-    @classmethod
-    def of(cls, sample: np.ndarray | str, found: bool | None = None) -> Picture:
-        """A picture, uint8 (H, W, 3), or an answer."""
-        if isinstance(sample, str):
-            return cls("", found, sample)
-        return cls(base64.b64encode(encode_png(sample)).decode("ascii"), found)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One prompt and seed drawn by every column of a grid."""
-
-    prompt: str
-    seed: int
-    pictures: list[Picture]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Same-seed pictures side by side: `columns` name the models, each line holds one picture a column.
-
-    `group` puts grids of one concept under one heading; `bad` says that finding the concept is what should
-    not be.
-    """
-
-    group: str
-    title: str
-    columns: list[str]
-    lines: list[Line]
-    bad: bool
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", [control_name(name) for name in self.columns])  # of older files
 
 
 @dataclass(frozen=True)

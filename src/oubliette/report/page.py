@@ -8,11 +8,12 @@ from typing import Any
 from markupsafe import Markup
 
 from oubliette.core.writing import write_bytes
+from oubliette.eval.grids import Grid
 from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation
 from oubliette.report import words
 from oubliette.report.colours import colour_names
-from oubliette.report.data import Grid, ReportData
+from oubliette.report.data import ReportData
 from oubliette.report.environment import make_environment, styles
 from oubliette.report.plots import curve_plot, leakage_plot, utility_plot
 

@@ -69,7 +69,7 @@ def attack(
     attack.json, samples.jsonl and, of a search for prompts, the CSV. The model is as before at the end.
     UserError for what cannot be done; nothing is then written.
     """
-    from oubliette.audit.known import check
+    from oubliette.audit.read_suite import check
     from oubliette.core.validation import validated
     from oubliette.report import audit_words as say
 

@@ -11,10 +11,11 @@ from oubliette.audit.attack_cache import RowOutput, read_output, write_output
 from oubliette.audit.context import Bench
 from oubliette.audit.dry import units_of
 from oubliette.audit.novel_reference import novel_facts
+from oubliette.audit.read_suite import read_suite
 from oubliette.audit.result import GOLD, JSON_NAME, MODEL, Audit, Subject
 from oubliette.audit.rows import run_row
 from oubliette.audit.setup import Setting, set_up
-from oubliette.audit.suite import Suite, read_suite
+from oubliette.audit.suite import Suite
 from oubliette.audit.verdict import rule
 from oubliette.core.manifest import atomic_folder, record, refuse_existing
 from oubliette.core.progress import progress

@@ -246,7 +246,7 @@ def _sizes(size: int) -> dict[str, Any]:
 
 
 def _plan(before: Before, concepts: Sequence[Concept], size: int, seed: int) -> Any:
-    from oubliette.eval.evaluate import plan_for
+    from oubliette.eval.pictures.evaluator import plan_for
 
     return plan_for(before, concepts, retained=_kept(before, concepts), seed=seed, **_sizes(size))
 

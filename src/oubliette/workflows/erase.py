@@ -261,7 +261,8 @@ def _note(outcome: Outcome) -> None:
 
 
 def _report(outcome: Outcome, cache: SampleStore, world: str | None, command: str | None) -> Path:
-    from oubliette.report.build import make_curves, make_grids, make_run
+    from oubliette.eval.grids import make_grids
+    from oubliette.report.build import make_curves, make_run
     from oubliette.report.data import ReportData
     from oubliette.report.page import write_page
 

@@ -60,7 +60,8 @@ def measure(
     from oubliette.data.concepts import concepts_of
     from oubliette.data.csv import read_prompts
     from oubliette.data.text import warn_of_cut
-    from oubliette.eval.evaluate import evaluate, plan_for, require_drawing
+    from oubliette.eval.evaluate import evaluate
+    from oubliette.eval.pictures.evaluator import plan_for, require_drawing
     from oubliette.eval.pictures.kept import pictures_kept
     from oubliette.eval.pictures.sampling import Sampling
     from oubliette.eval.verdict import Bounds
@@ -115,7 +116,7 @@ def measure(
 def _write(
     evaluation: Evaluation, cache: SampleStore, out: Path, world: str | None, command: str | None
 ) -> Path:
-    from oubliette.report.build import make_grids
+    from oubliette.eval.grids import make_grids
     from oubliette.report.data import ReportData
     from oubliette.report.page import write_page
 

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from oubliette.audit.read_suite import read_suite
 from oubliette.audit.result import JSON_NAME, Audit
-from oubliette.audit.suite import Suite, read_suite
+from oubliette.audit.suite import Suite
 from oubliette.bench.audit.plan import Plan
 from oubliette.bench.cells import Cell, chosen
 from oubliette.bench.folder import claim, seal, whole

@@ -115,7 +115,7 @@ class Plan(StrictModel):
 
 def read_plan(source: str | Path = "erasure") -> Plan:
     """A shipped plan by name, or one in a YAML file; UserError for unknown keys, subjects and methods."""
-    from oubliette.audit.suite import read_suite
+    from oubliette.audit.read_suite import read_suite
 
     content, where = plan_content(source)
     plan = validated(Plan, content, where)

@@ -13,8 +13,8 @@ from oubliette.core.errors import UserError
 from oubliette.core.json_io import read_json
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
-from oubliette.eval.evaluate import plan_for
 from oubliette.eval.judge import Judge, default_judges, open_judge
+from oubliette.eval.pictures.evaluator import plan_for
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.pictures.zero_shot import ZeroShotJudge, top_one
 from oubliette.eval.plan import IN_SET, WITHHELD, PromptSet

@@ -264,7 +264,7 @@ class Running:
         }
 
     def _report(self, final: Path, evaluation: Evaluation, page: bool, command: str | None) -> Path | None:
-        from oubliette.report.build import make_grids
+        from oubliette.eval.grids import make_grids
         from oubliette.report.data import ReportData
         from oubliette.report.page import write_page
 

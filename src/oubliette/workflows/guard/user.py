@@ -123,7 +123,7 @@ class User:
 
 def asked_of(model: Any, concept: Concept, pictures: int, seed: int) -> Any:
     """The concept's own prompts and seeds, as an evaluation with this seed asks them."""
-    from oubliette.eval.evaluate import plan_for
+    from oubliette.eval.pictures.evaluator import plan_for
 
     return plan_for(model, [concept], n=pictures, each=1, near_n=1, seed=seed).targets[0]
 
