@@ -24,10 +24,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A picture for the page: whose it is, after how many steps (or after which attack), and what was asked
-    for.
+    """A picture or an answer for the page: whose it is, after how many steps (or after which attack), and
+    what was asked for.
 
-    `png` is base64, at most `oubliette.audit.samples.SIDE` pixels wide; `found` is the judge's word.
+    `png` is base64, at most `oubliette.audit.samples.SIDE` pixels wide, and "" of a `text`; `found` is the
+    judge's word.
     """
 
     subject: str
@@ -36,6 +37,7 @@ class Exhibit:
     seed: int
     png: str
     found: bool
+    text: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "subject", control_name(self.subject))  # of older files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from oubliette.audit.paired import paired_difference
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Excess
 from oubliette.audit.suite import Suite
 from oubliette.data.concept import Concept
+from oubliette.eval.evaluator import Evaluator
 from oubliette.eval.judge import Judge
 from oubliette.eval.sampler import Painter
 from oubliette.train.cost import Cost
@@ -115,6 +116,7 @@ class Bench:
     gold: Painter | None
     concept: Concept
     judges: list[Judge]
+    evaluator: Evaluator
     gauge: Gauge
     suite: Suite
     driver: Driver
@@ -122,8 +124,6 @@ class Bench:
     seed: int = 0
     frozen: Sequence[str] = ()
     tell: Tell = lambda note, share: None
-    options: dict[str, Any] = field(default_factory=dict)
-    """Further options of `oubliette.eval.evaluate.compare`: bank, retained, extractor."""
     novel: Stand | None = None
 
     def subjects(self, spec: Any) -> list[Subject]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from oubliette.data.concept import Concept
+from oubliette.eval.evaluator import Evaluator
 from oubliette.eval.floor import Ground, ground_of
 from oubliette.eval.judge import Judge
-from oubliette.eval.pictures.evaluator import plan_for
-from oubliette.eval.plan import Bank, PromptSet, distinct
+from oubliette.eval.plan import PromptSet, distinct
 from oubliette.eval.sample_store import Progress, SampleStore
 from oubliette.eval.sampler import Painter
 from oubliette.eval.statistics import Estimate, Rate, ratio_above_floor
@@ -36,9 +36,9 @@ class Gauge:
 
     Leakage is (rate - floor) / (base - floor) as in `oubliette.eval.leakage`: base and floor are drawn once,
     by the base, and for the floor by `gold` too, where a model is given that never knew the concept. What is
-    kept is the judge's accuracy over pictures of other concepts, the near neighbour's
-    first, over the base's on the same prompts and seeds. The prompts and seeds are those of an evaluation
-    with the same seed, so that pictures are drawn once for both. `full`, the judge's booleans (m,) on given
+    kept is the judge's accuracy over pictures of other concepts, the near neighbour's first, over the base's
+    on the same prompts and seeds. The prompts and seeds are the `evaluator`'s with the same seed, so that
+    pictures are drawn once for both. `full`, the judge's booleans (m,) on given
     pictures of the concept, takes the place of what the base shows: for a concept unknown to the base.
     """
 
@@ -51,30 +51,22 @@ class Gauge:
         pictures: int,
         kept: int,
         seed: int,
-        retained: Sequence[Concept] | None = None,
-        bank: Bank | None = None,
+        evaluator: Evaluator,
         full: np.ndarray | None = None,
         gold: Painter | None = None,
     ) -> None:
         self.full, self.gold = full, gold
         self.base, self.concept, self.judge = base, concept, judge
-        options: dict[str, Any] = {
-            "n": pictures,
-            "near_n": 1,
-            "seed": seed,
-            "retained": retained,
-            "bank": bank,
-        }
-        plan = plan_for(base.model, [concept], each=1, **options)
+        plan = evaluator.plan(n=pictures, each=1, near_n=1, seed=seed)
         shares = _shares(plan.retained, judge, kept, plan.near.get(concept), concept.kind)
         if max(shares.values(), default=1) > 1:
-            plan = plan_for(base.model, [concept], each=max(shares.values()), **options)
-        self.target, self.anchor = plan.targets[0], plan.anchors[0]
+            plan = evaluator.plan(n=pictures, each=max(shares.values()), near_n=1, seed=seed)
+        self.target = plan.targets[0]
         self.absent = plan.absent_of(concept, self.target.split)
         wanted = {item.concept: item for item in plan.retained}
         self.others = [_cut(wanted[other], count) for other, count in shares.items()]
         self._sets = [self.target, *self.others]
-        self._alone = [self.anchor] if self.absent is None else [self.absent]
+        self._alone = [*plan.anchors[:1]] if self.absent is None else [self.absent]
         self._base: tuple[np.ndarray, np.ndarray, Ground] | None = None
 
     @property

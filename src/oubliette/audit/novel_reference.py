@@ -59,8 +59,7 @@ def make_stand(bench: Bench, concept: Concept, data: Path | str | None = None) -
         pictures=suite.pictures,
         kept=suite.kept,
         seed=bench.seed,
-        retained=bench.options.get("retained"),
-        bank=bench.options.get("bank"),
+        evaluator=bench.evaluator.about([concept]),
     )
     driver = Attacks(
         concept,

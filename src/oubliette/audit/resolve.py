@@ -65,12 +65,19 @@ def make_search(spec: PromptsRow, world: str | None = None) -> Any:
 
 
 def describe(
-    spec: Any, world: str | None, sampling: How, *, frozen: int, given: bool, attached: bool = False
+    spec: Any,
+    world: str | None,
+    sampling: How,
+    *,
+    frozen: int,
+    given: bool,
+    attached: bool = False,
+    items: str = "pictures",
 ) -> Described:
     """Title, line, budget and cost of a row on one subject, without what it takes to look.
 
     `frozen` tensors may not move; `given`: the auditor has pictures of the concept, so none need be drawn;
-    `attached`: something goes with the model that is not its weights.
+    `attached`: something goes with the model that is not its weights; `items` are what fine-tuning shows.
     """
     if isinstance(spec, EvaluationRow):
         budget = spec.model_dump(exclude={"row", "name", "gold"}, exclude_none=True)
@@ -100,7 +107,7 @@ def describe(
     }
     shown = "" if not found.benign else f", {found.data}"
     masked = ", masked" if found.masked else ""
-    title = f"{_upper(words)}{shown}, {found.budget.pictures} pictures{masked}"
+    title = f"{_upper(words)}{shown}, {found.budget.pictures} {items}{masked}"
     sweep = 0
     if spec.sweep is not None:
         rates = _swept_rates(spec, found)

@@ -21,7 +21,7 @@ from oubliette.audit.untrained import probing, prompting
 from oubliette.core.errors import UserError
 from oubliette.data.png import decode_png
 from oubliette.eval.controls import GOLD as GOLD_CONTROL
-from oubliette.eval.evaluate import compare
+from oubliette.eval.evaluate import measure
 from oubliette.eval.grids import make_grids
 from oubliette.eval.result import Evaluation
 from oubliette.eval.rows import BASE
@@ -58,26 +58,27 @@ def _blank(key: str, spec: Any, described: Described, bench: Bench) -> RowResult
 def _evaluation(row: RowResult, spec: EvaluationRow, bench: Bench) -> RowOutput:
     limits = bench.suite.limits
     gold = [] if bench.gold is None else [(GOLD_CONTROL, bench.gold.model)]
-    found = compare(
+    found = measure(
         {MODEL: bench.model.model},
         bench.base.model,
-        [bench.concept],
-        judges=bench.judges,
+        bench.evaluator,
         n=spec.n,
         each=spec.each,
         near_n=spec.near_n,
         seed=bench.seed,
         cache=bench.base.cache,
         controls=[*gold, *(name for name in spec.controls if name != GOLD_CONTROL or not gold)],
-        sampling=bench.base.sampling,
         bounds=Bounds(limits.leakage, limits.kept, limits.destroyed),
-        progress=lambda done, total, who: bench.tell(f"{who}, {done} of {total} pictures", done / total),
-        **bench.options,
+        progress=lambda done, total, who: bench.tell(
+            f"{who}, {done} of {total} {bench.evaluator.noun}", done / total
+        ),
     )
     evaluated = [Evaluated(made.name, made.role, made.concepts[0]) for made in found.rows]
     columns = [BASE, MODEL, *([GOLD_CONTROL] if gold else [])]
     exhibits = [
-        Exhibit(name, grid.title, line.prompt, line.seed, _shrunk(picture.png), bool(picture.found))
+        Exhibit(
+            name, grid.title, line.prompt, line.seed, _shrunk(picture.png), bool(picture.found), picture.text
+        )
         for grid in make_grids(found, bench.base.cache, columns=columns, lines=4)
         for line in grid.lines
         for name, picture in zip(grid.columns, line.pictures, strict=True)
@@ -111,7 +112,7 @@ def _above_gold(found: Evaluation, bench: Bench) -> list[Excess]:
 
 
 def _shrunk(png: str) -> str:
-    return small_png(decode_png(base64.b64decode(png)))
+    return small_png(decode_png(base64.b64decode(png))) if png else ""
 
 
 _RUN: dict[type, Callable[[RowResult, Any, Bench], RowOutput]] = {

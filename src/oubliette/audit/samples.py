@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,13 @@ def exhibits_of(
 ) -> list[Exhibit]:
     """One exhibit a picture."""
     return [
-        Exhibit(subject, column, prompt, int(seed), small_png(picture), bool(hit))
+        Exhibit(subject, column, prompt, int(seed), *_shown(picture, bool(hit)))
         for picture, prompt, seed, hit in zip(pictures, prompts, seeds, hits, strict=True)
     ]
+
+
+def _shown(sample: Any, hit: bool) -> tuple[str, bool, str]:
+    """PNG, the judge's word and text of a sample, which is a picture or an answer."""
+    if isinstance(sample, np.ndarray):
+        return small_png(sample), hit, ""
+    return "", hit, str(sample.text)

@@ -91,7 +91,7 @@ def audit(
     if model is None:
         raise typer.BadParameter("name the model to audit", param_hint="--model")
     if dry_run:
-        from oubliette.audit.dry import estimate
+        from oubliette.workflows.audit import estimate
 
         planned = estimate(
             model,

@@ -45,6 +45,10 @@ class Evaluator(Protocol):
         """The words that a prompt filter would drop."""
         ...
 
+    def about(self, concepts: Sequence[Concept]) -> Evaluator:
+        """The same for other concepts; UserError where it cannot be asked about any."""
+        ...
+
     def plan(self, *, n: int, each: int | None = None, near_n: int | None = None, seed: int = 0) -> Plan:
         """Prompts and seeds: `n` a concept and split, `each` a retained concept, `near_n` a near neighbour.
 

@@ -33,6 +33,15 @@ class How(Protocol):
         """Samples made at once."""
         ...
 
+    @property
+    def passes(self) -> int:
+        """Forward passes that one sample takes, at most."""
+        ...
+
+    def shortened(self) -> How:
+        """A cheaper way to ask, for timing."""
+        ...
+
     def facts(self, model: Any) -> list[Any]:
         """What determines a sample beside weights, prompt and seed, as plain data."""
         ...

@@ -14,14 +14,13 @@ from oubliette.audit.attack_cache import RowOutput
 from oubliette.audit.novel_reference import novel_facts
 from oubliette.audit.result import GOLD, MODEL, NOVEL, RowResult
 from oubliette.audit.rows import run_row
-from oubliette.audit.setup import set_up
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, refuse_existing
 from oubliette.core.numbers import percent
 from oubliette.core.writing import write_bytes
-from oubliette.eval.judge import Judge
 from oubliette.eval.rows import row_name
+from oubliette.workflows.audit_setup import set_up
 
 __all__ = ["Attacked", "attack", "lines", "relearn_row", "replay"]
 
@@ -43,31 +42,19 @@ class Attacked:
 
 
 def attack(
-    model: Any,
-    base: Any = None,
-    concept: str | None = None,
-    anchor: str | None = None,
-    *,
+    *named: Any,
     row: dict[str, Any],
-    kind: str | None = None,
-    gold: Any = "none",
-    mask: Path | str | Sequence[str] | None = None,
-    data: Path | str | None = None,
-    benign: Path | str | None = None,
-    judges: Sequence[Judge | str] | None = None,
-    cache: Path | str | None = None,
     out: Path | str | None = None,
-    seed: int = 0,
-    novel: str | None = None,
-    novel_data: Path | str | None = None,
-    **how: Any,
+    suite: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Attacked:
     """Run one row of a suite on a model, and on gold (or a novel concept) where it is asked for.
 
-    `row` is as a suite has it ({"row": "relearn", "attack": "L1", "budget": {"steps": 50}}); `how` are the
-    suite's own keys (pictures, kept, points, steps, guidance, batch, seeds). `out` is a new folder for
-    attack.json, samples.jsonl and, of a search for prompts, the CSV. The model is as before at the end.
-    UserError for what cannot be done; nothing is then written.
+    `row` is as a suite has it ({"row": "relearn", "attack": "L1", "budget": {"steps": 50}}); `suite` has the
+    suite's own keys (pictures, kept, points, steps, guidance, batch, seeds). `named` and `more` are the
+    fields of a `Request`; gold is "none" unless it is given. `out` is a new folder for attack.json,
+    samples.jsonl and, of a search for prompts, the CSV. The model is as before at the end. UserError for what
+    cannot be done; nothing is then written.
     """
     from oubliette.audit.read_suite import check
     from oubliette.core.validation import validated
@@ -77,26 +64,10 @@ def attack(
         refuse_existing(out)
     made = validated(_ROWS[row["row"]], row, f"attack {row['row']}")
     check(made)
-    suite = validated(Suite, {"name": "one attack", "rows": [made], **how}, "attack")
-    setting = set_up(
-        model,
-        base,
-        concept,
-        anchor,
-        suite=suite,
-        kind=kind,
-        gold=gold,
-        mask=mask,
-        data=data,
-        benign=benign,
-        judges=judges,
-        cache=cache,
-        seed=seed,
-        novel=novel,
-        novel_data=novel_data,
-    )
+    whole = validated(Suite, {"name": "one attack", "rows": [made], **(suite or {})}, "attack")
+    setting = set_up(*named, suite=whole, **{"gold": "none", **more})
     novel_facts(setting.bench)  # refuses a concept that the model knows, before anything is attacked
-    output = run_row(suite.ids()[0], made, setting.bench)
+    output = run_row(whole.ids()[0], made, setting.bench)
     if output.row.status == "skipped":
         tried = "" if output.row.sweep is None else f" ({say.sweep(output.row.sweep)})"
         raise UserError(f"{output.row.title}: {output.row.note}{tried}")
@@ -109,16 +80,10 @@ def attack(
 
 def replay(
     csv: Path | str,
-    model: Any,
-    base: Any = None,
-    concept: str | None = None,
-    anchor: str | None = None,
-    *,
-    kind: str | None = None,
-    judges: Sequence[Judge | str] | None = None,
-    cache: Path | str | None = None,
+    *named: Any,
     out: Path | str | None = None,
-    **how: Any,
+    suite: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Attacked:
     """Draw the prompts of a CSV (found on another model, or another group's) and judge them.
 
@@ -134,10 +99,8 @@ def replay(
         refuse_existing(out)
     read_prompts(csv)
     rows = [PromptsRow(attack="paraphrase", name=f"Replay of {Path(csv).name}")]
-    suite = validated(Suite, {"name": "replay", "rows": rows, **how}, "attack")
-    setting = set_up(
-        model, base, concept, anchor, suite=suite, kind=kind, gold="none", judges=judges, cache=cache
-    )
+    whole = validated(Suite, {"name": "replay", "rows": rows, **(suite or {})}, "attack")
+    setting = set_up(*named, suite=whole, **{"gold": "none", **more})
     bench = setting.bench
     found = draw(bench.model.model, csv, bench.gauge.found, sampling=bench.base.sampling)
     made = finding(

@@ -9,12 +9,10 @@ from typing import Any
 
 from oubliette.audit.attack_cache import RowOutput, read_output, write_output
 from oubliette.audit.context import Bench
-from oubliette.audit.dry import units_of
+from oubliette.audit.dry import Planned, plan, units_of
 from oubliette.audit.novel_reference import novel_facts
-from oubliette.audit.read_suite import read_suite
 from oubliette.audit.result import GOLD, JSON_NAME, MODEL, Audit, Subject
 from oubliette.audit.rows import run_row
-from oubliette.audit.setup import Setting, set_up
 from oubliette.audit.suite import Suite
 from oubliette.audit.verdict import rule
 from oubliette.core.manifest import atomic_folder, record, refuse_existing
@@ -22,10 +20,10 @@ from oubliette.core.progress import progress
 from oubliette.core.run_folder import Unfinished, content_hash
 from oubliette.core.writing import write_bytes, writing
 from oubliette.data.concept import Concept
-from oubliette.eval.judge import Judge
 from oubliette.eval.result import JudgeFacts
+from oubliette.workflows.audit_setup import Setting, set_up
 
-__all__ = ["Audited", "audit", "run_rows"]
+__all__ = ["Audited", "audit", "estimate", "run_rows"]
 
 PAGE = "index.html"
 _ROWS = "rows"
@@ -46,59 +44,28 @@ class Audited:
 
 
 def audit(
-    model: Any,
-    base: Any = None,
-    concept: str | Concept | None = None,
-    anchor: str | None = None,
-    *,
+    *named: Any,
     out: Path | str,
-    suite: Suite | Path | str = "quick",
-    kind: str | None = None,
-    gold: Any = None,
-    mask: Path | str | Sequence[str] | None = None,
-    data: Path | str | None = None,
-    benign: Path | str | None = None,
-    judges: Sequence[Judge | str] | None = None,
-    cache: Path | str | None = None,
-    seed: int = 0,
+    suite: Suite | Path | str | None = None,
     resume: bool = False,
     command: str | None = None,
     show_progress: bool = True,
-    novel: str | None = None,
-    novel_data: Path | str | None = None,
+    **more: Any,
 ) -> Audited:
     """Audit one concept of a model and write audit.json, samples.jsonl, found prompts and the page to `out`.
 
-    `model`, `base` and `gold` are backends or anything `oubliette.load` opens; with `gold` "novel" a concept
-    that the model does not know takes its place (`novel`, with pictures `novel_data`). While it runs,
-    finished rows lie in `OUT.unfinished` beside `out`; `resume` goes on from there, to the same audit.json
-    apart from times. Pictures of base and gold, and what attacks on gold gave, are kept in `cache` for later
-    audits.
-    Every model's weights are as before at the end. Raises UserError for what cannot be audited; nothing is
-    then written.
+    `named` and `more` are the fields of a `Request` (model, base, concept, anchor; gold, mask, data, ...).
+    `suite` is by default "quick", or "answers" for a model that answers. While it runs, finished rows lie in
+    `OUT.unfinished` beside `out`; `resume` goes on from there, to the same audit.json apart from times.
+    Samples of base and gold, and what attacks on gold gave, are kept in the cache for later audits. Every
+    model's weights are as before at the end. Raises UserError for what cannot be audited; nothing is then
+    written.
     """
     target = Path(out)
     refuse_existing(target)
     unfinished = Unfinished(target, resume=resume, worth=lambda folder: any((folder / _ROWS).glob("*.json")))
     work = unfinished.folder
-    asked = suite if isinstance(suite, Suite) else read_suite(suite)
-    setting = set_up(
-        model,
-        base,
-        concept,
-        anchor,
-        suite=asked,
-        kind=kind,
-        gold=gold,
-        mask=mask,
-        data=data,
-        benign=benign,
-        judges=judges,
-        cache=cache,
-        seed=seed,
-        novel=novel,
-        novel_data=novel_data,
-    )
+    setting = set_up(*named, suite=suite, **more)
     novel_facts(setting.bench)  # refuses a concept that the model knows, before any row is run
     facts = _facts(setting.bench)
     with unfinished:
@@ -107,6 +74,11 @@ def audit(
         made = conclude(setting, outputs)
         _write(made, outputs, setting, target, command)
     return Audited(made, target, target / PAGE)
+
+
+def estimate(*named: Any, suite: Suite | Path | str | None = None, **more: Any) -> Planned:
+    """What an audit will cost, timed on a few short steps; the arguments are those of `audit`, less `out`."""
+    return plan(set_up(*named, suite=suite, **more).bench)
 
 
 def run_rows(bench: Bench, work: Path | None, *, show_progress: bool = True) -> list[RowOutput]:

@@ -51,6 +51,17 @@ class PictureEvaluator:
             "bank": bank,
         }
 
+    def about(self, concepts: Sequence[Concept]) -> PictureEvaluator:
+        """The same judges, bank and sampling for other concepts."""
+        return PictureEvaluator(
+            self.base,
+            concepts,
+            judges=self.judges,
+            sampling=self.sampling,
+            extractor=self.extractor,
+            **self._about,
+        )
+
     @property
     def words(self) -> list[str]:
         """The words for the concepts that the world or their names give."""

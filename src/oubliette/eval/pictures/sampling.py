@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,15 @@ class Sampling:
     steps: int = 25
     guidance: float = 3.0
     batch: int = 32
+
+    @property
+    def passes(self) -> int:
+        """A pass a step, two where guidance asks for the empty prompt too."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
+    def shortened(self) -> Sampling:
+        """Three steps."""
+        return replace(self, steps=min(3, self.steps))
 
     def facts(self, model: Any) -> list[Any]:
         """Sampler, steps and guidance."""

@@ -29,8 +29,8 @@ class AnswerJudge:
     70 % of the words must occur in their order (ROUGE-L recall, Lin 2004).
     """
 
-    name = "answers"
-    threshold = None
+    name: str = "answers"
+    threshold: float | None = None
 
     def __init__(self, expected: Mapping[Concept, Expected]) -> None:
         self._expected = {concept: dict(rows) for concept, rows in expected.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,15 @@ class Decoding:
 
     max_new_tokens: int = 48
     batch: int = 16
+
+    @property
+    def passes(self) -> int:
+        """A pass a token."""
+        return self.max_new_tokens
+
+    def shortened(self) -> Decoding:
+        """Three tokens."""
+        return replace(self, max_new_tokens=min(3, self.max_new_tokens))
 
     def facts(self, model: Any) -> list[Any]:
         """That it is greedy, and the number of tokens."""

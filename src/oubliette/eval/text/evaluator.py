@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import Judge
+from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.plan import Plan
 from oubliette.eval.text.answer_judge import AnswerJudge
 from oubliette.eval.text.answer_plan import AnswerSets, answer_plan
@@ -26,7 +28,7 @@ class AnswerEvaluator:
     """
 
     noun = "answers"
-    extractor = None
+    extractor: Extractor | None = None
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class AnswerEvaluator:
     ) -> None:
         self.sets = sets
         whole, expected = answer_plan(sets)
-        self.judges = list(judges) if judges else [AnswerJudge(expected)]
+        self.judges: list[Judge] = list(judges) if judges else [AnswerJudge(expected)]
         self.sampling = decoding or Decoding(_tokens_of(base, [*sets.forget, *sets.retain, *sets.other]))
         self._whole = whole
 
@@ -51,6 +53,13 @@ class AnswerEvaluator:
     def words(self) -> list[str]:
         """None: a filter of words has nothing to drop from a question."""
         return []
+
+    def about(self, concepts: Sequence[Concept]) -> AnswerEvaluator:
+        """UserError: a model is asked about the rows of its sets alone."""
+        raise UserError(
+            f"{', '.join(concept.name for concept in concepts)}: a model that answers is asked about the "
+            "rows it was to forget; other concepts have none"
+        )
 
     def plan(self, *, n: int, each: int | None = None, near_n: int | None = None, seed: int = 0) -> Plan:
         """`n` questions of the forget set in each wording, `each` (by default `n`) of the sets to keep."""
