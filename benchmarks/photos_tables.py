@@ -6,6 +6,7 @@ from typing import Any
 
 from oubliette.eval.result import ConceptFigures, Evaluation
 from oubliette.eval.statistics import Rate
+from oubliette.eval.verdict import describe_share
 
 #: The base's own row in an evaluation.
 BASE = "none"
@@ -29,9 +30,7 @@ def leakage_cells(figures: ConceptFigures) -> list[str]:
         cells += [
             f"{100 * found.rate.value:.0f} "
             f"({100 * found.base.value:.0f}, floor {100 * found.floor.value:.0f})",
-            "not told: the base is at the floor"
-            if estimate is None
-            else f"{100 * estimate.value:.0f} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]",
+            "not told: the base is at the floor" if estimate is None else describe_share(estimate),
         ]
     return cells
 
