@@ -7,7 +7,8 @@ A cell (one erasure, one evaluation) is a folder in --out, so that a killed run 
 runs have the budget that `oubliette erase` gives them (a preset's, times the number of concepts). With
 --single, single runs are read from a leaderboard's file, which has the same presets. A cell written when the
 floor was the judge's rate on the anchor's prompts is ruled again: the base draws what that takes. The table
-goes to stdout as markdown: leakage and what was kept of the base's accuracy, in percent, the mean over a kind's runs.
+goes to stdout as markdown: leakage and what was kept of the base's accuracy, in percent, the mean over a
+kind's runs.
 """
 
 from __future__ import annotations
