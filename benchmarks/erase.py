@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -123,12 +124,12 @@ def numbers(row: Row) -> dict[str, float]:
     return found
 
 
-def interval(values: list[float]) -> str:
-    """Mean, and the half width of its 95 % t interval over runs where there are two or more."""
+def interval(values: list[float], least: float = -math.inf) -> str:
+    """Mean, at least `least`, and half the width of its 95 % t interval over runs where there are some."""
     if len(values) < 2:
-        return plain(f"{values[0]:.1f}") if values else "-"
+        return plain(f"{max(values[0], least):.1f}") if values else "-"
     estimate = t_interval(values)
-    return f"{plain(format(estimate.value, '.1f'))} ± {(estimate.high - estimate.low) / 2:.1f}"
+    return f"{plain(format(max(estimate.value, least), '.1f'))} ± {(estimate.high - estimate.low) / 2:.1f}"
 
 
 def main() -> None:
@@ -179,7 +180,12 @@ def main() -> None:
     print(f"| row | kind | runs | {' | '.join(columns)} | seconds |")
     print("|---|---|---|" + "---|" * (len(columns) + 1))
     for (name, kind), found in rows.items():
-        cells = [interval([f[column] for f in found if column in f]) for column in columns]
+        # Less than the floor is nothing: leakage is shown from 0.
+        least = {column: 0.0 for column in columns if column.startswith("leakage")}
+        cells = [
+            interval([f[column] for f in found if column in f], least.get(column, -math.inf))
+            for column in columns
+        ]
         print(f"| {name} | {kind} | {len(found)} | {' | '.join(cells)} | {interval(times.get(name, []))} |")
 
 

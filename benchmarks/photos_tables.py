@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from oubliette.numbers import ends, number, percent
+
 from oubliette.core.numbers import ends, number, percent
 from oubliette.eval.result import ConceptFigures, Evaluation
 from oubliette.eval.statistics import Rate
+from oubliette.eval.verdict import describe_share
 
 #: The base's own row in an evaluation.
 BASE = "base"
@@ -29,9 +32,7 @@ def leakage_cells(figures: ConceptFigures) -> list[str]:
         estimate = found.leakage
         cells += [
             f"{number(found.rate.value)} ({number(found.base.value)}, floor {number(found.floor.value)})",
-            "not told: the base is at the floor"
-            if estimate is None
-            else f"{number(estimate.value)} {ends(estimate.low, estimate.high)}",
+            "not told: the base is at the floor" if estimate is None else describe_share(estimate),
         ]
     return cells
 

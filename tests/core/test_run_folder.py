@@ -124,7 +124,7 @@ def test_a_picture_is_kept_as_soon_as_its_batch_is_drawn_and_a_damaged_one_drawn
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, how = tiny_erasure.backend(), {"steps": 2, "guidance": 1.0}
-    monkeypatch.setattr("oubliette.erase.latents._BATCH", 2)
+    monkeypatch.setattr("oubliette.erase.latents.BATCH", 2)
     prompts, store = ["a car", "a dog", "a cat", "a bus"], LatentStore(tmp_path, show_progress=False)
     draw, calls = model.draw_latents, []
 
@@ -237,7 +237,7 @@ def test_progress_of_drawing_moves_within_a_batch_and_counts_the_pictures_there_
         yield lambda done, note: told.append(done)
 
     monkeypatch.setattr("oubliette.erase.latents.progress", kept)
-    monkeypatch.setattr("oubliette.erase.latents._BATCH", 2)
+    monkeypatch.setattr("oubliette.erase.latents.BATCH", 2)
     store = LatentStore(tmp_path)
     store.draw(tiny_erasure.backend(), ["a car", "a dog", "a cat"], range(3), steps=2, guidance=1.0)
     assert told == [("drawing", 3, "pictures"), 1, 2, 2, 2, 3, 3]

@@ -39,9 +39,30 @@ def test_seconds_are_the_counted_passes_times_the_measured_ones(model: Backend) 
     # 10 steps of 2 items: forget, its target and the prior; 8 pictures of 3 guided steps.
     assert found["forwards"] == 10 * 2 * 3 + 8 * 3 * 2
     assert found["backwards"] == 10 * 2 * 2
-    whole = found["forwards"] * found["seconds_a_forward"] + found["backwards"] * found["seconds_a_backward"]
+    drawn, stepped = 8 * 3 * 2, 10 * 2 * 3
+    whole = stepped * found["seconds_a_forward"] + found["backwards"] * found["seconds_a_backward"]
+    whole += drawn * found["seconds_a_drawn_forward"]
     assert found["seconds"] == pytest.approx(whole, abs=0.06)
     assert re.match(r"\d forwards and backwards of \d items", found["measured"])
+
+
+def test_drawing_goes_at_the_pace_of_its_own_batch(model: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was reckoned at that of a step's few items, of which each takes longer: a third too much."""
+    from types import SimpleNamespace
+
+    clock, sizes, rehearse = [0.0], [], model.rehearse
+
+    def timed(count: int) -> Any:
+        clock[0] += 0.001 + 0.0001 * count
+        sizes.append(count)
+        return rehearse(count)
+
+    monkeypatch.setattr(model, "rehearse", timed)
+    monkeypatch.setattr("oubliette.train.timing.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    found = estimate(model, recipe())
+    assert found["seconds_a_forward"] == pytest.approx(0.0006)  # 2 items a step
+    assert found["seconds_a_drawn_forward"] == pytest.approx(0.002 * 1.3 / 16, rel=0.01)  # 8 pictures, guided
+    assert max(sizes) == 16
 
 
 def test_a_smoothers_passes_and_an_adversarys_count(model: Backend) -> None:

@@ -94,7 +94,7 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)] = 0,
     method: Annotated[list[str] | None, typer.Option(help="Methods; by default uce and mace.")] = None,
-    n: Annotated[int, typer.Option(help="Pictures a concept and split.", min=1)] = 40,
+    n: Annotated[int, typer.Option(help="Pictures a concept and split.", min=1)] = 64,
     control: Annotated[list[str] | None, typer.Option(help="Controls; by default gold.")] = None,
     save: Annotated[str, typer.Option(help="full or delta.", metavar="FORM")] = "full",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key in every recipe.")] = None,

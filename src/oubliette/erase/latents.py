@@ -22,7 +22,8 @@ from oubliette.train.processes import Processes
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
 
-_BATCH = 32
+#: Pictures that are drawn at once.
+BATCH = 32
 
 
 class CacheWarning(UserWarning):
@@ -70,9 +71,9 @@ class LatentStore:
         # Every process must see the same files missing, so none writes before all have looked.
         kept = [_read(path, model.latent_shape) for path in paths]
         # A batch is drawn whole where one of it is missing: a picture's last bits depend on its neighbours.
-        starts = range(0, len(paths), _BATCH)
-        gone = [first for first in starts if any(each is None for each in kept[first : first + _BATCH])]
-        missing = [i for first in gone for i in range(first, min(first + _BATCH, len(paths)))]
+        starts = range(0, len(paths), BATCH)
+        gone = [first for first in starts if any(each is None for each in kept[first : first + BATCH])]
+        missing = [i for first in gone for i in range(first, min(first + BATCH, len(paths)))]
         processes = Processes(model.device)
         processes.wait()
         out = torch.zeros(len(prompts), *model.latent_shape)
@@ -105,23 +106,23 @@ class LatentStore:
     ) -> Tensor:
         processes = Processes(model.device)
         out = torch.zeros(len(prompts), *model.latent_shape, device=model.device)
-        starts = list(range(0, len(prompts), _BATCH))
+        starts = list(range(0, len(prompts), BATCH))
         mine = starts[processes.index :: processes.count]
         shown = self.show_progress and processes.is_main
-        total = sum(len(prompts[first : first + _BATCH]) for first in mine)
+        total = sum(len(prompts[first : first + BATCH]) for first in mine)
         done = 0
         with (
             progress(title, total, "pictures", enabled=shown) as tick,
             torch.autocast(model.device.type, enabled=False),
         ):
             for first in mine:
-                part = slice(first, first + _BATCH)
+                part = slice(first, first + BATCH)
                 out[part] = model.draw_latents(
                     list(prompts[part]),
                     list(seeds[part]),
                     steps=steps,
                     guidance=guidance,
-                    batch=_BATCH,
+                    batch=BATCH,
                     # A batch takes seconds: the bar moves within it.
                     on_step=partial(_further, tick, done),
                 )

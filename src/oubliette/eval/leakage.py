@@ -9,7 +9,7 @@ import numpy as np
 from oubliette.core.numbers import percent
 from oubliette.eval.statistics import Estimate, McNemar, Rate, mcnemar, ratio_above_floor
 
-#: What the floor of figures written before 0.2 was taken on.
+#: What a floor is taken on where nothing better is known, and was always in figures that do not say.
 ON_ANCHOR = "the base's pictures of its anchor"
 
 

@@ -28,7 +28,8 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
     takes beyond a forget pass, its target and a retain pass: an inner run's passes, an adversary's.
 
     `seconds` are those counts times what one item's passes took just now (`pace.pace_of`; `measured` says how
-    many), without the loop's own share, which is at most a tenth. `memory` is in MiB: the weights; for a
+    many), those of the drawing at the pace of a batch of pictures (`pace.forward_among`), without the loop's
+    own share, which is at most a tenth. `memory` is in MiB: the weights; for a
     trained method also the originals, gradients and optimiser state of what is trained, and the graph of one
     micro-batch; not what a smoother or a surgery holds. Both are None where nothing passes through the
     network.
@@ -98,7 +99,8 @@ def _measured(
     model: Backend, recipe: Recipe, trained: Sequence[nn.Parameter], found: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Seconds and MiB of the counted passes, from a few that are made now."""
-    from oubliette.train.timing import pace_of
+    from oubliette.erase.latents import BATCH
+    from oubliette.train.timing import forward_among, pace_of
 
     if not found["forwards"]:
         return {"seconds": None, "memory": None, "measured": "nothing: no pass was counted"}
@@ -109,9 +111,16 @@ def _measured(
         "trained": sum(_held_for(parameter, recipe) for parameter in trained),
         "graph": pace.graph * recipe.train.batch,
     }
+    # Each picture with its prompt and with none; a batch is larger than a step's, and goes faster.
+    drawn, drawing = found["pictures"] * recipe.data.picture_steps * 2, pace.forward
+    rows = 2 * min(BATCH, found["pictures"])
+    if rows > pace.items:
+        drawing = forward_among(model, rows, pace.forward)
+    passes = (found["forwards"] - drawn) * pace.forward + found["backwards"] * pace.backward
     return {
-        "seconds": round(found["forwards"] * pace.forward + found["backwards"] * pace.backward, 1),
+        "seconds": round(passes + drawn * drawing, 1),
         "seconds_a_forward": round(pace.forward, 6),
+        "seconds_a_drawn_forward": round(drawing, 6),
         "seconds_a_backward": round(pace.backward, 6),
         "memory": round(sum(held.values()) / _MIB),
         **{f"memory_{name}": round(size / _MIB) for name, size in held.items()},

@@ -198,7 +198,7 @@ def test_tables_have_controls_first_and_an_interval_over_runs_or_over_pictures()
     by_concept = concept_table(cells, names, controls)
     assert "| a object | b | 1 | 10 [0, 30] |" in by_concept
     assert "| a object | a | 2 | 30 ± 127 |" in by_concept  # t with one degree of freedom: 12.7 x 0.1
-    assert "| a object | none | 1 | 100 |" in by_concept
+    assert "| a object | none | 1 | 100 [0, 100], too few pictures |" in by_concept
 
 
 def test_a_gallery_asks_for_the_concept_its_neighbour_and_all_else() -> None:

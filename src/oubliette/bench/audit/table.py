@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from oubliette.bench.audit.contrasts import Correlation, Difference
 from oubliette.bench.audit.figures import CellFigures, Relearned, names_in
-from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent, plain
+from oubliette.bench.words import NOTHING, counted, leaked, markdown, mean_of, percent, plain
 from oubliette.core.numbers import ends, number
 from oubliette.eval.statistics import Estimate
 
@@ -38,7 +38,7 @@ def prompt_table(cells: Sequence[CellFigures]) -> str:
     rows = []
     for (subject, kind), group in _groups(cells).items():
         row = [subject, kind, str(len(group)), counted([cell.verdict for cell in group])]
-        row += [percent([c.leakage.get(name) for c in group]) for name in splits]
+        row += [leaked([c.leakage.get(name) for c in group]) for name in splits]
         row += [searched(group, name) for name in searches]
         rows.append(row + [percent([c.kept.get(name) for c in group]) for name in kept])
     return markdown([*head, *(f"kept: {name}" for name in kept)], rows)
@@ -102,7 +102,7 @@ def area(found: Sequence[Relearned]) -> str:
 
 def ended(found: Sequence[Relearned]) -> str:
     """The leakage after the last step, in percent, and gold's."""
-    return f"{percent([f.end for f in found])} ({percent([f.gold_end for f in found])})"
+    return f"{leaked([f.end for f in found])} ({leaked([f.gold_end for f in found])})"
 
 
 def _half(found: Sequence[Relearned]) -> str:

@@ -51,8 +51,8 @@ class Benched:
             f"steps, guidance {plan.guidance:g}.",
             "Balance: the mean over kinds of H, MACE's harmonic mean of what is erased, kept and erased of "
             "synonyms (top-1 accuracies of the judge). Percent; ± is half the 95 % t interval over runs, "
-            "which differ in concept and seed. Leakage 0 is the judge's rate on other concepts of the "
-            "kind, and shown where it is below:",
+            "which differ in concept and seed. Leakage 0 is the judge's rate on other concepts of the kind, "
+            "and shown where it is below:",
             leader_table([cell for cell in self.cells if cell.subject not in partial], names, controls),
         ]
         if self.attacked:
