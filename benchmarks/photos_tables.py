@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from oubliette.numbers import ends, number, percent
-
 from oubliette.core.numbers import ends, number, percent
 from oubliette.eval.result import ConceptFigures, Evaluation
 from oubliette.eval.statistics import Rate

@@ -9,9 +9,9 @@ import pytest
 from audit import toys
 from oubliette.audit.attack_cache import Parts
 from oubliette.audit.result import Audit
-from oubliette.audit.setup import Setting
 from oubliette.eval.controls import shuffled
 from oubliette.workflows.audit import conclude, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 #: Parts depend on nothing but what is in their keys, so all tests may share them.
 PARTS = Parts(None)

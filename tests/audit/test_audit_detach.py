@@ -18,13 +18,13 @@ from oubliette.audit.context import Described
 from oubliette.audit.read_suite import read_suite
 from oubliette.audit.resolve import describe
 from oubliette.audit.result import Audit, RowResult
-from oubliette.audit.setup import Setting
 from oubliette.audit.suite import ProbeRow, RelearnRow
 from oubliette.cli import main
 from oubliette.data.concept import Concept
 from oubliette.erase import METHODS
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.audit import conclude, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 CAR = Concept("car", "object")
 DETACH: dict[str, Any] = {"row": "probe", "probe": "detach", "cases": 48}

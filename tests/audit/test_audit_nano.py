@@ -43,8 +43,8 @@ def test_gold_is_erased(tmp_path: Path, cache: Path) -> None:
 def test_nano_knows_nothing_of_the_novel_pool(tmp_path: Path, cache: Path) -> None:
     """So that its concepts can stand in for gold; what it knows is refused."""
     from oubliette.audit.novel_reference import novel_facts
-    from oubliette.audit.setup import set_up
     from oubliette.core.errors import UserError
+    from oubliette.workflows.audit_setup import set_up
 
     suite = build_suite({**HOW, "rows": [EVALUATION, RELEARN]})
     for name in ("bicycle", "umbrella", "mushroom"):

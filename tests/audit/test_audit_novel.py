@@ -12,22 +12,24 @@ from PIL import Image
 
 import tiny_erasure
 from audit import toys
-from eval.fakes import NEON, RETAINED, ToyBank, ToyJudge
+from eval.fakes import NEON, ToyJudge
 from oubliette.audit.context import Bench, Stand
 from oubliette.audit.leakage_meter import Gauge
 from oubliette.audit.novel_reference import choose, novel_facts
 from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit
-from oubliette.audit.setup import Setting, set_up
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.workflows.audit import audit, conclude, run_rows
+from oubliette.workflows.audit_setup import Setting, set_up
 
 
 def bench_of(model: Any, *rows: dict[str, Any], found: float = 1.0, **more: Any) -> Bench:
     """A bench in which neon stands in; the judge finds it in that share of the pictures of it."""
     made = toys.bench(model, suite=toys.suite(*rows, **more))
-    gauge = Gauge(made.base, NEON, ToyJudge(), pictures=40, kept=9, seed=0, retained=RETAINED, bank=ToyBank())
+    gauge = Gauge(
+        made.base, NEON, ToyJudge(), pictures=40, kept=9, seed=0, evaluator=made.evaluator.about([NEON])
+    )
     gauge.full = np.arange(40) < 40 * found
     made.novel = Stand(NEON, gauge, toys.ToyDriver("neon"), "given")
     return made

@@ -17,10 +17,10 @@ from oubliette.audit import setup as setting
 from oubliette.audit.context import Bench
 from oubliette.audit.result import Audit
 from oubliette.audit.schema import make_schema, schema
-from oubliette.audit.setup import Setting
 from oubliette.core.errors import UserError
 from oubliette.workflows import audit as run
 from oubliette.workflows.audit import audit, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 SUITE = toys.suite(toys.RELEARN, toys.BENIGN, toys.PROBE, toys.PROMPTS, pictures=8, points=3, kept=3)
 

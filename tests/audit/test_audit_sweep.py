@@ -13,13 +13,13 @@ from oubliette.audit.attack_runner import Attacks
 from oubliette.audit.context import Bench
 from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit, RowResult
-from oubliette.audit.setup import Setting
 from oubliette.audit.suite import BenignRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
 from oubliette.core.errors import UserError
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.report import audit_words
 from oubliette.workflows.audit import conclude, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 #: Multiples of the speed at which a pupil relearns.
 RATES = [0.25, 1.0, 4.0]

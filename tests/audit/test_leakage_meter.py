@@ -12,8 +12,9 @@ from oubliette.audit.leakage_meter import Gauge, painter_of
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import compare
 from oubliette.eval.leakage import ON_ANCHOR
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.evaluator import PictureEvaluator
 from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.sampler import Painter
 
 
@@ -28,12 +29,14 @@ class Confused(ToyJudge):
 
 
 def base() -> Painter:
-    return Painter("none", toys.base(), PictureCache(), Sampling(), role="control")
+    return Painter("none", toys.base(), SampleStore(), Sampling(), role="control")
 
 
 def gauge(painter: Painter, **options: Any) -> Gauge:
-    settings: dict[str, Any] = {"pictures": 40, "kept": 9, "seed": 0, "retained": RETAINED, "bank": ToyBank()}
-    return Gauge(painter, CAR, Confused(), **(settings | options))
+    settings: dict[str, Any] = {"pictures": 40, "kept": 9, "seed": 0}
+    about = {"retained": options.pop("retained", RETAINED), "bank": ToyBank()}
+    evaluator = PictureEvaluator(painter.model, [CAR], judges=[Confused()], **about)
+    return Gauge(painter, CAR, Confused(), evaluator=evaluator, **(settings | options))
 
 
 def test_the_floor_is_that_of_an_evaluation_with_the_same_seed() -> None:

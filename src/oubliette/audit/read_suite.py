@@ -29,7 +29,7 @@ __all__ = ["build_suite", "check", "read_suite", "suite_names", "suite_text"]
 
 def suite_names() -> list[str]:
     """The suites that ship."""
-    return [name for name in ("quick", "standard", "full", "bench") if _shipped(name).is_file()]
+    return [name for name in ("quick", "standard", "full", "bench", "answers") if _shipped(name).is_file()]
 
 
 def suite_text(name: str) -> str:

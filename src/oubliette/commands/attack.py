@@ -10,6 +10,7 @@ import typer
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Json, Judge
 from oubliette.commands.grouped import Grouped
+from oubliette.commands.sets import Forget, Other, Retain
 
 if TYPE_CHECKING:
     from oubliette.workflows.attack import Attacked
@@ -75,6 +76,9 @@ def relearn(
     concept: ConceptName = None,
     anchor: Anchor = None,
     kind: Kind = None,
+    forget: Forget = None,
+    retain: Retain = None,
+    other: Other = None,
     gold: Annotated[
         str,
         typer.Option(
@@ -130,6 +134,9 @@ def relearn(
         anchor,
         row=relearn_row(attack, mode, set_ or (), at, sweep=sweep, rates=rate or ()),
         kind=kind,
+        forget=forget,
+        retain=retain,
+        other=other,
         gold=gold,
         mask=mask,
         data=data,

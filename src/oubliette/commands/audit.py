@@ -9,6 +9,7 @@ import typer
 
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Dry, Json, Judge
+from oubliette.commands.sets import Forget, Other, Retain
 
 if TYPE_CHECKING:
     from oubliette.audit.dry import Planned
@@ -47,8 +48,18 @@ def audit(
         str | None, typer.Option(help="What was erased; by default as its record says.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="object, style or person.")] = None,
+    forget: Forget = None,
+    retain: Retain = None,
+    other: Other = None,
     anchor: Annotated[str | None, typer.Option(help="The broader concept it was mapped to.")] = None,
-    suite: Annotated[str, typer.Option(help="quick, standard, full or a YAML file.")] = "quick",
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="quick, standard, full, answers or a YAML file; by default quick, or answers for a model "
+            "that answers.",
+            show_default=False,
+        ),
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="A guard mask, or a file of tensor names, that no attack may move.")
     ] = None,
@@ -100,6 +111,9 @@ def audit(
             anchor,
             suite=suite,
             kind=kind,
+            forget=forget,
+            retain=retain,
+            other=other,
             gold=gold,
             mask=mask,
             data=data,
@@ -127,6 +141,9 @@ def audit(
         out=out,
         suite=suite,
         kind=kind,
+        forget=forget,
+        retain=retain,
+        other=other,
         gold=gold,
         mask=mask,
         data=data,

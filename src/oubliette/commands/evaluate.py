@@ -9,6 +9,7 @@ import typer
 
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Json, Judge, Require, Resume
+from oubliette.commands.sets import Forget, Other, Retain
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -35,7 +36,10 @@ def evaluate(
     ] = None,
     anchor: Annotated[list[str] | None, typer.Option(help="The broader concept: one, or one each.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="object, style or person.")] = None,
-    n: Annotated[int, typer.Option(help="Pictures a concept and split.", min=1)] = 50,
+    forget: Forget = None,
+    retain: Retain = None,
+    other: Other = None,
+    n: Annotated[int, typer.Option(help="Pictures (answers) a concept and split.", min=1)] = 50,
     seed: Annotated[
         int, typer.Option(help="Seed of prompts and pictures.", min=0, callback=numbers.seed)
     ] = 0,
@@ -66,6 +70,9 @@ def evaluate(
         concept,
         anchor,
         kind=kind,
+        forget=forget,
+        retain=retain,
+        other=other,
         n=n,
         seed=seed,
         steps=steps,
@@ -94,7 +101,7 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)] = 0,
     method: Annotated[list[str] | None, typer.Option(help="Methods; by default uce and mace.")] = None,
-    n: Annotated[int, typer.Option(help="Pictures a concept and split.", min=1)] = 64,
+    n: Annotated[int, typer.Option(help="Pictures (answers) a concept and split.", min=1)] = 64,
     control: Annotated[list[str] | None, typer.Option(help="Controls; by default gold.")] = None,
     save: Annotated[str, typer.Option(help="full or delta.", metavar="FORM")] = "full",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key in every recipe.")] = None,

@@ -13,7 +13,7 @@ HEADINGS = {
     "Arguments": "recipe",
     "Model and result": "model folder base gold novel novel_data out save cache control",
     "Concepts and data": (
-        "concept anchor kind prompts retain forget data freeze stream illegal innocent benign mask "
+        "concept anchor kind prompts retain forget other data freeze stream illegal innocent benign mask "
         "erased styles objects"
     ),
     "How": (

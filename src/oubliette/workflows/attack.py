@@ -41,18 +41,12 @@ class Attacked:
         return {"row": asdict(self.row), "seconds": self.seconds, "out": self.out and str(self.out)}
 
 
-def attack(
-    *named: Any,
-    row: dict[str, Any],
-    out: Path | str | None = None,
-    suite: dict[str, Any] | None = None,
-    **more: Any,
-) -> Attacked:
+def attack(*named: Any, row: dict[str, Any], out: Path | str | None = None, **more: Any) -> Attacked:
     """Run one row of a suite on a model, and on gold (or a novel concept) where it is asked for.
 
-    `row` is as a suite has it ({"row": "relearn", "attack": "L1", "budget": {"steps": 50}}); `suite` has the
-    suite's own keys (pictures, kept, points, steps, guidance, batch, seeds). `named` and `more` are the
-    fields of a `Request`; gold is "none" unless it is given. `out` is a new folder for attack.json,
+    `row` is as a suite has it ({"row": "relearn", "attack": "L1", "budget": {"steps": 50}}). `named` and
+    `more` are the fields of a `Request` and the suite's own keys (pictures, kept, points, steps, guidance,
+    batch, seeds); gold is "none" unless it is given. `out` is a new folder for attack.json,
     samples.jsonl and, of a search for prompts, the CSV. The model is as before at the end. UserError for what
     cannot be done; nothing is then written.
     """
@@ -64,10 +58,11 @@ def attack(
         refuse_existing(out)
     made = validated(_ROWS[row["row"]], row, f"attack {row['row']}")
     check(made)
-    whole = validated(Suite, {"name": "one attack", "rows": [made], **(suite or {})}, "attack")
-    setting = set_up(*named, suite=whole, **{"gold": "none", **more})
+    how = _suite_keys(more)
+    suite = validated(Suite, {"name": "one attack", "rows": [made], **how}, "attack")
+    setting = set_up(*named, suite=suite, **{"gold": "none", **more})
     novel_facts(setting.bench)  # refuses a concept that the model knows, before anything is attacked
-    output = run_row(whole.ids()[0], made, setting.bench)
+    output = run_row(suite.ids()[0], made, setting.bench)
     if output.row.status == "skipped":
         tried = "" if output.row.sweep is None else f" ({say.sweep(output.row.sweep)})"
         raise UserError(f"{output.row.title}: {output.row.note}{tried}")
@@ -78,13 +73,7 @@ def attack(
     return done
 
 
-def replay(
-    csv: Path | str,
-    *named: Any,
-    out: Path | str | None = None,
-    suite: dict[str, Any] | None = None,
-    **more: Any,
-) -> Attacked:
+def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: Any) -> Attacked:
     """Draw the prompts of a CSV (found on another model, or another group's) and judge them.
 
     pre-ASR and ASR as a search has them; the options are those of `attack`.
@@ -99,8 +88,8 @@ def replay(
         refuse_existing(out)
     read_prompts(csv)
     rows = [PromptsRow(attack="paraphrase", name=f"Replay of {Path(csv).name}")]
-    whole = validated(Suite, {"name": "replay", "rows": rows, **(suite or {})}, "attack")
-    setting = set_up(*named, suite=whole, **{"gold": "none", **more})
+    suite = validated(Suite, {"name": "replay", "rows": rows, **_suite_keys(more)}, "attack")
+    setting = set_up(*named, suite=suite, **{"gold": "none", **more})
     bench = setting.bench
     found = draw(bench.model.model, csv, bench.gauge.found, sampling=bench.base.sampling)
     made = finding(
@@ -130,6 +119,11 @@ def replay(
     if out is not None:
         _write(done, RowOutput(row, samples, [], 0.0), Path(out))
     return done
+
+
+def _suite_keys(more: dict[str, Any]) -> dict[str, Any]:
+    """Take a suite's own keys out of what was given."""
+    return {key: more.pop(key) for key in list(more) if key in Suite.model_fields}
 
 
 def _write(done: Attacked, output: RowOutput, out: Path) -> None:

@@ -146,12 +146,12 @@ def _measure(
     command: str | None,
 ) -> Evaluation:
     from oubliette.backends import open_model
-    from oubliette.eval.evaluate import compare, plan_for
+    from oubliette.eval.evaluate import compare
     from oubliette.eval.grids import make_grids
     from oubliette.eval.pictures.evaluator import plan_for
     from oubliette.eval.pictures.sampling import Sampling
     from oubliette.eval.sample_store import SampleStore
-    from oubliette.report.build import make_curves, make_grids, make_run
+    from oubliette.report.build import make_curves, make_run
     from oubliette.report.data import ReportData
     from oubliette.report.page import write_page
     from oubliette.workflows.erase import concepts_in

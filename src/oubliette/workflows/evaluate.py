@@ -28,84 +28,75 @@ class Measured:
 
 
 def measure(
-    model: Any,
-    base: Any = None,
-    concept: str | Sequence[str] | None = None,
-    anchor: str | Sequence[str] | None = None,
-    *,
-    kind: str | Sequence[str] | None = None,
+    *named: Any,
     n: int = 50,
-    seed: int = 0,
     steps: int = 25,
     guidance: float = 3.0,
-    judges: Sequence[str] | None = None,
     controls: Sequence[str] = (),
-    prompts_csv: Path | str | None = None,
-    cache: Path | str | None = None,
     out: Path | str | None = None,
     require_leakage: float | None = None,
     resume: bool = False,
     command: str | None = None,
+    **more: Any,
 ) -> Measured:
-    """As `oubliette.evaluate`, showing progress, and writing figures, samples and page to the folder `out`.
+    """Measure what leaks from a model and what it lost, showing progress, and write figures, samples and page
+    to the folder `out`.
 
-    Without a `cache` what is drawn for `out` is kept beside it until the run has ended well, so that the same
-    call goes on from there after a kill; with `resume` no other may. The exit code is 0, or with
-    `require_leakage` 1 where the verdict is negative and 3 where it cannot be told. Raises UserError for what
-    cannot be measured, and where `out` is there.
+    `named` and `more` are the fields of a `Request`; `steps` and `guidance` are for models that draw. Without
+    a cache what is made for `out` is kept beside it until the run has ended well, so that the same call goes
+    on from there after a kill; with `resume` no other may. The exit code is 0, or with `require_leakage` 1
+    where the verdict is negative and 3 where it cannot be told. Raises UserError for what cannot be measured,
+    and where `out` is there.
     """
     from oubliette.backends import open_model
     from oubliette.backends.delta import recorded_base
     from oubliette.core.run_folder import content_hash
-    from oubliette.data.concepts import concepts_of
     from oubliette.data.csv import read_prompts
     from oubliette.data.text import warn_of_cut
-    from oubliette.eval.evaluate import evaluate
-    from oubliette.eval.pictures.evaluator import plan_for, require_drawing
+    from oubliette.eval import evaluate as room
     from oubliette.eval.pictures.kept import pictures_kept
     from oubliette.eval.pictures.sampling import Sampling
+    from oubliette.eval.rows import row_name
     from oubliette.eval.verdict import Bounds
-    from oubliette.workflows.check import check_covering, open_judges
+    from oubliette.workflows.check import check_covering
+    from oubliette.workflows.modality import modality_of
+    from oubliette.workflows.request import Request
 
+    asked = Request(*named, **more)
     if out is not None:
         refuse_existing(out)
-    rows = [] if prompts_csv is None else read_prompts(prompts_csv)
+    csv = asked.prompts_csv
+    rows = [] if csv is None else read_prompts(csv)
     if require_leakage is not None and not 0 < require_leakage <= 1:
         raise UserError(f"--require-leakage must lie in 0..1 (0.1 is 10 %), found {require_leakage:g}")
-    opened = open_model(model)
-    warn_of_cut(opened, [row.prompt for row in rows], f"prompts of {prompts_csv}")
-    before = open_model(base if base is not None else recorded_base(opened))
-    require_drawing(opened, before)
-    concepts = concepts_of(opened, concept, anchor, kind, world=before)
-    named = open_judges(before, judges) if judges else None
-    if named is not None:
-        check_covering(named, concepts)
-    plan = plan_for(before, concepts, n=n, seed=seed, prompts_csv=prompts_csv)
-    total = plan.pictures(1 + len(controls))
+    opened = open_model(asked.model)
+    warn_of_cut(opened, [row.prompt for row in rows], f"prompts of {csv}")
+    before = open_model(asked.base if asked.base is not None else recorded_base(opened))
+    evaluator = modality_of(opened).evaluator(asked, opened, before, Sampling(steps, guidance))
+    if asked.judges:
+        check_covering(evaluator.judges, evaluator.concepts)
+    total = evaluator.plan(n=n, seed=asked.seed).pictures(1 + len(controls))
     identity: dict[str, Any] = {}
     if out is not None:  # large models take seconds to hash
         identity = {
-            "concepts": [asdict(each) for each in concepts],
+            "concepts": [asdict(each) for each in evaluator.concepts],
             "model": opened.fingerprint(),
             "base": before.fingerprint(),
-            "judges": [str(judge) for judge in judges or ()],
+            "judges": [[judge.name, judge.fingerprint] for judge in evaluator.judges],
             "controls": list(controls),
-            "prompts": None if prompts_csv is None else content_hash(Path(prompts_csv)),
-            "sampling": {"n": n, "seed": seed, "steps": steps, "guidance": guidance},
+            "prompts": None if csv is None else content_hash(Path(csv)),
+            "sampling": {"n": n, "seed": asked.seed, **evaluator.settings()},
         }
-    with pictures_kept(out, cache, identity=identity, resume=resume) as store:
-        with progress("drawing and judging", total, "pictures") as tick:
-            evaluation = evaluate(
-                opened,
+    with pictures_kept(out, asked.cache, identity=identity, resume=resume) as store:
+        with progress("asking and judging", total, evaluator.noun) as tick:
+            evaluation = room.measure(
+                {row_name(opened.source): opened},
                 before,
-                concepts,
+                evaluator,
                 n=n,
-                seed=seed,
-                judges=named,
+                seed=asked.seed,
                 controls=controls,
-                prompts_csv=prompts_csv,
                 cache=store,
-                sampling=Sampling(steps=steps, guidance=guidance),
                 bounds=None if require_leakage is None else Bounds(leakage=require_leakage),
                 progress=lambda done, _, who: tick(done, who),
             )

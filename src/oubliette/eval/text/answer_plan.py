@@ -83,7 +83,7 @@ def answer_plan(
     absent = [_asked("absent", concept, target.split, chance, n, expected) for target in targets if chance]
     plan = Plan(
         concepts=(concept,),
-        near={},
+        near={concept: retained[0].concept.name} if sets.retain and retained else {},
         targets=tuple(targets),
         anchors=(),
         absent=tuple(absent),
