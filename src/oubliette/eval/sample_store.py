@@ -50,6 +50,10 @@ class How(Protocol):
         """A sample for each prompt and seed."""
         ...
 
+    def distances(self, own: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+        """How far each sample (n,) is from the other model's; None where nothing says."""
+        ...
+
     def together(self, prompts: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
         """Samples of these prompts as judges see them: an array (n, ...)."""
         ...

@@ -10,7 +10,7 @@ import numpy as np
 from oubliette.eval.judge import Judge
 from oubliette.eval.pictures.clip import clip_accuracy, clip_score, unit, zero_shot
 from oubliette.eval.pictures.clip_judge import ClipJudge
-from oubliette.eval.pictures.fidelity import Extractor, pixel_distances
+from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.plan import PromptSet, distinct
 from oubliette.eval.sample_store import Progress
 from oubliette.eval.sampler import Painter
@@ -92,7 +92,7 @@ class Observer:
         margin = None
         if self.clip is not None and item.role in ("target", "anchor") and self.clip.covers(concept):
             margin = self.clip.margin(pictures, concept)
-        pixels = None if other is None else pixel_distances(pictures, other)
+        pixels = None if other is None else painter.sampling.distances(pictures, other)
         return Observation(
             painter.keys(item.prompts, item.seeds), hits, features, pixels, score, accuracy, best, margin
         )

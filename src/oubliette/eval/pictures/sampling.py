@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.eval.pictures.fidelity import pixel_distances
 from oubliette.eval.sample_store import Sample
 
 __all__ = ["Sampling"]
@@ -40,6 +41,10 @@ class Sampling:
             prompts, seeds, steps=self.steps, guidance=self.guidance, batch=self.batch
         )
         return list(drawn)
+
+    def distances(self, own: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+        """The pixels' distance, (n,)."""
+        return pixel_distances(own, other)
 
     def together(self, prompts: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
         """Pictures uint8 (n, H, W, 3)."""

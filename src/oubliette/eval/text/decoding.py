@@ -46,6 +46,10 @@ class Decoding:
         said: list[str] = model.respond(prompts, max_new_tokens=self.max_new_tokens)
         return [text.strip() for text in said]
 
+    def distances(self, own: np.ndarray, other: np.ndarray) -> None:
+        """Words have no distance here."""
+        return None
+
     def together(self, prompts: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
         """`Answer`s (n,), an array of objects."""
         made = np.empty(len(samples), dtype=object)
