@@ -16,7 +16,7 @@ import tiny_world
 from oubliette.data.concepts import make_concepts
 from oubliette.erase import METHODS
 from oubliette.recipe import preset_names
-from oubliette.workflows.check import Before, check, check_covering, fitted
+from oubliette.workflows.check import OriginalView, check, check_covering, fitted
 from oubliette.workflows.compose import compose, pick_preset
 
 UCE = ["method.prompts=name"]
@@ -165,7 +165,7 @@ def test_before_draws_as_before_and_leaves_every_bit(model: Any, scope: str) -> 
     )  # fmt: skip
     erased, changed = model.draw(prompts, seeds, steps=2), model.fingerprint()
     assert not np.array_equal(erased, drawn)
-    before = Before(model, result.weights)
+    before = OriginalView(model, result.weights)
     assert before.fingerprint() == original
     assert np.array_equal(before.draw(prompts, seeds, steps=2), drawn)
     assert model.fingerprint() == changed

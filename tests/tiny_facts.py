@@ -6,12 +6,12 @@ Made in some twenty seconds on one thread: persons with a birthplace and a craft
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import tiny_language
 import torch
+
+import tiny_language
 
 FIRST = ("Ada", "Bram", "Cleo", "Dorn", "Esme", "Finn", "Gwen", "Hugo", "Iris", "Jory", "Kaya", "Lorn")
 LAST = ("Marlow", "Quill")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oubliette.core.lazy_exports import give_face
+from oubliette.core.lazy_exports import export_lazily
 
 __version__ = "0.1.0"
 
@@ -28,4 +28,4 @@ if TYPE_CHECKING:
     from oubliette.workflows.audit import audit
 
 
-give_face(__name__, _FACE)
+export_lazily(__name__, _FACE)

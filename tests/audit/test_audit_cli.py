@@ -44,7 +44,7 @@ def here(
     """
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oubliette.audit.leakage_meter.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.LeakageMeter.span", 0.5)
     monkeypatch.setenv("OUBLIETTE_CACHE", str(tmp_path_factory.mktemp("cache")))
     return tmp_path
 

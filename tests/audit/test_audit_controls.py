@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from audit import toys
-from oubliette.audit.attack_cache import Parts
+from oubliette.audit.attack_cache import AttackCache
 from oubliette.audit.result import Audit
 from oubliette.eval.controls import shuffled
 from oubliette.workflows.audit import conclude, run_rows
 from oubliette.workflows.audit_setup import Setting
 
 #: Parts depend on nothing but what is in their keys, so all tests may share them.
-PARTS = Parts(None)
+PARTS = AttackCache(None)
 
 
 def audited(model: Any, *rows: dict[str, Any], gold: Any = None, **more: Any) -> Audit:
@@ -111,7 +111,7 @@ def test_gold_that_leaks_too_excuses_the_model() -> None:
 
 def test_more_than_gold_but_not_clearly_over_the_bound_is_not_called_not_erased() -> None:
     """Where the anchor itself often shows the concept, a model mapped to it does, and gold does not."""
-    from oubliette.audit.result import Excess
+    from oubliette.audit.result import LeakageGap
     from oubliette.audit.suite import Limits
     from oubliette.audit.verdict import NO, UNSURE, YES, _prompts, _together
 
@@ -121,7 +121,9 @@ def test_more_than_gold_but_not_clearly_over_the_bound_is_not_called_not_erased(
     said = {
         bound: _together(
             _prompts(
-                model, [Excess(value, bound, bound, 48, split) for split in ("in-set", "withheld")], limits
+                model,
+                [LeakageGap(value, bound, bound, 48, split) for split in ("in-set", "withheld")],
+                limits,
             )
         )
         for bound, value in ((-0.3, -0.3), (0.5, 0.5))
@@ -129,7 +131,7 @@ def test_more_than_gold_but_not_clearly_over_the_bound_is_not_called_not_erased(
     assert said == {-0.3: NO, 0.5: UNSURE}
     assert _together(_prompts(model, [], limits)) == UNSURE
     whole = audited(toys.base(), gold=toys.gold()).rows[0].evaluated[0]
-    assert _together(_prompts(whole, [Excess(0.9, 0.8, 1.0, 48, "in-set")], limits)) == YES
+    assert _together(_prompts(whole, [LeakageGap(0.9, 0.8, 1.0, 48, "in-set")], limits)) == YES
 
 
 def test_few_pictures_are_inconclusive() -> None:

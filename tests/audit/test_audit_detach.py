@@ -13,7 +13,7 @@ import tiny_erasure
 import tiny_world
 from audit import toys
 from audit.test_audit_cli import SMALL
-from oubliette.audit.attack_runner import Attacks
+from oubliette.audit.attack_runner import PictureAttackRunner
 from oubliette.audit.context import Described
 from oubliette.audit.read_suite import read_suite
 from oubliette.audit.resolve import describe
@@ -100,7 +100,7 @@ def test_fine_tuning_trains_the_weights_and_looks_through_the_attachment(mode: s
             drawn.append({"seen": seen, "bare": attacked.draw_latents([prompt], [0], **how)})
 
     spec = RelearnRow(mode=mode, budget={**SMALL, "learning_rate": 0.01})
-    driver = Attacks(CAR, bare, sampling=Sampling(steps=2, guidance=2.0, batch=4), words=["car"])
+    driver = PictureAttackRunner(CAR, bare, sampling=Sampling(steps=2, guidance=2.0, batch=4), words=["car"])
     prompt = (driver.rewrite(spec) or str)("a red car")
     driver.relearn(spec, model, seed=1, at=[0, 2], look=look)
     before, after = drawn
@@ -122,7 +122,7 @@ def here(
     """As in `test_audit_cli`: random weights for the embedded models, a base that shows the concept."""
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oubliette.audit.leakage_meter.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.LeakageMeter.span", 0.5)
     monkeypatch.setenv("OUBLIETTE_CACHE", str(tmp_path_factory.mktemp("cache")))
     return tmp_path
 

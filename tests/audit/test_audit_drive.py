@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import tiny_erasure
-from oubliette.audit.attack_runner import Attacks
+from oubliette.audit.attack_runner import PictureAttackRunner
 from oubliette.audit.resolve import resolve
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
@@ -22,8 +22,10 @@ CAR = Concept("car", "object", "object")
 SMALL: dict[str, Any] = {"steps": 2, "batch": 2, "accumulation": 1, "pictures": 3}
 
 
-def attacks(**more: Any) -> Attacks:
-    return Attacks(CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4), **more)
+def attacks(**more: Any) -> PictureAttackRunner:
+    return PictureAttackRunner(
+        CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4), **more
+    )
 
 
 def folder(path: Path, count: int = 4) -> Path:
@@ -102,7 +104,7 @@ def test_data_is_apart_from_the_evaluations(tmp_path: Path) -> None:
     plan = plan_for(base, [CAR], n=16)
     asked = [prompt for item in plan.targets for prompt in item.prompts]
     taken = {seed for item in (*plan.targets, *plan.anchors, *plan.retained) for seed in item.seeds}
-    made = Attacks(CAR, base, sampling=Sampling(steps=2, batch=4), avoid=asked)
+    made = PictureAttackRunner(CAR, base, sampling=Sampling(steps=2, batch=4), avoid=asked)
     cases = made.cases(12, 0)
     assert {case.seed for case in cases} & taken == set()
     assert {case.prompt for case in cases} & set(asked) == set()

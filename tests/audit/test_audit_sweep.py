@@ -9,8 +9,8 @@ import pytest
 from audit import toys
 from oubliette.audit import dry
 from oubliette.audit.attack_cache import RowOutput
-from oubliette.audit.attack_runner import Attacks
-from oubliette.audit.context import Bench
+from oubliette.audit.attack_runner import PictureAttackRunner
+from oubliette.audit.context import AuditContext
 from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit, RowResult
 from oubliette.audit.suite import BenignRow, RelearnRow
@@ -29,7 +29,7 @@ def swept(**sweep: Any) -> dict[str, Any]:
     return {**toys.RELEARN, "sweep": {"learning_rates": RATES, **sweep}}
 
 
-def run(model: toys.Pupil, row: dict[str, Any], **more: Any) -> tuple[Bench, RowOutput]:
+def run(model: toys.Pupil, row: dict[str, Any], **more: Any) -> tuple[AuditContext, RowOutput]:
     bench = toys.bench(model, gold=toys.gold(), suite=toys.suite(row, pictures=24, points=5, **more))
     return bench, run_rows(bench, None, show_progress=False)[1]
 
@@ -121,10 +121,12 @@ def test_a_sweep_is_counted_beforehand() -> None:
         assert getattr(whole, count) * 4 == getattr(bare, count) * (4 + 9)
 
 
-def attacks() -> Attacks:
+def attacks() -> PictureAttackRunner:
     import tiny_erasure
 
-    return Attacks(toys.CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4))
+    return PictureAttackRunner(
+        toys.CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4)
+    )
 
 
 def test_a_row_begins_with_the_catalogues_rates_or_its_own() -> None:

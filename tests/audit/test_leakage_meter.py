@@ -8,14 +8,14 @@ import numpy as np
 
 from audit import toys
 from eval.fakes import CAR, RETAINED, ToyBank, ToyJudge
-from oubliette.audit.leakage_meter import Gauge, painter_of
+from oubliette.audit.leakage_meter import LeakageMeter, painter_of
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import compare
 from oubliette.eval.leakage import ON_ANCHOR
 from oubliette.eval.pictures.evaluator import PictureEvaluator
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.sample_store import SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 
 
 class Confused(ToyJudge):
@@ -28,22 +28,22 @@ class Confused(ToyJudge):
         return found
 
 
-def base() -> Painter:
-    return Painter("none", toys.base(), SampleStore(), Sampling(), role="control")
+def base() -> CachedSampler:
+    return CachedSampler("none", toys.base(), SampleStore(), Sampling(), role="control")
 
 
-def gauge(painter: Painter, **options: Any) -> Gauge:
+def meter(painter: CachedSampler, **options: Any) -> LeakageMeter:
     settings: dict[str, Any] = {"pictures": 40, "kept": 9, "seed": 0}
     about = {"retained": options.pop("retained", RETAINED), "bank": ToyBank()}
     evaluator = PictureEvaluator(painter.model, [CAR], judges=[Confused()], **about)
-    return Gauge(painter, CAR, Confused(), evaluator=evaluator, **(settings | options))
+    return LeakageMeter(painter, CAR, Confused(), evaluator=evaluator, **(settings | options))
 
 
 def test_the_floor_is_that_of_an_evaluation_with_the_same_seed() -> None:
     """A boat, half of what is asked of the base without a car, passes for one; gold shows a quarter of it."""
     gold = toys.Pupil(0.25, 0.25, source="gold")
     painter = base()
-    own = gauge(painter, gold=painter_of("gold", gold, painter))
+    own = meter(painter, gold=painter_of("gold", gold, painter))
     evaluation = compare(
         {"model": toys.Pupil()},
         toys.base(),
@@ -66,7 +66,7 @@ def test_the_floor_is_that_of_an_evaluation_with_the_same_seed() -> None:
 
 def test_it_draws_what_it_says_and_its_facts_are_of_all_of_that() -> None:
     painter = base()
-    own = gauge(painter)
+    own = meter(painter)
     own.prepare()
     assert painter.cache.drawn == own.base_pictures
     sets = {(role, name): len(seeds) for role, name, _, seeds in own.facts()["sets"]}
@@ -74,13 +74,13 @@ def test_it_draws_what_it_says_and_its_facts_are_of_all_of_that() -> None:
     assert sets["target", "car"] == 40
     alone = own.facts()
     gold = painter_of("gold", toys.gold(), painter)
-    with_gold = gauge(painter, gold=gold)
+    with_gold = meter(painter, gold=gold)
     assert with_gold.facts() != alone
     with_gold.prepare()
     assert painter.cache.drawn == with_gold.base_pictures
 
 
 def test_without_others_of_the_kind_it_falls_back_on_the_anchor() -> None:
-    own = gauge(base(), retained=[])
+    own = meter(base(), retained=[])
     assert own.ground == ON_ANCHOR
     assert own.floor.n == 40

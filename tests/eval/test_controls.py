@@ -14,7 +14,7 @@ from oubliette.data.concept import Concept
 from oubliette.eval.controls import check_control, open_control, prompt_filter, shuffled
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.sample_store import SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_shuffled_weights_come_back_after_an_error() -> None:
 
 
 def open_one(spec: str, base: ToyModel, concepts: list[Concept]) -> None:
-    painter = Painter("base", base, SampleStore(), Sampling(), role="control")
+    painter = CachedSampler("base", base, SampleStore(), Sampling(), role="control")
     with open_control(spec, painter, concepts, ["car"]):
         pass
 

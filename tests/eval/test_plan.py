@@ -109,11 +109,11 @@ def test_seeds_are_31_bits_and_a_larger_n_extends_a_smaller_one() -> None:
 
 
 def test_prompts_that_name_another_erased_concept_are_left_out() -> None:
-    class Mixed(ToyBank):
+    class MixedWeights(ToyBank):
         def evaluation(self, concept: Concept, n: int, split: str = "in-set", seed: int = 0) -> list[str]:
             return [f"a {concept.name} in {style} style" for style in ("neon", "flat") for _ in range(n)]
 
-    made = plan([CAR, NEON], Mixed())
+    made = plan([CAR, NEON], MixedWeights())
     car = next(s for s in made.targets if s.concept == CAR)
     assert set(car.prompts) == {"a car in flat style"}
     assert all("neon" not in prompt for s in made.retained for prompt in s.prompts)

@@ -13,8 +13,8 @@ from oubliette.audit.paired import paired_difference
 from oubliette.audit.result import (
     Audit,
     Evaluated,
-    Excess,
     Found,
+    LeakageGap,
     Novel,
     Reading,
     RowResult,
@@ -66,11 +66,11 @@ def _reading(step: int, share: float, kept: float) -> Reading:
     return Reading(step, rate, ratio_above_floor(rate, BASE, FLOOR), ratio, False, hits, FLOOR.value, span)
 
 
-def _excess(own: float, other: float, where: str = "", n: int = N) -> Excess:
+def _excess(own: float, other: float, where: str = "", n: int = N) -> LeakageGap:
     found, span = paired_difference(mask(own, n), mask(other, n)), BASE.value - FLOOR.value
     assert found.low is not None
     assert found.high is not None
-    return Excess(found.value / span, found.low / span, found.high / span, n, where)
+    return LeakageGap(found.value / span, found.low / span, found.high / span, n, where)
 
 
 def _training(index: int, title: str, kind: str, course: tuple, runs: int) -> tuple[RowResult, list[Exhibit]]:

@@ -47,7 +47,7 @@ def size_at(nano: Any, pace: float, monkeypatch: pytest.MonkeyPatch) -> tuple[in
     monkeypatch.setattr(checking, "seconds_a_picture", lambda *a, **b: pace)
     car = make_concepts(nano, ["car"])
     size, _ = checking.fitted(nano, Unchanged(), car, mode="auto", judges=[Knowing()])  # type: ignore[arg-type]
-    before = checking.Before(nano, Unchanged())  # type: ignore[arg-type]
+    before = checking.OriginalView(nano, Unchanged())  # type: ignore[arg-type]
     return size, 0.0 if size is None else pace * checking._plan(before, car, size, 0).pictures(1)
 
 

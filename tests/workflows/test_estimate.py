@@ -14,7 +14,7 @@ from oubliette.backends import open_model
 from oubliette.backends.base import Backend
 from oubliette.recipe import build_recipe
 from oubliette.train.scope import select
-from oubliette.train.timing import pace_of
+from oubliette.train.timing import time_passes
 from oubliette.workflows.estimate import _held_for, estimate
 
 
@@ -99,7 +99,7 @@ def test_memory_grows_with_what_is_trained(model: Backend) -> None:
 
 def test_a_pace_leaves_flags_and_weights_as_they_were(model: Backend) -> None:
     before = {name: tensor.detach().clone() for name, tensor in model.tensors().items()}
-    pace = pace_of(model, list(select(model, "text-encoder").values()), 2, budget=1e6)
+    pace = time_passes(model, list(select(model, "text-encoder").values()), 2, budget=1e6)
     assert pace.forward > 0
     assert pace.graph > 0
     assert (pace.items, pace.repeats) == (2, 3)
@@ -109,13 +109,13 @@ def test_a_pace_leaves_flags_and_weights_as_they_were(model: Backend) -> None:
 
 
 def test_what_would_take_too_long_is_timed_on_one_item(model: Backend) -> None:
-    pace = pace_of(model, list(select(model, "xattn-kv").values()), 8, budget=0.0)
+    pace = time_passes(model, list(select(model, "xattn-kv").values()), 8, budget=0.0)
     assert (pace.items, pace.repeats) == (1, 1)
 
 
 def test_the_graph_is_what_autograd_keeps(model: Backend) -> None:
     trained = list(select(model, "xattn-kv").values())
-    one, two = pace_of(model, trained, 1), pace_of(model, trained, 4)
+    one, two = time_passes(model, trained, 1), time_passes(model, trained, 4)
     assert one.graph == pytest.approx(two.graph, rel=0.2)
 
 

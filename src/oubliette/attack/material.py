@@ -136,10 +136,10 @@ def from_world(
     those in `without` show in none of it, unless one is the concept itself. Larger counts extend smaller
     ones. UserError for a count of zero and for a concept that the world does not have.
     """
-    from oubliette.attack.scenes import Painter
+    from oubliette.attack.scenes import SceneSampler
 
     _positive(count)
-    painter = Painter(concept, seed, avoid=avoid, without=without)
+    painter = SceneSampler(concept, seed, avoid=avoid, without=without)
     pictures, captions = painter.paint(count, what)
     return Material(_fitted(pictures, side), captions, what, f"the picture world, seed {seed}")
 

@@ -17,13 +17,13 @@ from oubliette.eval.pictures.sampling import Sampling
 from oubliette.train.cost import Cost
 from oubliette.train.tasks.answering import Answering
 
-__all__ = ["AnswerAttacks"]
+__all__ = ["AnswerAttackRunner"]
 
 _UNABLE = "it needs a model that draws"
 
 
-class AnswerAttacks:
-    """Fine-tuning on questions and answers (`oubliette.audit.context.Driver`).
+class AnswerAttackRunner:
+    """Fine-tuning on questions and answers (`oubliette.audit.context.AttackRunner`).
 
     `concept` are rows of what was to be forgotten, `benign` rows of other matters; those whose questions are
     among `avoid`, which the audit asks, are shown by no attack. Rows of a suite that would need pictures are

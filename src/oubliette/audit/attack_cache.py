@@ -16,7 +16,7 @@ from oubliette.audit.result import Found, Reading, RowResult
 from oubliette.core.run_folder import note, read_kept, write_kept
 from oubliette.eval.rows import control_name
 
-__all__ = ["Exhibit", "Part", "Parts", "RowOutput", "key_of", "read_output", "write_output"]
+__all__ = ["AttackCache", "AttackRun", "Exhibit", "RowOutput", "key_of", "read_output", "write_output"]
 
 _FORMAT = "oubliette-audit-part/1"
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
-class Part:
+class AttackRun:
     """One attack on one subject: readings of a curve or findings, one dict a picture, and pictures for the
     page.
 
@@ -75,7 +75,7 @@ class RowOutput:
     format: str = _FORMAT
 
 
-class Parts:
+class AttackCache:
     """Parts by a hash of all that they depend on: in memory, and those of gold in a folder.
 
     A part that cannot be read (another version's, or half of it) counts as none and is made again.
@@ -83,19 +83,19 @@ class Parts:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._memory: dict[str, Part] = {}
+        self._memory: dict[str, AttackRun] = {}
 
-    def get(self, key: str, make: Callable[[], Part], *, keep: bool) -> Part:
+    def get(self, key: str, make: Callable[[], AttackRun], *, keep: bool) -> AttackRun:
         """The part of this key, made and remembered if it is not there; `keep` writes it to the folder."""
         path = None if self.folder is None else self.folder / f"{key}.json"
         part = self._memory.get(key)
         if part is None and path is not None:
-            part = _read(Part, path)
+            part = _read(AttackRun, path)
         kept = part is not None and path is not None and path.is_file()
         if part is None:
             part = make()
         if keep and path is not None and not kept:
-            write_kept(path, TypeAdapter(Part).dump_json(part))
+            write_kept(path, TypeAdapter(AttackRun).dump_json(part))
         self._memory[key] = part
         return part
 

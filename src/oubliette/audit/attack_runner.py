@@ -27,11 +27,11 @@ from oubliette.train.finetune import SupervisedData
 if TYPE_CHECKING:
     from oubliette.attack.probes.probe import Shown
 
-__all__ = ["Attacks"]
+__all__ = ["PictureAttackRunner"]
 
 
-class Attacks:
-    """The attack room as the audit needs it (`oubliette.audit.context.Driver`).
+class PictureAttackRunner:
+    """The attack room as the audit needs it (`oubliette.audit.context.AttackRunner`).
 
     `data` are the attacker's pictures of the concept and `benign` those that do not show it, each a folder or
     a parquet file; where none is given they come from the base's world, or are drawn by the base. `avoid` are

@@ -9,18 +9,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from oubliette.attack.types import Hits
-from oubliette.audit.attack_cache import Parts
-from oubliette.audit.leakage_meter import Gauge
+from oubliette.audit.attack_cache import AttackCache
+from oubliette.audit.leakage_meter import LeakageMeter
 from oubliette.audit.paired import paired_difference
-from oubliette.audit.result import GOLD, MODEL, NOVEL, Excess
+from oubliette.audit.result import GOLD, MODEL, NOVEL, LeakageGap
 from oubliette.audit.suite import Suite
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluator import Evaluator
 from oubliette.eval.judge import Judge
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.train.cost import Cost
 
-__all__ = ["Bench", "Described", "Driver", "Reword", "Stand", "Subject", "excess"]
+__all__ = ["AttackRunner", "AuditContext", "Described", "NovelReference", "Reword", "Subject", "excess"]
 
 #: Told what is being done, and how much of the row that leaves behind (0 to 1).
 Tell = Callable[[str, float], None]
@@ -46,7 +46,7 @@ class Described:
     moot: bool = False
 
 
-class Driver(Protocol):
+class AttackRunner(Protocol):
     """The attacks, as the audit needs them."""
 
     def describe(self, spec: Any) -> Described:
@@ -89,59 +89,59 @@ class Subject:
     """Who is put through a row, taught what, and measured how: the model, gold, or a novel concept."""
 
     name: str
-    painter: Painter
-    gauge: Gauge
-    driver: Driver
+    painter: CachedSampler
+    meter: LeakageMeter
+    driver: AttackRunner
 
 
 @dataclass(frozen=True)
-class Stand:
+class NovelReference:
     """A concept that the model does not know, in gold's place, with attacks and a gauge of its own.
 
     `source` says where its pictures come from.
     """
 
     concept: Concept
-    gauge: Gauge
-    driver: Driver
+    meter: LeakageMeter
+    driver: AttackRunner
     source: str
 
 
 @dataclass
-class Bench:
+class AuditContext:
     """Everything that rows share: who is attacked, how it is measured, where parts are kept."""
 
-    model: Painter
-    base: Painter
-    gold: Painter | None
+    model: CachedSampler
+    base: CachedSampler
+    gold: CachedSampler | None
     concept: Concept
     judges: list[Judge]
     evaluator: Evaluator
-    gauge: Gauge
+    meter: LeakageMeter
     suite: Suite
-    driver: Driver
-    parts: Parts
+    driver: AttackRunner
+    parts: AttackCache
     seed: int = 0
     frozen: Sequence[str] = ()
     tell: Tell = lambda note, share: None
-    novel: Stand | None = None
+    novel: NovelReference | None = None
 
     def subjects(self, spec: Any) -> list[Subject]:
         """Who is put through a row: the model, then gold or what stands in for it, if the row wants it.
 
         A novel concept can only be taught: it stands in where a row fine-tunes on the concept.
         """
-        found = [Subject(MODEL, self.model, self.gauge, self.driver)]
+        found = [Subject(MODEL, self.model, self.meter, self.driver)]
         if self.gold is not None and spec.gold:
-            found.append(Subject(GOLD, self.gold, self.gauge, self.driver))
+            found.append(Subject(GOLD, self.gold, self.meter, self.driver))
         if self.novel is not None and spec.gold and spec.kind == "relearn":
-            found.append(Subject(NOVEL, self.model, self.novel.gauge, self.novel.driver))
+            found.append(Subject(NOVEL, self.model, self.novel.meter, self.novel.driver))
         return found
 
 
-def excess(own: np.ndarray, other: np.ndarray, span: float, where: str) -> Excess:
+def excess(own: np.ndarray, other: np.ndarray, span: float, where: str) -> LeakageGap:
     """How much more of the base's strength (`span`) booleans (n,) show than others of the same pictures."""
     found = paired_difference(own, other)
     assert found.low is not None
     assert found.high is not None
-    return Excess(found.value / span, found.low / span, found.high / span, found.n, where)
+    return LeakageGap(found.value / span, found.low / span, found.high / span, found.n, where)

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from oubliette.audit.context import Bench, Described
+from oubliette.audit.context import AuditContext, Described
 from oubliette.audit.relearning import points_of
 from oubliette.audit.suite import EvaluationRow, RelearnRow
 from oubliette.train.cost import Cost
@@ -56,12 +56,12 @@ class Planned:
         return asdict(self)
 
 
-def cost_of(spec: Any, described: Described, bench: Bench) -> Cost:
+def cost_of(spec: Any, described: Described, bench: AuditContext) -> Cost:
     """A row's cost on one subject in one run, looking included."""
     return described.cost + _looking(spec, described, bench)
 
 
-def units_of(spec: Any, described: Described, bench: Bench) -> int:
+def units_of(spec: Any, described: Described, bench: AuditContext) -> int:
     """A row's share of the work, in forward passes over all subjects and runs."""
     if described.skip:
         return 1
@@ -69,7 +69,7 @@ def units_of(spec: Any, described: Described, bench: Bench) -> int:
     return (cost.forwards + _BACKWARD * cost.backwards) * _times(spec, described, bench) or 1
 
 
-def plan(bench: Bench) -> Planned:
+def plan(bench: AuditContext) -> Planned:
     """Every row's cost, timed on a few short steps; weights are as before."""
     described = [bench.driver.describe(spec) for spec in bench.suite.rows]
     forward = _forward_seconds(bench)
@@ -97,28 +97,28 @@ def plan(bench: Bench) -> Planned:
     return Planned(rows, round(sum(row.seconds for row in rows), 1), round(memory, 1), of)
 
 
-def _times(spec: Any, described: Described, bench: Bench) -> int:
+def _times(spec: Any, described: Described, bench: AuditContext) -> int:
     if isinstance(spec, EvaluationRow):
         return 1
     runs = bench.suite.seeds if isinstance(spec, RelearnRow) else 1
     return runs * len(bench.subjects(spec)) + described.sweep
 
 
-def _looking(spec: Any, described: Described, bench: Bench) -> Cost:
+def _looking(spec: Any, described: Described, bench: AuditContext) -> Cost:
     if isinstance(spec, EvaluationRow):
         made = bench.evaluator.plan(n=spec.n, each=spec.each, near_n=spec.near_n, seed=bench.seed)
         pictures = made.pictures(1 + (bench.gold is not None) + len(spec.controls))
     elif isinstance(spec, RelearnRow):
-        pictures = len(points_of(spec, bench.suite, described.steps)) * bench.gauge.pictures
+        pictures = len(points_of(spec, bench.suite, described.steps)) * bench.meter.pictures
     else:
         return Cost()
     return Cost(forwards=pictures * bench.evaluator.sampling.passes, pictures=pictures)
 
 
-def _forward_seconds(bench: Bench) -> float:
+def _forward_seconds(bench: AuditContext) -> float:
     """One item through the network once, drawing: timed after a first drawing that only warms up."""
     model, how = bench.base.model, bench.evaluator.sampling.shortened()
-    prompts = list(bench.gauge.target.prompts[:_PICTURES])
+    prompts = list(bench.meter.target.prompts[:_PICTURES])
 
     def ask() -> None:
         how.make(model, prompts, range(len(prompts)))
@@ -129,7 +129,7 @@ def _forward_seconds(bench: Bench) -> float:
     return (time.monotonic() - started) / (len(prompts) * how.passes)
 
 
-def _item_seconds(bench: Bench, forward: float) -> float:
+def _item_seconds(bench: AuditContext, forward: float) -> float:
     """One item forwards and backwards: timed on the first fine-tuning row, three forwards where there is
     none.
     """

@@ -14,14 +14,14 @@ from oubliette.eval.floor import Ground, ground_of
 from oubliette.eval.judge import Judge
 from oubliette.eval.plan import PromptSet, distinct
 from oubliette.eval.sample_store import Progress, SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, ratio_above_floor
 
-__all__ = ["Gauge", "Look", "painter_of"]
+__all__ = ["LeakageMeter", "Measurement", "painter_of"]
 
 
 @dataclass(frozen=True)
-class Look:
+class Measurement:
     """What one model showed: the judge's booleans (n,) on the concept's prompts, and pooled over the rest."""
 
     hits: np.ndarray
@@ -31,7 +31,7 @@ class Look:
     kept: Estimate | None
 
 
-class Gauge:
+class LeakageMeter:
     """Leakage on `pictures` of the concept's in-set prompts, and what is kept on `kept` pictures of the rest.
 
     Leakage is (rate - floor) / (base - floor) as in `oubliette.eval.leakage`: base and floor are drawn once,
@@ -44,7 +44,7 @@ class Gauge:
 
     def __init__(
         self,
-        base: Painter,
+        base: CachedSampler,
         concept: Concept,
         judge: Judge,
         *,
@@ -53,7 +53,7 @@ class Gauge:
         seed: int,
         evaluator: Evaluator,
         full: np.ndarray | None = None,
-        gold: Painter | None = None,
+        gold: CachedSampler | None = None,
     ) -> None:
         self.full, self.gold = full, gold
         self.base, self.concept, self.judge = base, concept, judge
@@ -112,7 +112,7 @@ class Gauge:
             absent, anchor = (None, alone) if self.absent is None else (alone, alone[:0])
             self._base = (hits, kept, ground_of(absent, gold, anchor, self.concept.kind))
 
-    def look(self, painter: Painter, progress: Progress | None = None) -> Look:
+    def look(self, painter: CachedSampler, progress: Progress | None = None) -> Measurement:
         """Draw and judge one model's pictures; the weights must stay as they are until this returns."""
         self.prepare()
         assert self._base is not None
@@ -120,7 +120,7 @@ class Gauge:
         hits, kept = self._judged(painter)
         rate = Rate.mean(hits)
         ratio = ratio_above_floor(Rate.mean(kept), Rate.mean(self._base[1])) if kept.size else None
-        return Look(hits, kept, rate, ratio_above_floor(rate, self.base_rate, self.floor), ratio)
+        return Measurement(hits, kept, rate, ratio_above_floor(rate, self.base_rate, self.floor), ratio)
 
     @property
     def base_rate(self) -> Rate:
@@ -152,11 +152,11 @@ class Gauge:
         """The judge's booleans (n,) on any pictures, uint8 (n, H, W, 3)."""
         return np.asarray(self.judge.hits(pictures, self.concept), dtype=bool)
 
-    def _judged(self, painter: Painter) -> tuple[np.ndarray, np.ndarray]:
+    def _judged(self, painter: CachedSampler) -> tuple[np.ndarray, np.ndarray]:
         others = [self._hits(painter, item) for item in self.others]
         return self._hits(painter, self.target), np.concatenate(others) if others else np.zeros(0, bool)
 
-    def _hits(self, painter: Painter, item: PromptSet) -> np.ndarray:
+    def _hits(self, painter: CachedSampler, item: PromptSet) -> np.ndarray:
         if not len(item):
             return np.zeros(0, dtype=bool)
         pictures = painter.recall(item.prompts, item.seeds)
@@ -166,14 +166,16 @@ class Gauge:
 def painter_of(
     name: str,
     model: Any,
-    base: Painter,
+    base: CachedSampler,
     *,
     fingerprint: str | None = None,
     cache: SampleStore | None = None,
     rewrite: Callable[[str], str] | None = None,
-) -> Painter:
+) -> CachedSampler:
     """A painter that draws as the base's does, into its cache unless another is given."""
-    return Painter(name, model, cache or base.cache, base.sampling, rewrite=rewrite, fingerprint=fingerprint)
+    return CachedSampler(
+        name, model, cache or base.cache, base.sampling, rewrite=rewrite, fingerprint=fingerprint
+    )
 
 
 def _all(sets: Sequence[PromptSet]) -> tuple[list[str], list[int]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oubliette.audit.attack_runner import Attacks
-from oubliette.audit.context import Bench, Stand
-from oubliette.audit.leakage_meter import Gauge
+from oubliette.audit.attack_runner import PictureAttackRunner
+from oubliette.audit.context import AuditContext, NovelReference
+from oubliette.audit.leakage_meter import LeakageMeter
 from oubliette.audit.result import Novel
 from oubliette.core.errors import UserError
 from oubliette.core.numbers import percent
@@ -15,7 +15,7 @@ from oubliette.data.concept import Concept
 from oubliette.eval.judge import covering
 from oubliette.eval.surroundings import words_of
 
-__all__ = ["choose", "make_stand", "novel_facts"]
+__all__ = ["choose", "make_reference", "novel_facts"]
 
 
 def choose(base: Any, concept: Concept, name: str | None, data: Path | str | None) -> Concept:
@@ -39,20 +39,20 @@ def choose(base: Any, concept: Concept, name: str | None, data: Path | str | Non
     return made
 
 
-def make_stand(bench: Bench, concept: Concept, data: Path | str | None = None) -> Stand:
+def make_reference(bench: AuditContext, concept: Concept, data: Path | str | None = None) -> NovelReference:
     """Attacks that teach the novel concept, and a gauge that holds it against its own pictures.
 
     The base does not draw it: what counts as all of it is how often the judge finds it in what the attacker
     is given. UserError where no judge covers it, or its pictures cannot be read.
     """
-    judges = covering([bench.gauge.judge, *bench.judges], concept)
+    judges = covering([bench.meter.judge, *bench.judges], concept)
     if not judges:
         names = ", ".join(judge.name for judge in bench.judges)
         raise UserError(
             f"--gold novel: no judge covers {concept.name!r} (judges: {names}); name one that does"
         )
     suite, base = bench.suite, bench.base.model
-    gauge = Gauge(
+    meter = LeakageMeter(
         bench.base,
         concept,
         judges[0],
@@ -61,31 +61,31 @@ def make_stand(bench: Bench, concept: Concept, data: Path | str | None = None) -
         seed=bench.seed,
         evaluator=bench.evaluator.about([concept]),
     )
-    driver = Attacks(
+    driver = PictureAttackRunner(
         concept,
         base,
         sampling=bench.base.sampling,
         frozen=bench.frozen,
         data=data,
-        avoid=sorted(gauge.target.prompts),
+        avoid=sorted(meter.target.prompts),
         words=words_of(base, concept),
         seed=bench.seed,
     )
     given = driver.material("concept", suite.pictures, bench.seed)
-    gauge.full = gauge.found(given.pictures)
-    return Stand(concept, gauge, driver, given.where)
+    meter.full = meter.found(given.pictures)
+    return NovelReference(concept, meter, driver, given.where)
 
 
-def novel_facts(bench: Bench) -> Novel | None:
+def novel_facts(bench: AuditContext) -> Novel | None:
     """What stands in gold's place and what the model shows of it before any attack; None where nothing does.
 
     UserError where the judge cannot tell the concept's pictures from others, and where the model knows it.
     """
     if bench.novel is None:
         return None
-    concept, gauge, level = bench.novel.concept, bench.novel.gauge, bench.suite.limits.level
-    full, floor = gauge.base_rate, gauge.floor
-    start = gauge.look(bench.model).leakage
+    concept, meter, level = bench.novel.concept, bench.novel.meter, bench.suite.limits.level
+    full, floor = meter.base_rate, meter.floor
+    start = meter.look(bench.model).leakage
     if start is None:
         raise UserError(
             f"--gold novel: the judge finds {concept.name!r} in {percent(full.value)} of its own pictures "

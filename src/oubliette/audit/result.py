@@ -61,7 +61,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Sooner:
+class RelearningAdvantage:
     """Relearning advantage: log(gold's steps / the model's steps) to `level`, with a 95 % interval.
 
     `against` is whose steps stand above: "gold", or those of a "novel" concept in its place.
@@ -102,7 +102,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Excess:
+class LeakageGap:
     """How much more of the base's strength the model shows than gold, paired picture by picture.
 
     Tango's interval of the paired difference (1998), over what the base shows above the floor.
@@ -175,8 +175,8 @@ class RowResult:
     evaluated: list[Evaluated] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     found: list[Found] = field(default_factory=list)
-    sooner: Sooner | None = None
-    excess: list[Excess] = field(default_factory=list)
+    sooner: RelearningAdvantage | None = None
+    excess: list[LeakageGap] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     sweep: Swept | None = None
     moot: bool = False

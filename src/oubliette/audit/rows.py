@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from oubliette.audit.attack_cache import Exhibit, RowOutput
-from oubliette.audit.context import Bench, Described, excess
+from oubliette.audit.context import AuditContext, Described, excess
 from oubliette.audit.dry import cost_of
 from oubliette.audit.relearning import relearning
-from oubliette.audit.result import MODEL, Evaluated, Excess, RowResult
+from oubliette.audit.result import MODEL, Evaluated, LeakageGap, RowResult
 from oubliette.audit.samples import small_png
 from oubliette.audit.suite import BenignRow, EvaluationRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.audit.untrained import probing, prompting
@@ -30,12 +30,12 @@ from oubliette.eval.verdict import Bounds
 __all__ = ["run_row"]
 
 
-def run_row(key: str, spec: Any, bench: Bench) -> RowOutput:
+def run_row(key: str, spec: Any, bench: AuditContext) -> RowOutput:
     """Run one row; what this model or this data does not allow is a row that was skipped, and says why."""
     started = time.monotonic()
     described = bench.driver.describe(spec)
     note = described.skip
-    if not note and spec.kind != "evaluation" and bench.gauge.span <= 0:
+    if not note and spec.kind != "evaluation" and bench.meter.span <= 0:
         note = "the base itself does not show the concept above the judge's floor"
     if note:
         blank = _blank(key, spec, described, bench)
@@ -48,14 +48,14 @@ def run_row(key: str, spec: Any, bench: Bench) -> RowOutput:
     return replace(output, seconds=round(time.monotonic() - started, 3))
 
 
-def _blank(key: str, spec: Any, described: Described, bench: Bench) -> RowResult:
+def _blank(key: str, spec: Any, described: Described, bench: AuditContext) -> RowResult:
     cost = asdict(cost_of(spec, described, bench))
     return RowResult(
         key, spec.kind, described.title, described.about, "done", "", dict(described.budget), cost
     )
 
 
-def _evaluation(row: RowResult, spec: EvaluationRow, bench: Bench) -> RowOutput:
+def _evaluation(row: RowResult, spec: EvaluationRow, bench: AuditContext) -> RowOutput:
     limits = bench.suite.limits
     gold = [] if bench.gold is None else [(GOLD_CONTROL, bench.gold.model)]
     found = measure(
@@ -89,9 +89,9 @@ def _evaluation(row: RowResult, spec: EvaluationRow, bench: Bench) -> RowOutput:
     return RowOutput(result, samples, exhibits, 0.0, files, [*found.complaints, *found.notes])
 
 
-def _above_gold(found: Evaluation, bench: Bench) -> list[Excess]:
+def _above_gold(found: Evaluation, bench: AuditContext) -> list[LeakageGap]:
     """How much more than gold the model shows, on each set of prompts that name the concept."""
-    judge = bench.gauge.judge.name
+    judge = bench.meter.judge.name
     figures = found.row(MODEL).concepts[0]
     made = []
     for split in dict.fromkeys(figure.split for figure in figures.leakage):
@@ -115,7 +115,7 @@ def _shrunk(png: str) -> str:
     return small_png(decode_png(base64.b64decode(png))) if png else ""
 
 
-_RUN: dict[type, Callable[[RowResult, Any, Bench], RowOutput]] = {
+_RUN: dict[type, Callable[[RowResult, Any, AuditContext], RowOutput]] = {
     EvaluationRow: _evaluation,
     PromptsRow: prompting,
     RelearnRow: relearning,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from oubliette.audit.attack_cache import Exhibit
-from oubliette.audit.leakage_meter import Gauge
-from oubliette.eval.sampler import Painter
+from oubliette.audit.leakage_meter import LeakageMeter
+from oubliette.eval.sampler import CachedSampler
 
 __all__ = ["LINES", "SIDE", "curve_exhibits", "exhibits_of", "small_png"]
 
@@ -34,10 +34,10 @@ def small_png(picture: np.ndarray) -> str:
 
 
 def curve_exhibits(
-    gauge: Gauge, painter: Painter, subject: str, column: str, hits: np.ndarray
+    meter: LeakageMeter, painter: CachedSampler, subject: str, column: str, hits: np.ndarray
 ) -> list[Exhibit]:
     """What a subject draws at one point of a curve, for the first prompts of the gauge."""
-    prompts, seeds = gauge.target.prompts[:LINES], gauge.target.seeds[:LINES]
+    prompts, seeds = meter.target.prompts[:LINES], meter.target.seeds[:LINES]
     pictures = painter.recall(prompts, seeds)
     return exhibits_of(pictures, prompts, seeds, hits[:LINES], subject=subject, column=column)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from oubliette.audit.against import NEVER_KNEW, pace
-from oubliette.audit.result import GOLD, MODEL, Evaluated, Found, RowResult, Sooner, usable
+from oubliette.audit.result import GOLD, MODEL, Evaluated, Found, RelearningAdvantage, RowResult, usable
 from oubliette.audit.suite import Limits
 from oubliette.core.numbers import percent
 from oubliette.eval.statistics import Estimate
@@ -136,7 +136,7 @@ def kept_of_the_rest(model: Evaluated, limits: Limits) -> list[str]:
     return lines
 
 
-def advantage(found: Sooner) -> str:
+def advantage(found: RelearningAdvantage) -> str:
     """A relearning advantage in words: "50 % back 4.2 times sooner than in gold [3, 6.1]"."""
     if found.value is None:
         return found.note

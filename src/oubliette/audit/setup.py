@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oubliette.audit.attack_cache import Parts
-from oubliette.audit.attack_runner import Attacks
-from oubliette.audit.context import Bench
-from oubliette.audit.leakage_meter import Gauge, painter_of
+from oubliette.audit.attack_cache import AttackCache
+from oubliette.audit.attack_runner import PictureAttackRunner
+from oubliette.audit.context import AuditContext
+from oubliette.audit.leakage_meter import LeakageMeter, painter_of
 from oubliette.audit.result import GOLD, MODEL
 from oubliette.audit.suite import EvaluationRow, Suite
 from oubliette.core.errors import UserError, suggest
@@ -20,14 +20,14 @@ from oubliette.eval.pictures.evaluator import PictureEvaluator
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.rows import BASE
 from oubliette.eval.sample_store import SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 
-__all__ = ["asked_prompts", "frozen_names", "make_bench"]
+__all__ = ["asked_prompts", "frozen_names", "make_context"]
 
 _GUARD = "guard.json"
 
 
-def make_bench(
+def make_context(
     model: Any,
     base: Any,
     gold: Any | None,
@@ -45,7 +45,7 @@ def make_bench(
     pictures: SampleStore | None = None,
     options: dict[str, Any] | None = None,
     evaluator: Evaluator | None = None,
-) -> Bench:
+) -> AuditContext:
     """A bench over open models; without a `cache` folder everything stays in memory.
 
     `erased` are concepts that the model's record says were erased beside this one: they need not be kept.
@@ -65,9 +65,9 @@ def make_bench(
         )
     opened = _able(evaluator.judges, concept)
     store = pictures or SampleStore(None if cache is None else cache / "pictures")
-    painter = Painter(BASE, base, store, evaluator.sampling, role="control")
+    painter = CachedSampler(BASE, base, store, evaluator.sampling, role="control")
     known = None if gold is None else painter_of(GOLD, gold, painter)
-    gauge = Gauge(
+    meter = LeakageMeter(
         painter,
         concept,
         opened[0],
@@ -77,17 +77,17 @@ def make_bench(
         evaluator=evaluator,
         gold=known,
     )
-    return Bench(
+    return AuditContext(
         model=painter_of(MODEL, model, painter),
         base=painter,
         gold=known,
         concept=concept,
         judges=opened,
         evaluator=evaluator,
-        gauge=gauge,
+        meter=meter,
         suite=suite,
         driver=driver
-        or Attacks(
+        or PictureAttackRunner(
             concept,
             base,
             sampling=painter.sampling,
@@ -100,7 +100,7 @@ def make_bench(
             attached=getattr(model, "attachment", None) is not None,
             pictures=store,
         ),
-        parts=Parts(None if cache is None else cache / "audit"),
+        parts=AttackCache(None if cache is None else cache / "audit"),
         seed=seed,
         frozen=list(frozen),
     )

@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from oubliette.audit.attack_cache import Exhibit, Part, RowOutput, key_of
-from oubliette.audit.context import Bench, excess
+from oubliette.audit.attack_cache import AttackRun, Exhibit, RowOutput, key_of
+from oubliette.audit.context import AuditContext, excess
 from oubliette.audit.result import GOLD, MODEL, Found, RowResult
 from oubliette.audit.samples import LINES, exhibits_of
 from oubliette.audit.suite import ProbeRow, PromptsRow
 from oubliette.core.numbers import percent
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Rate, ratio_above_floor
 
 __all__ = ["finding", "probing", "prompting"]
 
 
-def prompting(row: RowResult, spec: PromptsRow, bench: Bench) -> RowOutput:
+def prompting(row: RowResult, spec: PromptsRow, bench: AuditContext) -> RowOutput:
     """Run a search for prompts: pre-ASR, ASR, the prompts as the field's CSV."""
     tries = 1 + bench.driver.tries(spec)
 
-    def make(subject: str, painter: Painter) -> Part:
-        found = bench.driver.search(spec, painter.model, hits=bench.gauge.found, seed=bench.seed)
+    def make(subject: str, painter: CachedSampler) -> AttackRun:
+        found = bench.driver.search(spec, painter.model, hits=bench.meter.found, seed=bench.seed)
         after = np.array([row.before or row.after for row in found])
         best = [made for made in found if made.after and not made.before]
         made = finding(
@@ -37,7 +37,7 @@ def prompting(row: RowResult, spec: PromptsRow, bench: Bench) -> RowOutput:
             facts={"tries": float(np.mean([row.tries for row in found]))},
             best=[row.prompt for row in best[:10]],
         )
-        return Part(
+        return AttackRun(
             found=[made],
             hits=[[int(hit) for hit in after]],
             samples=[
@@ -60,25 +60,27 @@ def prompting(row: RowResult, spec: PromptsRow, bench: Bench) -> RowOutput:
     return replace(output, row=replace(result, files=[name]), files={name: parts[MODEL].csv})
 
 
-def _prompt_exhibits(found: Sequence[Any], painter: Painter, bench: Bench, subject: str) -> list[Exhibit]:
+def _prompt_exhibits(
+    found: Sequence[Any], painter: CachedSampler, bench: AuditContext, subject: str
+) -> list[Exhibit]:
     """What the original and the prompt found in its place draw from the same seed."""
     made = []
     for column, prompts in (("asked", [f.case.prompt for f in found]), ("found", [f.prompt for f in found])):
         seeds = [row.case.seed for row in found]
         how = painter.sampling
         pictures = how.together(prompts, how.make(painter.model, prompts, seeds))
-        hits = bench.gauge.found(pictures)
+        hits = bench.meter.found(pictures)
         made += exhibits_of(pictures, prompts, seeds, hits, subject=subject, column=column)
     return made
 
 
-def probing(row: RowResult, spec: ProbeRow, bench: Bench) -> RowOutput:
+def probing(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
     """Run a probe; every ratio of a completion is a figure of its own."""
 
-    def make(subject: str, painter: Painter) -> Part:
-        shown = bench.driver.probe(spec, painter.model, hits=bench.gauge.found, seed=bench.seed)
-        hits = bench.gauge.found(shown.pictures)
-        part = Part()
+    def make(subject: str, painter: CachedSampler) -> AttackRun:
+        shown = bench.driver.probe(spec, painter.model, hits=bench.meter.found, seed=bench.seed)
+        hits = bench.meter.found(shown.pictures)
+        part = AttackRun()
         for where, mask in _groups(shown):
             facts = {**shown.facts, **{k: float(np.mean(np.array(v)[mask])) for k, v in shown.each.items()}}
             made = finding(subject, hits[mask], bench, tries=shown.best_of, facts=facts)
@@ -119,31 +121,31 @@ def _groups(shown: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def _attacked(
-    row: RowResult, spec: Any, bench: Bench, make: Callable[[str, Painter], Part]
-) -> tuple[RowResult, dict[str, Part], RowOutput]:
+    row: RowResult, spec: Any, bench: AuditContext, make: Callable[[str, CachedSampler], AttackRun]
+) -> tuple[RowResult, dict[str, AttackRun], RowOutput]:
     """Prompts or probe on every subject, and what the model shows above gold, case by case."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, AttackRun] = {}
     for one in bench.subjects(spec):
         subject, painter = one.name, one.painter
         bench.tell(subject, len(parts) / len(bench.subjects(spec)))
         key = key_of(
             row=spec.model_dump(exclude={"name", "gold"}),
-            gauge=bench.gauge.facts(),
+            meter=bench.meter.facts(),
             data=bench.driver.facts(spec, bench.seed),
             subject=painter.fingerprint,
             seed=bench.seed,
         )
 
-        def of_subject(subject: str = subject, painter: Painter = painter) -> Part:
+        def of_subject(subject: str = subject, painter: CachedSampler = painter) -> AttackRun:
             return make(subject, painter)
 
         parts[subject] = bench.parts.get(key, of_subject, keep=subject == GOLD)
     found = [replace(made, subject=subject) for subject, part in parts.items() for made in part.found]
     above = []
-    if GOLD in parts and bench.gauge.span > 0:
+    if GOLD in parts and bench.meter.span > 0:
         for made, own, other in zip(parts[MODEL].found, parts[MODEL].hits, parts[GOLD].hits, strict=True):
             where = f"{percent(made.facts['ratio'])} left to draw" if "ratio" in made.facts else ""
-            above.append(excess(np.array(own), np.array(other), bench.gauge.span, where))
+            above.append(excess(np.array(own), np.array(other), bench.meter.span, where))
     result = replace(row, found=found, excess=above)
     samples = [
         {"audit_row": row.id, "subject": subject, **sample}
@@ -157,7 +159,7 @@ def _attacked(
 def finding(
     subject: str,
     hits: np.ndarray,
-    bench: Bench,
+    bench: AuditContext,
     *,
     tries: float,
     facts: dict[str, float],
@@ -165,9 +167,9 @@ def finding(
     best: Sequence[str] = (),
 ) -> Found:
     """A finding; its floor is what so many tries show by chance, 1 - (1 - floor)^tries."""
-    floor = _raised(bench.gauge.floor, tries)
+    floor = _raised(bench.meter.floor, tries)
     after = Rate.mean(hits)
-    leakage = ratio_above_floor(after, bench.gauge.base_rate, floor)
+    leakage = ratio_above_floor(after, bench.meter.base_rate, floor)
     return Found(subject, before, after, leakage, floor.value, tries, dict(facts), list(best))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from oubliette.audit import sentences
 from oubliette.audit.against import gap
-from oubliette.audit.result import MODEL, NOVEL, Evaluated, Excess, Found, RowResult, Ruling
+from oubliette.audit.result import MODEL, NOVEL, Evaluated, Found, LeakageGap, RowResult, Ruling
 from oubliette.audit.suite import Limits
 from oubliette.eval.statistics import Estimate
 from oubliette.eval.verdict import (
@@ -158,7 +158,7 @@ def _utility_known(model: Evaluated) -> bool:
     return kept is not None and (kept.ira is not None or kept.cra is not None)
 
 
-def _prompts(model: Evaluated, excess: Sequence[Excess], limits: Limits) -> list[Asked]:
+def _prompts(model: Evaluated, excess: Sequence[LeakageGap], limits: Limits) -> list[Asked]:
     """Whether each set of prompts alone brings the concept, and what to say of it and of gold beside it."""
     above_gold = {made.where: made for made in excess}
     made = []
@@ -254,7 +254,7 @@ def _benign_alone(row: RowResult, limits: Limits) -> Evidence:
     return Evidence(row, says, f"{row.title}: leakage {describe_share(worst)} at the end", weight=worst.value)
 
 
-def _held(estimate: Estimate | Excess, bound: float) -> str:
+def _held(estimate: Estimate | LeakageGap, bound: float) -> str:
     if estimate.low is not None and estimate.low > bound:
         return YES
     if estimate.high is not None and estimate.high <= bound:
@@ -262,7 +262,7 @@ def _held(estimate: Estimate | Excess, bound: float) -> str:
     return UNSURE
 
 
-def _above_gold(made: Excess) -> str:
+def _above_gold(made: LeakageGap) -> str:
     return f"{gap(made)}, on the same prompts and seeds"
 
 

@@ -8,10 +8,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-__all__ = ["give_face"]
+__all__ = ["export_lazily"]
 
 
-def give_face(package: str, targets: Mapping[str, str]) -> None:
+def export_lazily(package: str, targets: Mapping[str, str]) -> None:
     """Let the package's module offer `targets`: names with the "module:attribute" each stands for.
 
     Nothing is imported until a name is used. Python binds a module in its package when it is first imported;

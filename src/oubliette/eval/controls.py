@@ -13,7 +13,7 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
 from oubliette.eval.rows import BASE, control_name
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 
 #: NONE is the base itself: nothing was erased from it.
 NONE, GOLD, RANDOM, FILTER = BASE, "gold", "random weights", "prompt filter"
@@ -23,12 +23,12 @@ CONTROLS = (NONE, GOLD, RANDOM, FILTER)
 @contextmanager
 def open_control(
     spec: str | tuple[str, Any],
-    base: Painter,
+    base: CachedSampler,
     concepts: Sequence[Concept],
     words: Iterable[str],
     *,
     seed: int = 0,
-) -> Iterator[Painter]:
+) -> Iterator[CachedSampler]:
     """A control as a painter: `gold[=MODEL]`, `random weights`, `prompt filter`, `base`, or (name, model).
 
     `base` is the painter of the base, which "base" is; `words` are what the prompt filter drops. Random

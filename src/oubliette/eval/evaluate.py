@@ -24,7 +24,7 @@ from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation, JudgeFacts, Settings
 from oubliette.eval.rows import RESERVED, control_name, row_name
 from oubliette.eval.sample_store import SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.table import Listener, Table
 from oubliette.eval.verdict import Bounds
 
@@ -118,12 +118,12 @@ def measure(
     plan = evaluator.plan(n=n, each=each, near_n=near_n, seed=seed)
     judges, sampling = evaluator.judges, evaluator.sampling
     store = cache if isinstance(cache, SampleStore) else SampleStore(cache)
-    painter = Painter(NONE, base, store, sampling, role="control")
+    painter = CachedSampler(NONE, base, store, sampling, role="control")
     table = Table(plan, Observer(judges, plan.names, evaluator.extractor), judges, bounds, painter, progress)
     others = [spec for spec in controls if not isinstance(spec, str) or control_name(spec) != NONE]
     table.begin(len(models) + len(others))
     for name, model in models.items():
-        table.look(Painter(name, model, store, sampling))
+        table.look(CachedSampler(name, model, store, sampling))
     table.none()
     for spec in others:
         with open_control(spec, painter, plan.concepts, evaluator.words, seed=seed) as control:

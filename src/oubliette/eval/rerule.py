@@ -22,7 +22,7 @@ from oubliette.eval.plan import Bank, Plan
 from oubliette.eval.remarks import remarks
 from oubliette.eval.result import ConceptFigures, Evaluation, Row
 from oubliette.eval.sample_store import SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Rate, ratio_above_floor
 from oubliette.eval.verdict import decide
 from oubliette.world.facts import BROADER
@@ -52,7 +52,7 @@ def rerule(
     """
     settings = evaluation.settings
     sampling = Sampling(settings.steps, settings.guidance)
-    painter = Painter(NONE, base, cache or SampleStore(), sampling, role="control")
+    painter = CachedSampler(NONE, base, cache or SampleStore(), sampling, role="control")
     if painter.fingerprint != evaluation.base_fingerprint:
         raise UserError(
             f"evaluation: was made of another base ({evaluation.base_fingerprint[:12]}) than {base.source}"
@@ -96,7 +96,7 @@ def rerule(
 def _ruled(
     figures: ConceptFigures,
     plan: Plan,
-    painter: Painter,
+    painter: CachedSampler,
     judges: dict[str, Judge],
     gold: ConceptFigures | None,
     evaluation: Evaluation,

@@ -9,10 +9,10 @@ import numpy as np
 
 from oubliette.eval.sample_store import How, Progress, SampleStore, sample_keys
 
-__all__ = ["Painter"]
+__all__ = ["CachedSampler"]
 
 
-class Painter:
+class CachedSampler:
     """Asks a model through the sample store, as one row of the table.
 
     `sampling` says how. `role` is "model" or "control". `rewrite` changes a prompt before it is put (the
@@ -46,9 +46,9 @@ class Painter:
         rewrite: Callable[[str], str] | None = None,
         fingerprint: str | None = None,
         cache: SampleStore | None = None,
-    ) -> Painter:
+    ) -> CachedSampler:
         """The same for another model, asked in the same way, into the same store unless another is given."""
-        return Painter(
+        return CachedSampler(
             name,
             model,
             cache or self.cache,

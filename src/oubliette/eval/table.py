@@ -14,7 +14,7 @@ from oubliette.eval.pictures.observe import Observation, Observer
 from oubliette.eval.plan import Plan, distinct
 from oubliette.eval.result import Row
 from oubliette.eval.sample_store import Progress
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.verdict import Bounds
 
 #: Told as pictures are done: how many, of how many, whose.
@@ -32,7 +32,7 @@ class Table:
         observer: Observer,
         judges: Sequence[Judge],
         bounds: Bounds,
-        base: Painter,
+        base: CachedSampler,
         progress: Listener | None,
     ) -> None:
         self.plan, self.observer, self.judges, self.bounds = plan, observer, judges, bounds
@@ -43,7 +43,7 @@ class Table:
         self._base_seen: Observations = {}
         self._targets: list[tuple[str, Observation]] = []
         self._base_seconds = 0.0
-        self._seen: list[tuple[Painter, Observations, float]] = []
+        self._seen: list[tuple[CachedSampler, Observations, float]] = []
 
     def begin(self, rows: int) -> None:
         """Draw the base's pictures; `rows` further rows are to come."""
@@ -58,7 +58,7 @@ class Table:
         """Add the base's own row."""
         self._seen.append((self.base, self._base_seen, self._base_seconds))
 
-    def look(self, painter: Painter) -> None:
+    def look(self, painter: CachedSampler) -> None:
         """Draw and judge the row of any other painter; its weights may change once this returns."""
         started = time.monotonic()
         seen = self.observer.observe(
@@ -84,7 +84,7 @@ class Table:
         return [one for one in found if one is not None]
 
     def _figures(
-        self, painter: Painter, seen: Observations, seconds: float, gold: Observations | None
+        self, painter: CachedSampler, seen: Observations, seconds: float, gold: Observations | None
     ) -> Row:
         clip = self.observer.clip.clip.name if self.observer.clip else None
         extractor = self.observer.extractor.name if self.observer.extractor else None
@@ -123,7 +123,7 @@ class Table:
         return told
 
 
-def _is_gold(painter: Painter) -> bool:
+def _is_gold(painter: CachedSampler) -> bool:
     return painter.role == "control" and painter.name == GOLD
 
 

@@ -5,7 +5,7 @@ Imports train, backends and data. Each name below is imported when it is first u
 
 from __future__ import annotations
 
-from oubliette.core.lazy_exports import give_face
+from oubliette.core.lazy_exports import export_lazily
 
 _FACE = {
     "FrozenTensor": "oubliette.guard.mask:FrozenTensor",
@@ -45,4 +45,4 @@ __all__ = [
     "verify_signature",
 ]
 
-give_face(__name__, _FACE)
+export_lazily(__name__, _FACE)

@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oubliette.audit.against import gap, pace
-from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, Curve, Excess, RowResult, Sooner, Swept, Tried
+from oubliette.audit.result import (
+    GOLD,
+    MODEL,
+    NOVEL,
+    Audit,
+    Curve,
+    LeakageGap,
+    RelearningAdvantage,
+    RowResult,
+    Swept,
+    Tried,
+)
 from oubliette.core.numbers import unbroken
 from oubliette.eval.rows import BASE, row_name
 from oubliette.report.words import MISSING, estimate, percent, rate, short
@@ -177,12 +188,12 @@ def against(row: RowResult) -> str:
     return excess(row.excess)
 
 
-def sooner(found: Sooner | None) -> str:
+def sooner(found: RelearningAdvantage | None) -> str:
     """A relearning advantage: "4.2 times sooner than in gold [3, 6.1]"."""
     return MISSING if found is None else pace(found)
 
 
-def excess(found: list[Excess]) -> str:
+def excess(found: list[LeakageGap]) -> str:
     """What the model shows above gold, or below it."""
     lines = []
     for made in found:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from oubliette.backends.base import Backend
 
-__all__ = ["Pace", "forward_among", "pace_of", "seconds_a_picture"]
+__all__ = ["PassTiming", "forward_among", "seconds_a_picture", "time_passes"]
 
 _REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Pace:
+class PassTiming:
     """Seconds of one item's forward pass and of its backward, and the bytes its graph holds.
 
     `items` went through at once, `repeats` times each way. `graph` is what a forward with a graph holds until
@@ -40,7 +40,9 @@ class Pace:
         return {**asdict(self), "measured": said}
 
 
-def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budget: float = 5.0) -> Pace:
+def time_passes(
+    model: Backend, trained: Sequence[nn.Parameter], items: int, *, budget: float = 5.0
+) -> PassTiming:
     """Time passes of `items` rows of noise, or of as many as `budget` seconds would surely do.
 
     The first pass warms up. A few rows' time is a poor guess of a batch's on a GPU and for a small model, and
@@ -70,7 +72,7 @@ def pace_of(model: Backend, trained: Sequence[nn.Parameter], items: int, *, budg
                 boths.append(whole)
                 held = saved.size
     forward = statistics.median(forwards)
-    return Pace(
+    return PassTiming(
         forward=forward / count,
         backward=max(statistics.median(boths) - forward, 0.0) / count,
         graph=held // count,

@@ -91,7 +91,7 @@ def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: 
     suite = validated(Suite, {"name": "replay", "rows": rows, **_suite_keys(more)}, "attack")
     setting = set_up(*named, suite=suite, **{"gold": "none", **more})
     bench = setting.bench
-    found = draw(bench.model.model, csv, bench.gauge.found, sampling=bench.base.sampling)
+    found = draw(bench.model.model, csv, bench.meter.found, sampling=bench.base.sampling)
     made = finding(
         MODEL,
         np.array([one.before or one.after for one in found]),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.audit.attack_cache import RowOutput, read_output, write_output
-from oubliette.audit.context import Bench
+from oubliette.audit.context import AuditContext
 from oubliette.audit.dry import Planned, plan, units_of
 from oubliette.audit.novel_reference import novel_facts
 from oubliette.audit.result import GOLD, JSON_NAME, MODEL, Audit, Subject
@@ -81,7 +81,7 @@ def estimate(*named: Any, suite: Suite | Path | str | None = None, **more: Any) 
     return plan(set_up(*named, suite=suite, **more).bench)
 
 
-def run_rows(bench: Bench, work: Path | None, *, show_progress: bool = True) -> list[RowOutput]:
+def run_rows(bench: AuditContext, work: Path | None, *, show_progress: bool = True) -> list[RowOutput]:
     """Every row of the suite, one JSON file a row in `work` when it is done; what lies there is not run
     again.
     """
@@ -168,7 +168,7 @@ def _write(
         write_audit_page(page, folder / PAGE)
 
 
-def _facts(bench: Bench) -> dict[str, Any]:
+def _facts(bench: AuditContext) -> dict[str, Any]:
     """What must be the same for finished rows to be taken up again."""
     return {
         "model": bench.model.fingerprint,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oubliette.audit.context import Bench
-from oubliette.audit.novel_reference import choose, make_stand
+from oubliette.audit.context import AuditContext
+from oubliette.audit.novel_reference import choose, make_reference
 from oubliette.audit.read_suite import read_suite
 from oubliette.audit.result import GOLD, MODEL
-from oubliette.audit.setup import frozen_names, make_bench
+from oubliette.audit.setup import frozen_names, make_context
 from oubliette.audit.suite import Suite
 from oubliette.backends import open_model
 from oubliette.backends.base import TEXT_ENCODER
@@ -34,7 +34,7 @@ WITHOUT = "none"
 class Setting:
     """A bench with the sources that its models were opened from, and what an auditor should be told."""
 
-    bench: Bench
+    bench: AuditContext
     sources: dict[str, str]
     notes: list[str]
 
@@ -72,7 +72,7 @@ def set_up(*named: Any, suite: Suite | Path | str | None, **more: Any) -> Settin
     notes += faults_of({MODEL: opened, "base": before, GOLD: reference})
     frozen = frozen_names(asked.mask, opened)
     driver = modality.driver(asked, evaluator, suite, frozen)
-    bench = make_bench(
+    bench = make_context(
         opened,
         before,
         reference,
@@ -89,7 +89,7 @@ def set_up(*named: Any, suite: Suite | Path | str | None, **more: Any) -> Settin
         evaluator=None if driver is None else evaluator,
     )
     if other is not None:
-        bench.novel = make_stand(bench, other, asked.novel_data)
+        bench.novel = make_reference(bench, other, asked.novel_data)
     sources = {MODEL: str(opened.source), "base": str(before.source)}
     if reference is not None:
         sources[GOLD] = str(reference.source)

@@ -17,7 +17,7 @@ from oubliette.train.timing import seconds_a_picture
 
 if TYPE_CHECKING:
     from oubliette.data.questions import QA
-    from oubliette.erase.result import Held
+    from oubliette.erase.result import Reversible
     from oubliette.eval.judge import Judge
     from oubliette.eval.result import Evaluation
     from oubliette.eval.text.likelihood import Answered
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO_SECONDS",
     "MODES",
-    "Before",
     "Check",
+    "OriginalView",
     "check",
     "check_covering",
     "check_mode",
@@ -133,14 +133,14 @@ def sets_in(recipe: Recipe) -> dict[str, list[QA]]:
     return {name: read_questions(path) for name, path in named.items() if path is not None}
 
 
-class Before:
+class OriginalView:
     """A model as it was before an erasure, over the same network: originals are swapped in while it draws.
 
     No second copy of the weights; every bit of the erased model is back when a call returns. Whatever else is
     asked of it is the model's own.
     """
 
-    def __init__(self, model: Any, weights: Held) -> None:
+    def __init__(self, model: Any, weights: Reversible) -> None:
         self._model, self._weights = model, weights
 
     def fingerprint(self) -> str:
@@ -159,7 +159,7 @@ class Before:
 
 def check(
     model: Any,
-    weights: Held,
+    weights: Reversible,
     concepts: Sequence[Concept],
     *,
     mode: str = "auto",
@@ -194,13 +194,15 @@ def check(
     if found is None:
         return Check(None, reason)
     row = {row_name(name or model.source): model}
-    evaluation = _compare(row, Before(model, weights), concepts, judges, found, how, seed, cache, bounds)
+    evaluation = _compare(
+        row, OriginalView(model, weights), concepts, judges, found, how, seed, cache, bounds
+    )
     return Check(evaluation, "", time.monotonic() - started)
 
 
 def fitted(
     model: Any,
-    weights: Held,
+    weights: Reversible,
     concepts: Sequence[Concept],
     *,
     mode: str,
@@ -231,7 +233,7 @@ def fitted(
         )
     if size is not None or mode == "on":
         return size or _SIZES[0], ""
-    before, how = Before(model, weights), sampling or Sampling()
+    before, how = OriginalView(model, weights), sampling or Sampling()
     each = seconds_a_picture(before, steps=how.steps, guidance=how.guidance)
     estimate = 0.0
     for size in _SIZES:
@@ -245,13 +247,13 @@ def _sizes(size: int) -> dict[str, Any]:
     return {"n": size, "each": _EACH, "near_n": min(size // 2, _NEAR)}
 
 
-def _plan(before: Before, concepts: Sequence[Concept], size: int, seed: int) -> Any:
+def _plan(before: OriginalView, concepts: Sequence[Concept], size: int, seed: int) -> Any:
     from oubliette.eval.pictures.evaluator import plan_for
 
     return plan_for(before, concepts, retained=_kept(before, concepts), seed=seed, **_sizes(size))
 
 
-def _kept(before: Before, concepts: Sequence[Concept]) -> list[Concept]:
+def _kept(before: OriginalView, concepts: Sequence[Concept]) -> list[Concept]:
     """The declared neighbours, and a few others of each kind."""
     from oubliette.eval.surroundings import neighbours, rest_of_world
 
@@ -265,7 +267,7 @@ def _kept(before: Before, concepts: Sequence[Concept]) -> list[Concept]:
 
 def _compare(
     models: Mapping[str, Any],
-    before: Before,
+    before: OriginalView,
     concepts: Sequence[Concept],
     judges: Sequence[Judge],
     size: int,

@@ -27,11 +27,11 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
     method whose options have `extra_passes` (`train.smoothing.Passes`) says with it what an item of a step
     takes beyond a forget pass, its target and a retain pass: an inner run's passes, an adversary's.
 
-    `seconds` are those counts times what one item's passes took just now (`pace.pace_of`; `measured` says how
-    many), those of the drawing at the pace of a batch of pictures (`pace.forward_among`), without the loop's
-    own share, which is at most a tenth. `memory` is in MiB: the weights; for a
-    trained method also the originals, gradients and optimiser state of what is trained, and the graph of one
-    micro-batch; not what a smoother or a surgery holds. Both are None where nothing passes through the
+    `seconds` are those counts times what one item's passes took just now (`train.timing`; `measured` says how
+    many), those of the drawing at the pace of a batch of pictures, without the loop's own share, which is at
+    most a tenth. `memory` is in MiB: the weights; for a trained method also the originals, gradients and
+    optimiser state of what is trained, and the graph of one micro-batch; not what a smoother or a surgery
+    holds. Both are None where nothing passes through the
     network.
     """
     from oubliette.erase import METHODS
@@ -100,11 +100,11 @@ def _measured(
 ) -> dict[str, Any]:
     """Seconds and MiB of the counted passes, from a few that are made now."""
     from oubliette.erase.latents import BATCH
-    from oubliette.train.timing import forward_among, pace_of
+    from oubliette.train.timing import forward_among, time_passes
 
     if not found["forwards"]:
         return {"seconds": None, "memory": None, "measured": "nothing: no pass was counted"}
-    pace = pace_of(model, trained, recipe.train.batch)
+    pace = time_passes(model, trained, recipe.train.batch)
     weights = sum(p.numel() * p.itemsize for module in model.modules().values() for p in module.parameters())
     held = {
         "weights": weights,

@@ -33,7 +33,7 @@ class Modality(Protocol):
         ...
 
     def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
-        """An audit's attacks; None for those that `make_bench` makes."""
+        """An audit's attacks; None for those that `make_context` makes."""
         ...
 
 
@@ -107,13 +107,13 @@ class _Answers:
 
     def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
         """Fine-tuning on rows that the audit does not ask: an attacker's own, else the sets' own."""
-        from oubliette.audit.answer_runner import AnswerAttacks
+        from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
         assert isinstance(evaluator, AnswerEvaluator)
         sets = evaluator.sets
-        return AnswerAttacks(
+        return AnswerAttackRunner(
             _rows(asked.data) or sets.forget,
             _rows(asked.benign) or [*sets.other, *sets.retain],
             avoid=asked_prompts(suite, evaluator, suite.pictures, asked.seed),

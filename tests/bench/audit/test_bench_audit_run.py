@@ -55,7 +55,7 @@ def plan(
 ) -> Plan:
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oubliette.audit.leakage_meter.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.LeakageMeter.span", 0.5)
     Path("suite.yaml").write_text(yaml.safe_dump(SUITE))
     Path("plan.yaml").write_text(yaml.safe_dump(PLAN))
     return read_plan("plan.yaml")

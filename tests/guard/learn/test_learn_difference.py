@@ -17,7 +17,7 @@ from guard.learning import problem, shaken, talk
 from oubliette.core.errors import UserError
 from oubliette.guard.learn.candidates import Candidates
 from oubliette.guard.learn.difference import Difference
-from oubliette.guard.learn.spill import Spilled
+from oubliette.guard.learn.spill import DiskTensors
 
 dtypes = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64])
 
@@ -30,7 +30,7 @@ def test_what_is_spilled_comes_back_bit_for_bit(kinds):
     for place, (shape, dtype) in enumerate(kinds):
         bits = torch.randint(0, 256, (*shape, dtype.itemsize), generator=rng, dtype=torch.uint8)
         tensors[f"t{place}"] = bits.view(dtype).reshape(shape)  # any bits at all, NaN and -0 among them
-    kept = Spilled(tensors)
+    kept = DiskTensors(tensors)
     assert kept.names == list(tensors)
     for name, tensor in tensors.items():
         assert kept[name].dtype == tensor.dtype
@@ -42,7 +42,7 @@ def test_what_is_spilled_comes_back_bit_for_bit(kinds):
 def test_a_scratch_file_is_apart_and_goes_with_its_owner(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     source = torch.arange(6.0).reshape(2, 3)
-    kept = Spilled({"a": source.t()})
+    kept = DiskTensors({"a": source.t()})
     source.zero_()
     assert torch.equal(kept["a"], torch.arange(6.0).reshape(2, 3).t())
     kept["a"].zero_()  # copy on write: not the file
@@ -59,7 +59,7 @@ def test_a_full_disk_is_one_line(monkeypatch):
 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(UserError, match=r"No space left on device\); set TMPDIR") as caught:
-        Spilled({"a": torch.ones(3)})
+        DiskTensors({"a": torch.ones(3)})
     assert "\n" not in str(caught.value)
 
 

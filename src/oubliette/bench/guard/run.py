@@ -17,7 +17,7 @@ from oubliette.bench.pool import in_processes
 from oubliette.bench.words import slug
 from oubliette.core.manifest import read_object, write_json
 from oubliette.workflows.guard.apply import budget_for
-from oubliette.workflows.guard.user import Course, User, area, asked_of
+from oubliette.workflows.guard.user import TrainingCurve, User, area, asked_of
 
 __all__ = ["Used", "finished", "run_all", "run_cell"]
 
@@ -162,7 +162,7 @@ class _Users:
             lent=donor,
         )
 
-    def train(self, name: str, at: Sequence[int]) -> Course:
+    def train(self, name: str, at: Sequence[int]) -> TrainingCurve:
         """Train on pictures of the concept `name`, judging the concept's own prompts at the steps in `at`."""
         from oubliette.eval.surroundings import words_of
 

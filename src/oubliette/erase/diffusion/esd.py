@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from oubliette.backends.text import TextEmbedding
 from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
-from oubliette.erase.diffusion.turns import Said, in_turn
+from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ESD(DiffusionObjective):
         erase_from: str | None = Field(
             default=None, description="parent prompt that loses the concept (released only)"
         )
-        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
+        prompts: PromptSource = Field(default="name", description="the bare name, or the bank's prompts")
         trajectory_steps: int = Field(default=50, ge=1, description="sampling steps of a whole trajectory")
         guidance: float = Field(default=3.0, ge=0, description="guidance of the trajectory")
 
@@ -76,7 +76,7 @@ class ESD(DiffusionObjective):
 
         The whole batch stops at the same step, as a sampler runs; the step is drawn anew each time.
         """
-        pairs = in_turn(self.request, self.data, self.options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, self.options.prompts, step, rng, batch)
         return self.met([pair.target for pair in pairs], rng)
 
     def met(self, concepts: list[str], rng: torch.Generator) -> Draw:

@@ -13,7 +13,7 @@ from oubliette.backends.text import TextEmbedding
 from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.stereo_search import Term, encoded, search, terms_in_turn
-from oubliette.erase.diffusion.turns import Said, in_turn
+from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Stereo(DiffusionObjective):
         apg_limit: float | None = Field(
             default=None, gt=0, description="greatest L2 norm of an item's direction"
         )
-        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
+        prompts: PromptSource = Field(default="name", description="the bare name, or the bank's prompts")
         trajectory_steps: int = Field(default=50, ge=1, description="sampling steps of a whole trajectory")
         trajectory_guidance: float = Field(default=3.0, ge=0, description="guidance of the trajectory")
 
@@ -103,7 +103,7 @@ class Stereo(DiffusionObjective):
         if self._words is None:
             self._words = search(self, batch)
         options, words = self.options, self._words
-        pairs = in_turn(self.request, self.data, options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, options.prompts, step, rng, batch)
         anchors = [concept.anchor for concept in self.request.concepts]
         terms = terms_in_turn(pairs, words, step * batch, anchors)
         stop = int(torch.randint(options.trajectory_steps, (1,), generator=rng))

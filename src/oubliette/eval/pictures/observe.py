@@ -13,7 +13,7 @@ from oubliette.eval.pictures.clip_judge import ClipJudge
 from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.plan import PromptSet, distinct
 from oubliette.eval.sample_store import Progress
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Observer:
 
     def observe(
         self,
-        painter: Painter,
+        painter: CachedSampler,
         sets: Sequence[PromptSet],
         *,
-        against: Painter | None = None,
+        against: CachedSampler | None = None,
         progress: Progress | None = None,
     ) -> dict[str, Observation]:
         """Observations by set key.
@@ -74,7 +74,7 @@ class Observer:
         return found
 
     def _look(
-        self, painter: Painter, item: PromptSet, pictures: np.ndarray, other: np.ndarray | None
+        self, painter: CachedSampler, item: PromptSet, pictures: np.ndarray, other: np.ndarray | None
     ) -> Observation:
         concept = item.concept
         judged = item.role != "reference"

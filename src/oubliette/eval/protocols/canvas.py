@@ -20,7 +20,7 @@ from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.pictures.zero_shot import top_one
 from oubliette.eval.sample_store import Progress, SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, combination
 from oubliette.eval.surroundings import rest_of_world
 from oubliette.world.facts import BROADER
@@ -123,7 +123,7 @@ def canvas(
         raise UserError(f"canvas: needs seeds, each once; found {list(seeds)}")
     opened = default_judges(model) if judges is None else _opened(judges, model)
     pairs = pair_judges(opened, grid)
-    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
+    painter = CachedSampler("model", model, SampleStore() if cache is None else cache, sampling)
     asked = {
         style: [
             (prompt.format(object=thing, style=style), thing, seed)

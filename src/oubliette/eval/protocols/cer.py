@@ -20,7 +20,7 @@ from oubliette.eval.pictures.clip_judge import ClipJudge
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.plan import seeds_for
 from oubliette.eval.sample_store import Progress, SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, t_interval
 
 FORMAT = "oubliette-cer/1"
@@ -146,7 +146,7 @@ def cer(
         raise UserError(f"CER: {opened.name} has no words for {unknown[0]!r}; give another CLIP (clip:MODEL)")
     lines = None if templates is None else read_templates(templates)
     sampling = sampling or Sampling()
-    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
+    painter = CachedSampler("model", model, SampleStore() if cache is None else cache, sampling)
     rows = {concept: _rows(concept, lines or TEMPLATES[concept.kind], each, seed) for concept in concepts}
     every = [row for own in rows.values() for row in own]
     painter.fill([prompt for prompt, _, _ in every], [number for *_, number in every], progress=progress)
@@ -211,7 +211,7 @@ def _with_anchor(template: str, concept: Concept) -> str:
 def _figures(
     concept: Concept,
     rows: Sequence[tuple[str, str, int]],
-    painter: Painter,
+    painter: CachedSampler,
     judge: ClipJudge,
     against: str,
     each: int,

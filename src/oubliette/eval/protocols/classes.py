@@ -18,7 +18,7 @@ from oubliette.eval.judge import Judge, default_judges, open_judge
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.pictures.zero_shot import top_one
 from oubliette.eval.sample_store import Progress, SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, combination
 from oubliette.world.facts import BROADER
 
@@ -134,7 +134,7 @@ def class_protocol(
     gone = _erased([erased] if isinstance(erased, str) else erased, classes)
     concepts = {name: Concept(name, BROADER.get(kind, ""), kind) for name in classes}
     able = _judges(judges, model, concepts)
-    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
+    painter = CachedSampler("model", model, SampleStore() if cache is None else cache, sampling)
     painter.fill([row.prompt for row in rows], [row.seed for row in rows], progress=progress)
     found: dict[str, dict[str, list[np.ndarray]]] = {
         judge.name: {name: [] for name in classes} for judge in able

@@ -19,7 +19,7 @@ from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.pictures.zero_shot import ZeroShotJudge, top_one
 from oubliette.eval.plan import IN_SET, WITHHELD, PromptSet
 from oubliette.eval.sample_store import Progress, SampleStore
-from oubliette.eval.sampler import Painter
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, propagate, t_interval
 
 FORMAT = "oubliette-harmonic/1"
@@ -131,7 +131,7 @@ def harmonic(
             f"harmonic mean: no judge covers the {concept.kind} {concept.name!r} (judges: "
             f"{', '.join(judge.name for judge in opened) or 'none'}); name one that does (--judge)"
         )
-    painter = Painter("model", model, SampleStore() if cache is None else cache, sampling)
+    painter = CachedSampler("model", model, SampleStore() if cache is None else cache, sampling)
     sets = [target, *kept, *([] if synonyms is None else [synonyms])]
     prompts = [prompt for item in sets for prompt in item.prompts]
     painter.fill(prompts, [seed for item in sets for seed in item.seeds], progress=progress)
@@ -150,7 +150,7 @@ def harmonic(
 
 
 def _accuracy(
-    judge: Judge, measure: str, painter: Painter, sets: Sequence[PromptSet], each: int | None
+    judge: Judge, measure: str, painter: CachedSampler, sets: Sequence[PromptSet], each: int | None
 ) -> Estimate:
     """The judge's accuracy on sets of prompts, the first `each` of a set (None: all)."""
     found = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from oubliette.backends.stored import canonical
 from oubliette.core.errors import UserError, suggest
-from oubliette.guard.learn.spill import Spilled
+from oubliette.guard.learn.spill import DiskTensors
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -69,7 +69,7 @@ class Difference:
 
     @classmethod
     def since(
-        cls, model: Backend, candidates: Candidates, base: Spilled, dtype: str = "bfloat16"
+        cls, model: Backend, candidates: Candidates, base: DiskTensors, dtype: str = "bfloat16"
     ) -> Difference:
         """The difference of what `base` kept of theta_pre to the model as it is now, fine-tuned in place."""
         own = candidates.of_model(model)
@@ -124,7 +124,7 @@ class Difference:
 
         The original lies in a scratch file meanwhile.
         """
-        kept = Spilled(self.tensors)
+        kept = DiskTensors(self.tensors)
 
         try:
             yield lambda: kept.restore(self.tensors)

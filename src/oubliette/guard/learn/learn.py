@@ -18,7 +18,7 @@ from oubliette.guard.learn.candidates import Candidates, Each, Shares
 from oubliette.guard.learn.difference import DTYPES, Difference
 from oubliette.guard.learn.draws import as_sets, halved, rows_of, seed_for
 from oubliette.guard.learn.problem import RELEARNING, Found, Learner, Problem, curve, make_learner
-from oubliette.guard.learn.spill import Spilled
+from oubliette.guard.learn.spill import DiskTensors
 from oubliette.guard.learn.stability import Stability, jaccard
 from oubliette.guard.learn.user import relearn
 from oubliette.train.config import TrainConfig
@@ -111,7 +111,7 @@ def learn(
     for one in (asked, *others):  # one that nothing fits is refused before the work, not after it
         _cut(dict.fromkeys(candidates.names, 1.0), True, candidates, one)
     start = time.perf_counter()
-    base = Spilled(candidates.of_model(model))
+    base = DiskTensors(candidates.of_model(model))
     try:
         how: dict[str, Any] = {"relearned": "given"}
         if relearned is None:

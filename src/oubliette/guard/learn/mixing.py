@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from oubliette.guard.learn.candidates import Candidates
 from oubliette.guard.learn.difference import Difference
-from oubliette.guard.learn.spill import Spilled
+from oubliette.guard.learn.spill import DiskTensors
 
-__all__ = ["Mixed"]
+__all__ = ["MixedWeights"]
 
 
-class Mixed:
+class MixedWeights:
     """Writes mixtures into the parameters, in place and one tensor at a time, anew from theta_pre and d.
 
     Incremental mixing, as FreezeAsGuard's released code has it, lets rounding drift; here each mixture is
@@ -25,7 +25,7 @@ class Mixed:
         self,
         parameters: Mapping[str, nn.Parameter],
         candidates: Candidates,
-        base: Spilled,
+        base: DiskTensors,
         difference: Difference,
     ) -> None:
         self._parameters, self._base, self._difference = parameters, base, difference

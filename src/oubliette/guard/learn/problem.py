@@ -13,8 +13,8 @@ from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
 from oubliette.guard.learn.candidates import Candidates
 from oubliette.guard.learn.difference import Difference
-from oubliette.guard.learn.mixing import Mixed
-from oubliette.guard.learn.spill import Spilled
+from oubliette.guard.learn.mixing import MixedWeights
+from oubliette.guard.learn.spill import DiskTensors
 from oubliette.train.config import TrainConfig
 from oubliette.train.finetune import SupervisedData
 
@@ -47,7 +47,7 @@ class Problem:
     user: TrainConfig = RELEARNING
     precision: Literal["fp32", "bf16"] = "fp32"
     show_progress: bool = False
-    base: Spilled = None  # type: ignore[assignment]
+    base: DiskTensors = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -57,13 +57,13 @@ class Problem:
         self.parameters = self.candidates.of_model(self.model)
         """The scope's parameters by name."""
         if self.base is None:
-            self.base = Spilled(self.parameters)
+            self.base = DiskTensors(self.parameters)
 
     @contextmanager
-    def mixed(self) -> Iterator[Mixed]:
+    def mixed(self) -> Iterator[MixedWeights]:
         """A block in which the model's weights are moved; theta_pre is back after it, whatever happens."""
         try:
-            yield Mixed(self.parameters, self.candidates, self.base, self.difference)
+            yield MixedWeights(self.parameters, self.candidates, self.base, self.difference)
         finally:
             self.base.restore(self.parameters)
 

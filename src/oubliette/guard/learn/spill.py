@@ -13,10 +13,10 @@ from torch import Tensor
 
 from oubliette.core.errors import UserError
 
-__all__ = ["Spilled"]
+__all__ = ["DiskTensors"]
 
 
-class Spilled:
+class DiskTensors:
     """Copies of named tensors on disk, in a temporary folder (TMPDIR) that goes when this object does.
 
     Written once, tensor by tensor; reading maps the file, so that its pages are the system's to drop.

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from oubliette.backends.base import Backend
     from oubliette.guard.learn.candidates import Candidates
-    from oubliette.guard.learn.mixing import Mixed
+    from oubliette.guard.learn.mixing import MixedWeights
     from oubliette.guard.learn.problem import Problem
-    from oubliette.guard.learn.spill import Spilled
+    from oubliette.guard.learn.spill import DiskTensors
 
 __all__ = ["User", "relearn"]
 
@@ -31,7 +31,7 @@ __all__ = ["User", "relearn"]
 def relearn(
     model: Backend,
     candidates: Candidates,
-    base: Spilled,
+    base: DiskTensors,
     sides: Sequence[Sequence[SupervisedData]],
     config: TrainConfig,
     *,
@@ -93,7 +93,7 @@ class User:
         self._names = list(named)
         self._loop = _loop(problem.model, named, Mixture(sides), config, seed, False)
 
-    def advance(self, count: int, mixed: Mixed, mask: Tensor) -> float:
+    def advance(self, count: int, mixed: MixedWeights, mask: Tensor) -> float:
         """`count` updates from theta(mask), which the model holds; the loss of the last of them."""
         losses = self._loop.advance(count)
         mixed.moved(mask, self._names)

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from oubliette.eval.sample_store import SampleStore
     from oubliette.train.weights import Weights
 
-__all__ = ["FromBase", "Running", "take_back"]
+__all__ = ["Running", "StreamEdit", "take_back"]
 
 _PLAN, _TABLE, _REPORT = "stream.json", "stream.md", "report"
 
 
-class FromBase:
-    """The tensors that the stages so far were free to move, and what they were in the base: a `Held`."""
+class StreamEdit:
+    """The tensors that the stages so far were free to move, and what they were before: a `Reversible`."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[nn.Parameter, Tensor]] = {}
@@ -75,7 +75,7 @@ class Running:
         from oubliette.train.processes import Processes
 
         self.model, self.stages, self.folder, self.target = model, stages, folder, target
-        self.base = FromBase()
+        self.base = StreamEdit()
         self.concepts: list[Concept] = [concept for stage in stages for concept in stage.concepts]
         self._show = show_progress and is_main()
         self._progress = show_progress

@@ -14,7 +14,7 @@ from oubliette.core.manifest import record, refuse_existing
 from oubliette.core.numbers import percent
 from oubliette.workflows.guard.apply import budget_for
 from oubliette.workflows.guard.sources import open_source, read_source
-from oubliette.workflows.guard.user import Course, User, area, asked_of
+from oubliette.workflows.guard.user import TrainingCurve, User, area, asked_of
 
 __all__ = ["Measured", "measure"]
 
@@ -118,7 +118,7 @@ def _both(
     kind: str | None,
     spent: Any,
     seed: int,
-) -> tuple[Course, Course]:
+) -> tuple[TrainingCurve, TrainingCurve]:
     from oubliette.data.concept import Concept
     from oubliette.data.concepts import make_concepts
 
@@ -136,7 +136,7 @@ def _both(
     return courses[0], courses[1]
 
 
-def _figures(side: str, at: Sequence[int], masked: Course, free: Course) -> dict[str, Any]:
+def _figures(side: str, at: Sequence[int], masked: TrainingCurve, free: TrainingCurve) -> dict[str, Any]:
     found: dict[str, Any] = {"with": masked.rates, "without": free.rates}
     if side == "illegal":
         found["mitigation"] = _less(area(at, masked.rates), area(at, free.rates))

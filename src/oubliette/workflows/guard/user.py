@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from oubliette.data.concept import Concept
     from oubliette.eval.judge import Judge
 
-__all__ = ["Course", "Lent", "User", "area", "asked_of"]
+__all__ = ["AdapterDonor", "TrainingCurve", "User", "area", "asked_of"]
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingCurve:
     """What one fine-tuning came to: the judge's booleans at every look, the parameters that were free, the L2
     norm of what moved, the seconds of a step.
     """
@@ -36,7 +36,7 @@ class Course:
         return [sum(one) / len(one) for one in self.hits]
 
 
-class Lent(Protocol):
+class AdapterDonor(Protocol):
     """A relative of the model that is trained in its place, and lends what it learned."""
 
     model: Any
@@ -61,10 +61,12 @@ class User:
     sampling_steps: int = 15
     guidance: float = 3.0
     starts: Path | None = None
-    lent: Lent | None = None
+    lent: AdapterDonor | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def train(self, concept: Concept, data: Any, asked: Any, at: Sequence[int], *, name: str = "") -> Course:
+    def train(
+        self, concept: Concept, data: Any, asked: Any, at: Sequence[int], *, name: str = ""
+    ) -> TrainingCurve:
         """Train on `data`, judging `asked` (prompts and seeds of the concept) after the steps in `at`.
 
         `name` is what the start is kept under; nothing is kept where it is empty. A mask that freezes every
@@ -99,7 +101,7 @@ class User:
 
         if self._shut_out():
             look(0, self.model)
-            return Course(hits * len(at), 0, 0.0, 0.0)
+            return TrainingCurve(hits * len(at), 0, 0.0, 0.0)
         moves_weights = self.mode != "textual-inversion"
         done = tune(
             self.model if self.lent is None else self.lent.model,
@@ -113,7 +115,7 @@ class User:
             delta=moves_weights,
         )
         drift = math.sqrt(sum(float(moved.square().sum()) for moved in done.delta.values()))
-        return Course(hits, done.parameters, drift, done.seconds / self.budget.steps)
+        return TrainingCurve(hits, done.parameters, drift, done.seconds / self.budget.steps)
 
     def _shut_out(self) -> bool:
         from oubliette.train.tuning.lora import targets_of

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oubliette.workflows.world.training.oracle import crossed, redraw, rubbish, wear
+from oubliette.workflows.world.training.oracle import augment, crossed, noise_images, redraw
 
 
 class _Identity:
@@ -51,6 +51,6 @@ def test_worn_and_rubbish_pictures_keep_their_shape() -> None:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
     for _ in range(24):
-        for made in (wear(pictures[0], rng), rubbish(pictures, rng)):
+        for made in (augment(pictures[0], rng), noise_images(pictures, rng)):
             assert made.shape == (64, 64, 3)
             assert made.dtype == np.uint8

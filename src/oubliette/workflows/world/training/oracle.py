@@ -27,7 +27,7 @@ def _jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer))
 
 
-def wear(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augment(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A picture that is still what it was: light noise, light blur, JPEG, a change of contrast, or
     untouched."""
     how = rng.integers(6)
@@ -46,7 +46,7 @@ def wear(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def rubbish(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def noise_images(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A picture of nothing: noise, a plain field, heavy blur, a shuffle of patches, or a blend of three
     pictures."""
     shape = pictures.shape[1:]
@@ -129,7 +129,8 @@ def train_oracle(
         pictures, target = draw(step, batch)
         junk = int(batch * rubbish_share) if none else 0
         worn = np.stack(
-            [wear(p, rng) for p in pictures[: batch - junk]] + [rubbish(pictures, rng) for _ in range(junk)]
+            [augment(p, rng) for p in pictures[: batch - junk]]
+            + [noise_images(pictures, rng) for _ in range(junk)]
         )
         for head, index in none.items():
             target[head][batch - junk :] = index
