@@ -20,6 +20,7 @@ from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
+from oubliette.backends.hooks import blocks_of
 from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
@@ -161,12 +162,23 @@ class LanguageBackend:
         """Questions and answers as tokens on the CPU; answers count in the loss, and all of a plain text."""
         return self.reader.encode(pairs)
 
-    def predict(self, batch: TokenBatch) -> Tensor:
-        """Next-token logits (B, L, vocabulary), with a graph where gradients are on."""
+    def predict(self, batch: TokenBatch, embeddings: Tensor | None = None) -> Tensor:
+        """Next-token logits (B, L, vocabulary), with a graph where gradients are on.
+
+        `embeddings` (B, L, width) take the place of the batch's own (`embed`).
+        """
         batch = batch.to(self.device)
-        return self.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits
+        words = {"input_ids": batch.input_ids} if embeddings is None else {"inputs_embeds": embeddings}
+        return self.model(**words, attention_mask=batch.attention_mask, use_cache=False).logits
+
+    def embed(self, batch: TokenBatch) -> Tensor:
+        """The embeddings (B, L, width) that `predict` begins with, as the model scales them itself."""
+        found: Tensor = self.model.get_input_embeddings()(batch.input_ids.to(self.device))
+        return found
+
+    def blocks(self) -> list[nn.Module]:
+        """The decoder's blocks, first to last, for `oubliette.backends.hooks`."""
+        return blocks_of(self.model, self.model.config.get_text_config().num_hidden_layers)
 
     def rehearse(self, count: int) -> Tensor:
         """`predict` on rows of made-up tokens, 128 each or as many as the model takes."""
