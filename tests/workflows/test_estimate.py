@@ -13,6 +13,7 @@ import tiny_language
 from oubliette.backends import open_model
 from oubliette.backends.base import Backend
 from oubliette.recipe import build_recipe
+from oubliette.train.cost import StepCost
 from oubliette.train.scope import select
 from oubliette.train.timing import time_passes
 from oubliette.workflows.estimate import _held_for, estimate
@@ -135,7 +136,10 @@ def test_the_masters_of_16_bit_weights_are_counted(tmp_path: Path) -> None:
         tiny_language.write_rows(Path(path), tiny_language.FORGET)
     asked = build_recipe({"method": "npo", "scope": "full", "train": {"steps": 1, "batch": 2}, **files})
     wide, narrow = (
-        [_held_for(p, asked) for p in open_model(folder, device="cpu", dtype=dtype).tensors().values()]
+        [
+            _held_for(p, asked, StepCost())
+            for p in open_model(folder, device="cpu", dtype=dtype).tensors().values()
+        ]
         for dtype in (torch.float32, torch.bfloat16)
     )
     # Half the bytes for the original, and four for a master.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oubliette.recipe import Recipe
+from oubliette.train.cost import StepCost
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,9 +24,8 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
 
     `forwards` and `backwards` count one item (a noised picture, a row of text) each, every process and
     micro-batch together; `pictures` are drawn beforehand, each `steps x 2` forwards with guidance, which
-    `forwards` holds too. An upper estimate: the few passes that a method shares between roles count twice. A
-    method whose options have `extra_passes` (`train.smoothing.Passes`) says with it what an item of a step
-    takes beyond a forget pass, its target and a retain pass: an inner run's passes, an adversary's.
+    `forwards` holds too. An upper estimate: the few passes that a method shares between roles count twice.
+    What a method takes it says itself (`step_cost`).
 
     `seconds` are those counts times what one item's passes took just now (`train.timing`; `measured` says how
     many), those of the drawing at the pace of a batch of pictures, without the loop's own share, which is at
@@ -56,47 +56,46 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
         "forwards": 0,
         "backwards": 0,
     }
+    cost = StepCost()
     if method.solution == "trained":
-        found.update(_trained(recipe, recipe.method_options()))
-    return {**found, **_measured(model, recipe, list(named.values()), found)}
+        cost = method.step_cost(recipe.method_options())
+        found.update(_trained(recipe, cost))
+    return {**found, **_measured(model, recipe, list(named.values()), found, cost)}
 
 
-def _trained(recipe: Recipe, options: Any) -> dict[str, int]:
+def _trained(recipe: Recipe, cost: StepCost) -> dict[str, int]:
     from oubliette.erase import ELEMENTS
     from oubliette.train.scope import check_scope
-    from oubliette.train.smoothing import Passes
 
     train = recipe.train
     items = train.batch * train.accumulation
-    warm = min(getattr(options, "warm_up", 0), train.steps)
-    updates = train.steps - warm
-    prior = getattr(options, "prior", None)
-    retain = _retains(recipe, options)
+    warm = min(cost.warm_up, train.steps)
+    updates, retain = train.steps - warm, int(_retains(recipe, cost))
     extra = recipe.make_smoother().extra_passes
-    own = getattr(options, "extra_passes", Passes())  # an inner run's, an adversary's
-    backwards = updates * items * (1 + extra.backwards + own.backwards + int(retain))
+    backwards = updates * items * (1 + extra.backwards + cost.backwards + retain)
     # Every forget pass has a frozen one beside it for its target; so has a step of warm-up.
-    forwards = updates * items * (2 + extra.forwards + own.forwards + int(retain)) + warm * items * 2
-    # A trajectory stops half-way on average, and each of its steps is guided: two forwards.
-    forwards += train.steps * items * getattr(options, "trajectory_steps", 0)
-    pictures = 0
-    if prior is not None and recipe.data.path is None:
-        pictures = recipe.data.pictures * (2 if prior == "retain" else 1)
+    forwards = updates * items * (2 + extra.forwards + cost.forwards + retain) + warm * items * 2
+    forwards += train.steps * items * cost.trajectory
+    pictures = recipe.data.pictures * cost.pictures if recipe.data.path is None else 0
     forwards += pictures * recipe.data.picture_steps * 2
     elements = check_scope(recipe.scope).elements
     if elements is not None:
         chosen = ELEMENTS.build(elements).passes(recipe.data.pictures)
         forwards, backwards = forwards + chosen.forwards, backwards + chosen.backwards
-    return {"pictures": pictures, "forwards": forwards, "backwards": backwards}
+    return {"pictures": pictures, "forwards": round(forwards), "backwards": round(backwards)}
 
 
-def _retains(recipe: Recipe, options: Any) -> bool:
+def _retains(recipe: Recipe, cost: StepCost) -> bool:
     """Whether a step has a retain pass of its own."""
-    return recipe.retain is not None or getattr(options, "prior", None) not in (None, "none")
+    return recipe.retain is not None or cost.retains
 
 
 def _measured(
-    model: Backend, recipe: Recipe, trained: Sequence[nn.Parameter], found: Mapping[str, Any]
+    model: Backend,
+    recipe: Recipe,
+    trained: Sequence[nn.Parameter],
+    found: Mapping[str, Any],
+    cost: StepCost,
 ) -> dict[str, Any]:
     """Seconds and MiB of the counted passes, from a few that are made now."""
     from oubliette.erase.latents import BATCH
@@ -108,7 +107,7 @@ def _measured(
     weights = sum(p.numel() * p.itemsize for module in model.modules().values() for p in module.parameters())
     held = {
         "weights": weights,
-        "trained": sum(_held_for(parameter, recipe) for parameter in trained),
+        "trained": sum(_held_for(parameter, recipe, cost) for parameter in trained),
         "graph": pace.graph * recipe.train.batch,
     }
     # Each picture with its prompt and with none; a batch is larger than a step's, and goes faster.
@@ -128,7 +127,7 @@ def _measured(
     }
 
 
-def _held_for(parameter: nn.Parameter, recipe: Recipe) -> int:
+def _held_for(parameter: nn.Parameter, recipe: Recipe, cost: StepCost) -> int:
     """Bytes beside a tensor that is trained: its original, its gradients, what the optimiser keeps."""
     from oubliette.train.scope import check_scope
 
@@ -136,5 +135,5 @@ def _held_for(parameter: nn.Parameter, recipe: Recipe) -> int:
     moved = count if rank is None or parameter.ndim < 2 else rank * (len(parameter) + parameter[0].numel())
     masters = moved if rank is not None or parameter.itemsize < 4 else 0
     states = 1 if recipe.train.optimizer == "sgd" else 2
-    gradients = count * (2 if _retains(recipe, recipe.method_options()) else 1)
+    gradients = count * (2 if _retains(recipe, cost) else 1)
     return count * parameter.itemsize + 4 * (gradients + masters + states * moved)

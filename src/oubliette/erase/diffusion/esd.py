@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -13,6 +13,7 @@ from oubliette.backends.text import TextEmbedding
 from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class ESD(DiffusionObjective):
             return self
 
     options: Options
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
 
     def __init__(self, options: Options, request: ErasureRequest) -> None:
         super().__init__(options, request)

@@ -18,6 +18,7 @@ from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.esd import esd_target
 from oubliette.erase.diffusion.receler_adapters import RecelerAdapters
 from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ class Receler(DiffusionObjective):
         )
         self._report: dict[str, Tensor] = {}
         return self.adapters
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
 
     def roles(self, step: int) -> dict[str, Role]:
         """Forget alone."""

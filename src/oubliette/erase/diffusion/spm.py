@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -15,6 +15,7 @@ from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.esd import esd_target
 from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
 
 _POOLED = "pooled"
@@ -75,6 +76,11 @@ class SPM(DiffusionObjective):
             return self
 
     options: Options
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
 
     def roles(self, step: int) -> dict[str, Role]:
         """Forget, and the anchoring as retain role unless its weight is 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +14,7 @@ from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.stereo_search import Term, encoded, search, terms_in_turn
 from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ class Stereo(DiffusionObjective):
         trajectory_guidance: float = Field(default=3.0, ge=0, description="guidance of the trajectory")
 
     options: Options
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
 
     def setup(self, model: DiffusionBackend, data: DiffusionData, weights: Weights, seed: int) -> None:
         """Take hold of all; the search waits for the first step, since a resumed run has its words."""
