@@ -111,7 +111,8 @@ class Recipe(StrictModel):
     `method`, `surgery`, `smoother` and `scope` are mappings with a `name` and that part's own options; a bare
     name stands for a mapping with the name alone. `budget_for` is the number of concepts that the preset's
     budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or
-    names a file that does. `forget` and `retain` are JSONL files of a language model's two sets.
+    names a file that does. `forget` and `retain` are JSONL files of a language model's two sets, `sources`
+    further files by the names that the method gives them ("refusals").
     """
 
     name: str = ""
@@ -128,6 +129,7 @@ class Recipe(StrictModel):
     data: DataSpec = Field(default_factory=DataSpec)
     forget: str | None = None
     retain: str | None = None
+    sources: dict[str, str] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     save: SaveSpec = Field(default_factory=SaveSpec)
 
@@ -263,6 +265,13 @@ def validate(recipe: Recipe) -> Recipe:
     recipe.make_surgery()
     recipe.make_smoother().begin(0, recipe.train.steps, recipe.seed)
     method = METHODS.get(recipe.method["name"])
+    known = getattr(method, "sources", {})
+    for name in recipe.sources:
+        if name not in known:
+            raise UserError(
+                f"sources.{name}: method '{method.name}' reads no source of that name; "
+                + (suggest(name, list(known)) if known else "it reads none beside forget and retain")
+            )
     warm_up = getattr(options, "warm_up", None) or 0
     if method.solution == "trained" and warm_up >= recipe.train.steps:
         raise UserError(

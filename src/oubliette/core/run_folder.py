@@ -168,6 +168,7 @@ def identity_of(recipe: Recipe, model: Backend) -> dict[str, Any]:
         "retain": recipe.retain,
         "data.pairs": recipe.data.pairs,
         "data.path": recipe.data.path,
+        **{f"sources.{name}": path for name, path in recipe.sources.items()},
     }
     content = {key: content_hash(Path(path)) for key, path in named.items() if path is not None}
     return {**facts, "content": content, "model": model.fingerprint()}

@@ -35,7 +35,8 @@ METHODS: Registry[Any] = Registry(
     },
 )
 """Every method: a class with `name`, `backend`, `solution` (trained, solved, attached), `paper`, `Options`,
-built from `(options, request)`. A trained one is an `oubliette.train.objective.Objective`; a solved one has
+built from `(options, request)`, and `sources`, the names of files that it reads beside the forget and the
+retain set, with what each holds. A trained one is an `oubliette.train.objective.Objective`; a solved one has
 `solve(model, data, scope) -> Iterator[Edit]`; an attached one has `attachment(model, data, scope)`, an
 `oubliette.backends.attachment.Attachment`, and is an Objective too where that has parameters to train."""
 
