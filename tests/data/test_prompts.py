@@ -172,4 +172,4 @@ def test_what_a_bank_cannot_give_is_said(bank: TextBank, tmp_path: Path) -> None
 
 def test_banks_are_shipped_with_the_package() -> None:
     shipped = {entry.name for entry in (files("oubliette.data") / "banks").iterdir()}
-    assert shipped == {"object.txt", "style.txt", "person.txt", "retain.txt"}
+    assert shipped == {"object.txt", "style.txt", "person.txt", "retain.txt", "refusals.txt"}

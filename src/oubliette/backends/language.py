@@ -188,11 +188,14 @@ class LanguageBackend:
 
     def log_likelihood(self, logits: Tensor, batch: TokenBatch) -> Tensor:
         """The log-likelihood of each row's counted tokens, summed over the row: shape (B,), fp32."""
+        return self.token_log_likelihood(logits, batch).sum(dim=1)
+
+    def token_log_likelihood(self, logits: Tensor, batch: TokenBatch) -> Tensor:
+        """The log-likelihood of each counted token, and 0 of every other: shape (B, L - 1), fp32."""
         labels = batch.labels[:, 1:].to(logits.device)
-        losses = F.cross_entropy(
+        return -F.cross_entropy(
             logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
         )
-        return -losses.sum(dim=1)
 
     @torch.no_grad()
     def respond(self, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
