@@ -95,3 +95,12 @@ def train(folder: Path, known: list[dict[str, Any]], steps: int = STEPS) -> Path
         schedule.step()
     model.model.save_pretrained(folder)
     return folder
+
+
+def make(folder: Path) -> Path:
+    """`base`, `gold`, `forget.jsonl` and `retain.jsonl` in a folder."""
+    forget, retain = sets()
+    write(folder)
+    train(folder / "base", forget + retain)
+    train(folder / "gold", retain)
+    return folder
