@@ -101,8 +101,9 @@ def outcome(done: Outcome) -> str:
     evaluation = done.check.evaluation
     if done.check.answers is not None:
         lines += [f"check    {line}" for line in done.check.answers.lines()]
-    elif evaluation is None:
-        lines.append(f"check    not checked: {done.check.reason}")
+    if evaluation is None:
+        what = "not checked" if done.check.answers is None else "no verdict"
+        lines.append(f"check    {what}: {done.check.reason}")
     else:
         for row in evaluation.models:
             for figures in row.concepts:

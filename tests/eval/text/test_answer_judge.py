@@ -98,7 +98,8 @@ def test_each_question_has_answers_of_its_own_in_each_set() -> None:
     assert judge.hits(samples, FORGET).tolist() == [True, False, False, False]
     assert judge.hits(samples, OTHER).tolist() == [False, False, True, False]
     assert judge.hits(samples, FORGET).dtype == bool
-    assert judge.covers(FORGET) and not judge.covers(Concept("car", "", "object"))
+    assert judge.covers(FORGET)
+    assert not judge.covers(Concept("car", "", "object"))
 
 
 def test_its_hash_knows_questions_and_answers() -> None:

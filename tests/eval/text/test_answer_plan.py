@@ -91,7 +91,8 @@ def test_what_must_stay_is_of_its_own_kind_or_of_another() -> None:
     ]
     assert plan.near == {plan.concepts[0]: "retain"}
     only = answer_plan(AnswerSets("f", FORGET, (), OTHER))[0]
-    assert only.near == {} and [one.concept.name for one in only.retained] == ["other"]
+    assert only.near == {}
+    assert [one.concept.name for one in only.retained] == ["other"]
 
 
 def test_a_question_that_stands_twice_is_asked_once_by_its_first_row() -> None:
@@ -102,9 +103,14 @@ def test_a_question_that_stands_twice_is_asked_once_by_its_first_row() -> None:
 
 
 def test_plain_text_and_conversations_are_not_asked() -> None:
-    mixed = [QA("", "A plain text."), QA("And then?", "home", history=(("user", "Hi"),)), QA("Where?", "Ashby")]
+    mixed = [
+        QA("", "A plain text."),
+        QA("And then?", "home", history=(("user", "Hi"),)),
+        QA("Where?", "Ashby"),
+    ]
     plan, _ = answer_plan(AnswerSets("f", mixed, [QA("", "More text."), QA("What?", "bells")]))
-    assert plan.targets[0].prompts == ("Where?",) and plan.retained[0].prompts == ("What?",)
+    assert plan.targets[0].prompts == ("Where?",)
+    assert plan.retained[0].prompts == ("What?",)
 
 
 @pytest.mark.parametrize(

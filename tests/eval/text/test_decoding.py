@@ -32,7 +32,8 @@ def test_answers_come_with_their_questions_and_without_blanks() -> None:
 def test_tokens_are_the_cost_and_a_part_of_the_key() -> None:
     model: Any = _Parrot()
     assert Decoding(12).passes == 12
-    assert Decoding(12).shortened() == Decoding(3) and Decoding(2).shortened() == Decoding(2)
+    assert Decoding(12).shortened() == Decoding(3)
+    assert Decoding(2).shortened() == Decoding(2)
     assert Decoding(12).facts(model) != Decoding(13).facts(model)
     assert Decoding(12, batch=1).facts(model) == Decoding(12).facts(model)
 
