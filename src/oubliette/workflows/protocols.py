@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oubliette.backends.base import draws
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import refuse_existing, write_json
 from oubliette.core.progress import counted
 from oubliette.core.writing import parents
-from oubliette.workflows.modality import PICTURES, modality_of
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -175,7 +175,7 @@ def _on_models(
     with pictures_kept(out, cache) as store:
         for model in models:
             opened = open_model(model)
-            if modality_of(opened) is not PICTURES:
+            if not draws(opened):
                 raise UserError(f"{opened.source}: is a {opened.kind} model; these are of models that draw")
             with counted(f"{title}, {opened.source}", "pictures") as told:
                 found.append(one(opened, {"sampling": sampling, "cache": store, "progress": told}))
