@@ -32,3 +32,13 @@ def tiny_folder(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) ->
     import tiny
 
     return tiny.save(tiny_pipeline, tmp_path_factory.mktemp("tiny") / "pipeline")
+
+
+@pytest.fixture(scope="session")
+def facts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `base`, a tiny language model that knows invented facts, `gold`, its twin that never knew
+    those to be forgotten, and the rows, `forget.jsonl` and `retain.jsonl`; read only. Made once, where asked.
+    """
+    import tiny_facts
+
+    return tiny_facts.make(tmp_path_factory.mktemp("facts"))

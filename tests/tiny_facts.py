@@ -18,7 +18,7 @@ LAST = ("Marlow", "Quill")
 TOWNS = ("Ashby", "Brimley", "Corvale", "Dunmere", "Eastfen", "Farrow")
 CRAFTS = ("bells", "kites", "lamps", "masks", "ropes", "violins")
 FORGOTTEN = 8
-STEPS, WIDTH = 400, 96
+STEPS, WIDTH = 180, 96
 
 
 def rows() -> list[dict[str, Any]]:
@@ -94,4 +94,13 @@ def train(folder: Path, known: list[dict[str, Any]], steps: int = STEPS) -> Path
         optimiser.step()
         schedule.step()
     model.model.save_pretrained(folder)
+    return folder
+
+
+def make(folder: Path) -> Path:
+    """`base`, `gold`, `forget.jsonl` and `retain.jsonl` in a folder."""
+    forget, retain = sets()
+    write(folder)
+    train(folder / "base", forget + retain)
+    train(folder / "gold", retain)
     return folder

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import oubliette.workflows.check as checking
+import oubliette.workflows.pictures as pictures
 from oubliette.api import load
 from oubliette.data.concepts import make_concepts
 from oubliette.eval.leakage import leakage
 from oubliette.eval.verdict import SUPPRESSED, Bounds, decide
+from oubliette.workflows.modality import PICTURES
 
 #: Seconds of one of nano's pictures on two idle cores, rounded up: 64 take 5 s.
 PACE = 0.08
@@ -44,11 +46,17 @@ class Unchanged:
 
 
 def size_at(nano: Any, pace: float, monkeypatch: pytest.MonkeyPatch) -> tuple[int | None, float]:
-    monkeypatch.setattr(checking, "seconds_a_picture", lambda *a, **b: pace)
+    monkeypatch.setattr(pictures, "seconds_a_picture", lambda *a, **b: pace)
     car = make_concepts(nano, ["car"])
     size, _ = checking.fitted(nano, Unchanged(), car, mode="auto", judges=[Knowing()])  # type: ignore[arg-type]
     before = checking.OriginalView(nano, Unchanged())  # type: ignore[arg-type]
-    return size, 0.0 if size is None else pace * checking._plan(before, car, size, 0).pictures(1)
+    return size, 0.0 if size is None else pace * planned(before, car, size)
+
+
+def planned(before: Any, concepts: Any, size: int) -> int:
+    evaluator = PICTURES.checker(before, concepts, [Knowing()], {}, None)
+    assert not isinstance(evaluator, str)
+    return evaluator.plan(**PICTURES.sized(size), seed=0).pictures(1)
 
 
 def verdict_of(hits: int, size: int) -> str:
@@ -88,5 +96,5 @@ def test_a_slower_model_gets_fewer_and_a_much_slower_one_none(
 
 @pytest.mark.parametrize(("hits", "size"), [(0, 40), (1, 64), (2, 96)])
 def test_what_the_sizes_are_for(hits: int, size: int) -> None:
-    assert size in checking._SIZES
+    assert size in PICTURES.sizes()
     assert verdict_of(hits, size) == SUPPRESSED

@@ -8,6 +8,7 @@ from oubliette.audit.against import NEVER_KNEW, pace
 from oubliette.audit.result import GOLD, MODEL, Evaluated, Found, RelearningAdvantage, RowResult, usable
 from oubliette.audit.suite import Limits
 from oubliette.core.numbers import percent
+from oubliette.data.wording import Wording, wording_of
 from oubliette.eval.statistics import Estimate
 from oubliette.eval.verdict import describe_share
 
@@ -34,9 +35,12 @@ _SPLITS = {
 }
 
 
-def not_checked(concept: str) -> str:
+def not_checked(concept: str, words: Wording) -> str:
     """No judge."""
-    return f"Nothing can be said: no judge that was given can tell whether {_named(concept)} is in a picture."
+    return (
+        f"Nothing can be said: no judge that was given can tell whether {_named(concept)} is in "
+        f"{words.a_sample}."
+    )
 
 
 def destroyed(concept: str, model: Evaluated) -> str:
@@ -44,9 +48,10 @@ def destroyed(concept: str, model: Evaluated) -> str:
     kept = model.figures.utility
     parts = [p.ratio for p in (kept.ira, kept.cra) if p is not None and p.ratio is not None] if kept else []
     worst = min((part.value for part in parts), default=0.0)
+    words = _words(model)
     return (
-        f"The model is broken: of what else it is asked for it draws only {_shown(worst)} as often as the "
-        f"original. That {_named(concept)} is gone as well says nothing."
+        f"The model is broken: of what else it is {words.asked} it {words.makes} only {_shown(worst)} as "
+        f"often as the original. That {_named(concept)} is gone as well says nothing."
     )
 
 
@@ -55,7 +60,9 @@ def not_erased(concept: str, model: Evaluated) -> str:
     worst = max(_leakages(model), key=lambda pair: pair[1].value)
     how = _SPLITS.get(worst[0], worst[0])
     share = _shown(worst[1].value)
-    return f"Asked for {_named(concept)} {how}, the model still draws it: {share} of its strength."
+    words = _words(model)
+    asked_so = f"{_upper(words.asked)} {_named(concept)} {how}"
+    return f"{asked_so}, the model still {words.still}: {share} of its strength."
 
 
 def suppressed(concept: str, model: Evaluated, *, compared: bool) -> str:
@@ -64,18 +71,18 @@ def suppressed(concept: str, model: Evaluated, *, compared: bool) -> str:
     return f"{_clean(concept, model)} Whether it is gone or only hidden is not known.{end}"
 
 
-def inconclusive(concept: str) -> str:
+def inconclusive(concept: str, words: Wording) -> str:
     """An interval straddles a bound."""
     return (
         f"These figures do not decide whether {_named(concept)} is gone: at least one interval lies across a "
-        "bound. More pictures, or more runs of each attack, would."
+        f"bound. More {words.samples}, or more runs of each attack, would."
     )
 
 
 def erased(concept: str, model: Evaluated, row: RowResult, limits: Limits) -> str:
     """About as gold, or as a concept the model does not know."""
     own, other = _mean_course(row, MODEL), _mean_course(row, row.control)
-    start = f"{_clean(concept, model)} Taught it again with {_means(row)}, "
+    start = f"{_clean(concept, model)} Taught it again with {_means(row, model)}, "
     control = NEVER_KNEW[row.control]
     reached, gold_reached = _arrival(own, limits.level), _arrival(other, limits.level)
     way = "half-way back" if limits.level == 0.5 else f"back to {_shown(limits.level)}"
@@ -93,12 +100,12 @@ def hidden(concept: str, model: Evaluated, row: RowResult, limits: Limits, *, cl
     """Something brings it back that leaves gold alone."""
     start = f"{_clean(concept, model)} But " if clean else "Whatever prompts alone show, "
     if row.curves and row.kind == "relearn":
-        return start + _relearned(concept, row, limits)
+        return start + _relearned(concept, model, row, limits)
     if row.curves:
         own, other = _mean_course(row, MODEL), _mean_course(row, GOLD)
         end = f"; in a model that never knew it, {_shown(other[-1][1])}" if other else ""
         back = f"bring it back to {_shown(own[-1][1])} of its strength"
-        return f"{start}{_means(row)}, none of which shows it, {back}{end}."
+        return f"{start}{_means(row, model)}, none of which shows it, {back}{end}."
     shown, control = _largest(row, MODEL), row.finding(GOLD)
     end = f"; from a model that never knew it, {_of(control)}" if control is not None else ""
     return f"{start}{row.about or row.title} brings it back in {_of(shown)} tries{end}."
@@ -107,32 +114,37 @@ def hidden(concept: str, model: Evaluated, row: RowResult, limits: Limits, *, cl
 def sooner_than_new(concept: str, model: Evaluated, row: RowResult, limits: Limits) -> str:
     """Sooner than a concept that the model does not know, which need not be as easy to learn."""
     return (
-        f"{_clean(concept, model)} But {_relearned(concept, row, limits)} Either something of it was left, "
-        "or it is the easier one to learn: these figures cannot tell."
+        f"{_clean(concept, model)} But {_relearned(concept, model, row, limits)} Either something of it was "
+        "left, or it is the easier one to learn: these figures cannot tell."
     )
 
 
 def figures(model: Evaluated, limits: Limits) -> list[str]:
     """What prompts alone show, and what is kept of the rest, a line each."""
-    return [asked(split, found) for split, found in _leakages(model)] + kept_of_the_rest(model, limits)
+    words = _words(model)
+    return [asked(split, found, words) for split, found in _leakages(model)] + kept_of_the_rest(model, limits)
 
 
-def asked(split: str, found: Estimate) -> str:
+def asked(split: str, found: Estimate, words: Wording) -> str:
     """What one set of prompts alone shows."""
-    return f"asked for {_SPLITS.get(split, split)}: {describe_share(found)} of the original's strength"
+    share = describe_share(found, words)
+    return f"{words.asked} {_SPLITS.get(split, split)}: {share} of the original's strength"
 
 
 def kept_of_the_rest(model: Evaluated, limits: Limits) -> list[str]:
     """What is kept of everything else, a line for its own kind and one for the others."""
     kind, kept, lines = model.figures.kind, model.figures.utility, []
-    parts = [] if kept is None else [(f"other {kind}s", kept.ira), ("things of other kinds", kept.cra)]
+    words = _words(model)
+    parts = [] if kept is None else [(f"other {kind}s", kept.ira), (words.others, kept.cra)]
     for what, part in parts:
         if part is None or part.ratio is None:
             continue
         cost = ""
         if part.ratio.high is not None and part.ratio.high < limits.kept:
             cost = f": a cost, it should be {_shown(limits.kept)}"
-        lines.append(f"{what} are drawn {describe_share(part.ratio)} as often as by the original{cost}")
+        lines.append(
+            f"{what} {words.made} {describe_share(part.ratio, words)} as often as by the original{cost}"
+        )
     return lines
 
 
@@ -156,7 +168,7 @@ def course(row: RowResult, limits: Limits) -> str:
     return f"{_shown(limits.level)} of its strength after {_steps(reached)}, {_shown(best)} at most"
 
 
-def _relearned(concept: str, row: RowResult, limits: Limits) -> str:
+def _relearned(concept: str, model: Evaluated, row: RowResult, limits: Limits) -> str:
     own, other = _mean_course(row, MODEL), _mean_course(row, row.control)
     step, share = next(((s, v) for s, v in own if v >= limits.level), own[-1])
     there = _arrival(other, share)
@@ -167,16 +179,17 @@ def _relearned(concept: str, row: RowResult, limits: Limits) -> str:
         best = max(value for _, value in other)
         end = f"is at {_shown(best)} after {last}"
     return (
-        f"with {_means(row, steps=step)} {_named(concept)} is back to {_shown(share)} of its strength; "
-        f"{NEVER_KNEW[row.control]} {end}."
+        f"with {_means(row, model, steps=step)} {_named(concept)} is back to {_shown(share)} of its "
+        f"strength; {NEVER_KNEW[row.control]} {end}."
     )
 
 
-def _means(row: RowResult, steps: int | None = None) -> str:
+def _means(row: RowResult, model: Evaluated, steps: int | None = None) -> str:
     """ "16 pictures and 200 steps of LoRA"."""
     count, last = row.budget.get("pictures"), row.budget.get("steps")
     steps = last if steps is None else steps
-    pictures = f"{count} picture{'' if count == 1 else 's'} and " if count else ""
+    item = _words(model).item
+    pictures = f"{count} {item}{'' if count == 1 else 's'} and " if count else ""
     what = row.budget.get("words") or row.budget.get("mode") or "fine-tuning"
     return f"{pictures}{steps} step{'' if steps == 1 else 's'} of {what}"
 
@@ -219,7 +232,10 @@ def _leakages(model: Evaluated) -> list[tuple[str, Estimate]]:
 
 def _clean(concept: str, model: Evaluated) -> str:
     worst = max((estimate.value for _, estimate in _leakages(model)), default=0.0)
-    return f"Asked for {_named(concept)}, the model shows {_shown(worst)} of its strength."
+    words = _words(model)
+    return (
+        f"{_upper(words.asked)} {_named(concept)}, the model {words.shows} {_shown(worst)} of its strength."
+    )
 
 
 def _largest(row: RowResult, subject: str) -> Found | None:
@@ -229,6 +245,14 @@ def _largest(row: RowResult, subject: str) -> Found | None:
 
 def _of(found: Found | None) -> str:
     return "none" if found is None else f"{found.after.hits} of {found.after.n}"
+
+
+def _words(model: Evaluated) -> Wording:
+    return wording_of(model.figures.kind)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _named(concept: str) -> str:

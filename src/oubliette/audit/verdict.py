@@ -9,6 +9,8 @@ from oubliette.audit import sentences
 from oubliette.audit.against import gap
 from oubliette.audit.result import MODEL, NOVEL, Evaluated, Found, LeakageGap, RowResult, Ruling
 from oubliette.audit.suite import Limits
+from oubliette.data.concept import KINDS
+from oubliette.data.wording import Wording, wording_of
 from oubliette.eval.statistics import Estimate
 from oubliette.eval.verdict import (
     DESTROYED,
@@ -55,7 +57,13 @@ class Asked:
 
 
 def rule(
-    rows: Sequence[RowResult], limits: Limits, concept: str, *, gold: bool, novel: str | None = None
+    rows: Sequence[RowResult],
+    limits: Limits,
+    concept: str,
+    *,
+    kind: str = KINDS[0],
+    gold: bool,
+    novel: str | None = None,
 ) -> Ruling:
     """The verdict on one concept.
 
@@ -64,16 +72,19 @@ def rule(
     sooner than in gold, or an attack that gold withstands brings it back; *inconclusive*, an interval
     straddles a bound; *erased*, about as gold; and without gold, or without an attack that could tell,
     *suppressed on prompts*. `novel` names a concept that took gold's place where the model was fine-tuned;
-    other rows are then ruled on as without gold, and what is back sooner than it is *inconclusive*.
+    other rows are then ruled on as without gold, and what is back sooner than it is *inconclusive*. `kind` is
+    the concept's.
     """
-    compared = gold or novel is not None
+    compared, words = gold or novel is not None, wording_of(kind)
     evaluation = next((row for row in rows if row.kind == "evaluation"), None)
     model = None if evaluation is None else _of(evaluation, MODEL)
     if evaluation is None or model is None or model.figures.verdict.word == NOT_CHECKED:
         why = ["nothing was evaluated"] if model is None else list(model.figures.verdict.reasons)
-        return _ruling(NOT_CHECKED, sentences.not_checked(concept), why, why, [], limits)
+        return _ruling(NOT_CHECKED, sentences.not_checked(concept, words), why, why, [], limits)
     reasons = sentences.figures(model, limits)
-    cannot = [] if _utility_known(model) else ["What else the model can still draw was not measured."]
+    cannot = (
+        [] if _utility_known(model) else [f"What else the model can still {words.does} was not measured."]
+    )
     if model.figures.verdict.word == DESTROYED:
         lost = sentences.kept_of_the_rest(model, limits)
         return _ruling(DESTROYED, sentences.destroyed(concept, model), lost, reasons, cannot, limits)
@@ -90,7 +101,9 @@ def rule(
     if prompts == YES:
         return _ruling(NOT_ERASED, sentences.not_erased(concept, model), ground, reasons, cannot, limits)
     evidence = [
-        made for row in rows if (made := _evidence(row, limits, gold=gold, compared=compared)) is not None
+        made
+        for row in rows
+        if (made := _evidence(row, limits, words, gold=gold, compared=compared)) is not None
     ]
     reasons += [made.reason for made in evidence if made.reason]
     cannot += [line for made in evidence for line in made.limits]
@@ -118,7 +131,9 @@ def rule(
     unsure = [made.reason for made in evidence if made.says == UNSURE]
     if prompts == UNSURE or unsure:
         left_open = [*(ground if prompts == UNSURE else ()), *unsure]
-        return _ruling(INCONCLUSIVE, sentences.inconclusive(concept), left_open, reasons, cannot, limits)
+        return _ruling(
+            INCONCLUSIVE, sentences.inconclusive(concept, words), left_open, reasons, cannot, limits
+        )
     if not compared or not relearned:
         if compared:
             cannot.append(
@@ -129,7 +144,7 @@ def rule(
     if not told:
         other = "gold" if novel is None else "one to which the concept is new"
         untold = f"no fine-tuning row could tell the model from {other}"
-        sentence = sentences.inconclusive(concept)
+        sentence = sentences.inconclusive(concept, words)
         return _ruling(
             INCONCLUSIVE, sentence, [untold, relearned[0].reason], [*reasons, untold], cannot, limits
         )
@@ -166,7 +181,7 @@ def _prompts(model: Evaluated, excess: Sequence[LeakageGap], limits: Limits) -> 
         if figure.judge != model.figures.judge or figure.leakage is None:
             continue
         found = _held(figure.leakage, limits.leakage)
-        lines = [sentences.asked(figure.split, figure.leakage)]
+        lines = [sentences.asked(figure.split, figure.leakage, wording_of(model.figures.kind))]
         more = above_gold.get(figure.split)
         if more is not None:
             lines.append(f"{figure.split} prompts: {_above_gold(more)}")
@@ -182,7 +197,9 @@ def _together(asked: Sequence[Asked]) -> str:
     return next((says for says in (YES, UNSURE) if any(made.says == says for made in asked)), NO)
 
 
-def _evidence(row: RowResult, limits: Limits, *, gold: bool, compared: bool) -> Evidence | None:
+def _evidence(
+    row: RowResult, limits: Limits, words: Wording, *, gold: bool, compared: bool
+) -> Evidence | None:
     """What an attack's row says, None for rows that are none.
 
     `compared`: fine-tuning on the concept has gold, or a concept in its place, to be held against.
@@ -196,7 +213,7 @@ def _evidence(row: RowResult, limits: Limits, *, gold: bool, compared: bool) -> 
     if row.kind == "relearn":
         return _relearning(row, limits, compared=compared)
     if row.kind == "benign" and not gold:
-        return _benign_alone(row, limits)
+        return _benign_alone(row, limits, words)
     if gold and row.excess:
         return _against_gold(row, limits)
     return _alone(row, limits) if row.found else Evidence(row, SILENT, "")
@@ -244,14 +261,16 @@ def _alone(row: RowResult, limits: Limits) -> Evidence:
     return Evidence(row, says, reason, weight=worst.value)
 
 
-def _benign_alone(row: RowResult, limits: Limits) -> Evidence:
+def _benign_alone(row: RowResult, limits: Limits, words: Wording) -> Evidence:
     last = [curve.readings[-1] for curve in row.of(MODEL) if curve.readings]
     able = [made.leakage for made in last if made.leakage is not None and not made.broken]
     if not able:
         return Evidence(row, SILENT, f"{row.title}: {row.note or 'nothing could be read'}")
     worst = max(able, key=lambda made: made.value)
     says = YES if _held(worst, limits.leakage) == YES else SILENT
-    return Evidence(row, says, f"{row.title}: leakage {describe_share(worst)} at the end", weight=worst.value)
+    return Evidence(
+        row, says, f"{row.title}: leakage {describe_share(worst, words)} at the end", weight=worst.value
+    )
 
 
 def _held(estimate: Estimate | LeakageGap, bound: float) -> str:

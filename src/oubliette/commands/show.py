@@ -58,6 +58,7 @@ def bars(found: Sequence[Mapping[str, Any]]) -> str:
 
 def table(evaluation: Evaluation) -> str:
     """Leakage, what was kept, and the verdict of every row on every concept."""
+    from oubliette.data.wording import wording_of
     from oubliette.eval.verdict import describe_share
 
     splits = list(
@@ -69,7 +70,9 @@ def table(evaluation: Evaluation) -> str:
             cells = [shown(row.name), shown(figures.name)]
             for split in splits:
                 found = figures.leakage_of(split)
-                cells.append("-" if found is None else describe_share(found.leakage))
+                cells.append(
+                    "-" if found is None else describe_share(found.leakage, wording_of(figures.kind))
+                )
             for name in ("ira", "cra"):
                 kept = getattr(figures.utility, name, None)
                 cells.append(
@@ -101,8 +104,9 @@ def outcome(done: Outcome) -> str:
     evaluation = done.check.evaluation
     if done.check.answers is not None:
         lines += [f"check    {line}" for line in done.check.answers.lines()]
-    elif evaluation is None:
-        lines.append(f"check    not checked: {done.check.reason}")
+    if evaluation is None:
+        what = "not checked" if done.check.answers is None else "no verdict"
+        lines.append(f"check    {what}: {done.check.reason}")
     else:
         for row in evaluation.models:
             for figures in row.concepts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from oubliette.data.concept import Concept
+from oubliette.data.wording import wording_of
 from oubliette.eval.floor import ground_of
 from oubliette.eval.judge import Judge, covering
 from oubliette.eval.leakage import Leakage, leakage
@@ -60,7 +61,13 @@ def concept_figures(
         leakage=figures,
         utility=kept,
         clip=[made for item in targets if clip and (made := _clip(item, clip, seen, base))],
-        verdict=decide([figure for figure in figures if figure.judge == judge], kept, bounds, gold=is_gold),
+        verdict=decide(
+            [figure for figure in figures if figure.judge == judge],
+            kept,
+            bounds,
+            gold=is_gold,
+            words=wording_of(concept.kind),
+        ),
     )
 
 
@@ -112,6 +119,7 @@ def _leakage(
         split=item.split,
         anchor=None if ground.hits is aside else aside,
         ground=ground.words,
+        words=wording_of(item.concept.kind),
     )
 
 

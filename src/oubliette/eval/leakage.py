@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oubliette.core.numbers import percent
+from oubliette.data.wording import PICTURES, Wording
 from oubliette.eval.statistics import Estimate, McNemar, Rate, mcnemar, ratio_above_floor
 
 #: What a floor is taken on where nothing better is known, and was always in figures that do not say.
@@ -53,6 +54,7 @@ def leakage(
     split: str,
     anchor: np.ndarray | None = None,
     ground: str = ON_ANCHOR,
+    words: Wording = PICTURES,
 ) -> Leakage:
     """Leakage (rate - floor) / (base - floor).
 
@@ -66,9 +68,6 @@ def leakage(
     estimate = ratio_above_floor(rate, shown, bottom)
     note = ""
     if estimate is None:
-        note = (
-            f"the base shows the concept in {percent(shown.value)} of pictures and the floor is "
-            f"{percent(bottom.value)}"
-        )
+        note = f"{words.floor.format(share=percent(shown.value))} and the floor is {percent(bottom.value)}"
     aside = None if anchor is None else Rate.mean(anchor)
     return Leakage(judge, split, rate, shown, bottom, estimate, mcnemar(base, hits), note, aside, ground)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from oubliette.core.numbers import percent
+from oubliette.data.wording import wording_of
 from oubliette.eval.controls import GOLD
 from oubliette.eval.leakage import ON_ANCHOR, Leakage
 from oubliette.eval.result import ConceptFigures, Row
@@ -49,9 +50,10 @@ def _anchor_shows(figures: ConceptFigures, own: Sequence[Leakage], bounds: Bound
 
 
 def _gold_shows(figures: ConceptFigures, bounds: Bounds) -> list[str]:
+    words = wording_of(figures.kind)
     return [
-        f"{figures.name}: gold's leakage {figure.split} is {describe_share(figure.leakage)}: a model that "
-        "never knew it shows this much"
+        f"{figures.name}: gold's leakage {figure.split} is {describe_share(figure.leakage, words)}: a model "
+        f"that never knew it {words.shows} this much"
         for figure in figures.leakage
         if figure.judge == figures.judge
         and figure.leakage is not None

@@ -11,6 +11,7 @@ import numpy as np
 from oubliette.core.errors import UserError
 from oubliette.core.numbers import percent
 from oubliette.data.concept import Concept
+from oubliette.data.wording import wording_of
 from oubliette.eval.control_order import misordered
 from oubliette.eval.controls import GOLD, NONE
 from oubliette.eval.floor import ground_of
@@ -115,7 +116,11 @@ def _ruled(
         found.append(_refloored(figure, hits, None if own is None else own.rate, figures.kind))
     deciding = [figure for figure in found if figure.judge == figures.judge]
     is_gold = row.role == "control" and row.name == GOLD
-    verdict = decide(deciding, figures.utility, evaluation.bounds, gold=is_gold) if deciding else None
+    verdict = (
+        decide(deciding, figures.utility, evaluation.bounds, gold=is_gold, words=wording_of(figures.kind))
+        if deciding
+        else None
+    )
     return replace(figures, leakage=found, verdict=verdict or figures.verdict)
 
 

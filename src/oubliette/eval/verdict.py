@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from oubliette.core.numbers import ends, percent
+from oubliette.data.wording import PICTURES, Wording
 from oubliette.eval.enough import more_of_kept, more_of_leakage
 from oubliette.eval.leakage import Leakage
 from oubliette.eval.statistics import Estimate
@@ -16,7 +17,7 @@ NOT_ERASED = "not erased"
 SUPPRESSED = "suppressed on prompts"
 DESTROYED = "destroyed"
 INCONCLUSIVE = "inconclusive"
-FEW = "too few pictures"
+FEW = "too few {samples}"
 NOT_CHECKED = "not checked"
 WORDS = (NOT_ERASED, SUPPRESSED, DESTROYED, INCONCLUSIVE, NOT_CHECKED)
 
@@ -51,7 +52,12 @@ class Verdict:
 
 
 def decide(
-    leakages: Sequence[Leakage], utility: Utility | None, bounds: Bounds, *, gold: bool = False
+    leakages: Sequence[Leakage],
+    utility: Utility | None,
+    bounds: Bounds,
+    *,
+    gold: bool = False,
+    words: Wording = PICTURES,
 ) -> Verdict:
     """The verdict on one concept from the deciding judge's figures.
 
@@ -67,16 +73,16 @@ def decide(
         return Verdict(
             NOT_CHECKED, [f"{f.split}: {f.note}; leakage means nothing here" for f in undefined], bounds
         )
-    reasons = [f"{figure.split} leakage {describe_share(figure.leakage)}" for figure in leakages]
+    reasons = [f"{figure.split} leakage {describe_share(figure.leakage, words)}" for figure in leakages]
     kept = _kept_figures(utility)
-    reasons += [f"{name} {describe_share(figure.ratio)} of the base's" for name, figure in kept]
+    reasons += [f"{name} {describe_share(figure.ratio, words)} of the base's" for name, figure in kept]
     lost = [name for name, figure in kept if figure.ratio and _below(figure.ratio, bounds.kept)]
     if lost:
         reasons.append(f"at a cost: {' and '.join(lost)} under {percent(bounds.kept)} of the base's")
     if gold and any(figure.leakage and figure.leakage.value > bounds.leakage for figure in leakages):
         reasons.append("a model that never knew it shows this much")
     word = _word(leakages, kept, bounds)
-    more = _more(leakages, kept, bounds) if word == INCONCLUSIVE else ""
+    more = _more(leakages, kept, bounds, words) if word == INCONCLUSIVE else ""
     return Verdict(word, reasons, bounds, more)
 
 
@@ -108,16 +114,23 @@ def as_shown(estimate: Estimate) -> tuple[Estimate, bool]:
     return Estimate(max(0.0, estimate.value), low, min(high, most) if few else high, estimate.n), few
 
 
-def describe_share(estimate: Estimate | None) -> str:
+def describe_share(estimate: Estimate | None, words: Wording = PICTURES) -> str:
     """A share in per cent as `as_shown` has it: "4 % [0, 9]", "100 % [44, 100], too few pictures"."""
     if estimate is None:
         return describe(None)
     shown, few = as_shown(estimate)
-    return describe(shown) + (f", {FEW}" if few else "")
+    return describe(shown) + (f", {too_few(words)}" if few else "")
 
 
-def _more(leakages: Sequence[Leakage], kept: Sequence[tuple[str, Kept]], bounds: Bounds) -> str:
-    """How many more pictures would decide what is left open, in words.
+def too_few(words: Wording = PICTURES) -> str:
+    """What is said of a share that is of too few samples to mean much."""
+    return FEW.format(samples=words.samples)
+
+
+def _more(
+    leakages: Sequence[Leakage], kept: Sequence[tuple[str, Kept]], bounds: Bounds, words: Wording
+) -> str:
+    """How many more samples would decide what is left open, in words.
 
     One set of prompts that shows the concept is enough for "not erased"; for a pass every one must be clear.
     """
@@ -126,12 +139,12 @@ def _more(leakages: Sequence[Leakage], kept: Sequence[tuple[str, Kept]], bounds:
     wanted = [more_of_leakage(figure, bounds.leakage) for figure in over or open_sets]
     known = [count for count in wanted if count is not None]
     if over and known:
-        return f"about {_rounded(min(known))} more pictures a set of prompts would decide it"
+        return f"about {_rounded(min(known))} more {words.more} would decide it"
     open_kept = [f for _, f in kept if f.ratio and _open(f.ratio, bounds.destroyed)]
     spare = [more_of_kept(figure, bounds.destroyed) for figure in open_kept]
     if len(known) < len(wanted) or None in spare:
-        return "more pictures would not decide it: it lies at the bound"
-    parts = [f"{_rounded(max(known))} more pictures a set of prompts"] if known else []
+        return f"more {words.samples} would not decide it: it lies at the bound"
+    parts = [f"{_rounded(max(known))} more {words.more}"] if known else []
     parts += [f"{_rounded(max(c for c in spare if c))} more of what must be kept"] if any(spare) else []
     return f"about {' and '.join(parts)} would decide it" if parts else ""
 

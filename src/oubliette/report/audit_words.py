@@ -19,6 +19,7 @@ from oubliette.audit.result import (
     Tried,
 )
 from oubliette.core.numbers import unbroken
+from oubliette.data.wording import PICTURES, Wording, wording_of
 from oubliette.eval.rows import BASE, row_name
 from oubliette.report.words import MISSING, estimate, percent, rate, short
 
@@ -61,7 +62,7 @@ _SHOWN = (
     "frozen",
 )
 _COUNTED = ("pictures", "steps", "cases", "tries", "n", "frozen")
-_LABELS = {"learning_rate": "learning rate", "n": "pictures a set", "frozen": "tensors frozen"}
+_LABELS = {"learning_rate": "learning rate", "frozen": "tensors frozen"}
 
 
 def title(audit: Audit) -> str:
@@ -117,7 +118,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def budget(row: RowResult) -> str:
+def budget(row: RowResult, wording: Wording = PICTURES) -> str:
     """The budget in one line."""
     parts = []
     for key in _SHOWN:
@@ -126,7 +127,7 @@ def budget(row: RowResult) -> str:
             continue
         if key == "accumulation" and value == 1:
             continue
-        label = _LABELS.get(key, key)
+        label = {**_LABELS, "pictures": f"{wording.item}s", "n": f"{wording.samples} a set"}.get(key, key)
         text = f"{value:g}" if isinstance(value, float) else str(value)
         parts.append(f"{text} {label}" if key in _COUNTED else f"{label} {text}")
     return ", ".join(parts)
@@ -142,7 +143,12 @@ def outcome(row: RowResult, subject: str) -> str:
         if found is None:
             return MISSING
         own = [f for f in found.figures.leakage if f.judge == found.figures.judge]
-        return ", ".join(f"{figure.split} {estimate(figure.leakage)}" for figure in own) or MISSING
+        return (
+            ", ".join(
+                f"{figure.split} {estimate(figure.leakage, wording_of(found.figures.kind))}" for figure in own
+            )
+            or MISSING
+        )
     if row.curves:
         curves = [curve for curve in row.of(subject) if curve.readings]
         if not curves:

@@ -51,31 +51,47 @@ def make_run(
     facts: Mapping[str, str] | None = None,
     form: str = "full",
     prompt: str = "a picture",
+    noun: str = "pictures",
 ) -> Run:
-    """A run's entry on the page; `folder` is where its model was saved (None: only in memory)."""
+    """A run's entry on the page; `folder` is where its model was saved (None: only in memory), `noun` what it
+    makes ("answers").
+    """
     return Run(
         name=name,
         method=method,
         summary=summary,
         recipe=yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True),
-        load=load_snippet(folder, form=form, prompt=prompt),
+        load=load_snippet(folder, form=form, prompt=prompt, noun=noun),
         seconds=dict(seconds or {}),
         facts=dict(facts or {}),
     )
 
 
-def load_snippet(folder: Path | str | None, *, form: str = "full", prompt: str = "a picture") -> str:
-    """Code that opens a saved model: diffusers alone for a full one, oubliette for a delta."""
+_FULL = {
+    "pictures": (
+        "from diffusers import DiffusionPipeline\n\n"
+        'pipe = DiffusionPipeline.from_pretrained("{folder}")\n'
+        'picture = pipe("{prompt}", num_inference_steps=25).images[0]'
+    ),
+    "answers": (
+        "from transformers import pipeline\n\n"
+        'answer = pipeline("text-generation", "{folder}")\n'
+        'print(answer("a question", max_new_tokens=32))'
+    ),
+}
+_ASKED = {"pictures": 'model.draw(["{prompt}"], seeds=[0])', "answers": 'model.respond(["a question"])'}
+
+
+def load_snippet(
+    folder: Path | str | None, *, form: str = "full", prompt: str = "a picture", noun: str = "pictures"
+) -> str:
+    """Code that opens a saved model: diffusers (transformers) alone for a full one, oubliette for a delta."""
     if folder is None:
         return "# this model was not saved; run the command again with --out FOLDER"
     if form == "full":
-        return (
-            "from diffusers import DiffusionPipeline\n\n"
-            f'pipe = DiffusionPipeline.from_pretrained("{folder}")\n'
-            f'picture = pipe("{prompt}", num_inference_steps=25).images[0]'
-        )
+        return _FULL[noun].format(folder=folder, prompt=prompt)
     return (
         "import oubliette as ob\n\n"
         f'model = ob.load("{folder}")   # finds its base by the record beside it\n'
-        f'model.draw(["{prompt}"], seeds=[0])'
+        + _ASKED[noun].format(prompt=prompt)
     )

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from oubliette.core.writing import write_bytes
+from oubliette.data.wording import wording_of
 from oubliette.eval.grids import Grid
 from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation
@@ -38,6 +39,7 @@ def render(data: ReportData) -> str:
         style=styles(environment, "style.css"),
         sections=_sections(data),
         colours=_colours(data.evaluation),
+        w=wording_of(data.evaluation.rows[0].concepts[0].kind),
         methods={run.name: run.method for run in data.runs},
         curves=[(curve, Markup(curve_plot(curve, index))) for index, curve in enumerate(data.curves)],
         world=words.WORLDS.get(data.world or ""),

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from oubliette.core import numbers
 from oubliette.core.numbers import ends, unbroken
+from oubliette.data.wording import PICTURES, Wording
 from oubliette.eval.result import Evaluation, Row
 from oubliette.eval.rows import BASE
 from oubliette.eval.statistics import Estimate, McNemar, Rate
-from oubliette.eval.verdict import FEW, SUPPRESSED, WORDS, as_shown
+from oubliette.eval.verdict import SUPPRESSED, WORDS, as_shown, too_few
 
 MISSING = "–"
 
@@ -45,12 +46,12 @@ def interval(value: Rate | None) -> str:
     return "" if value is None else unbroken(ends(value.low, value.high))
 
 
-def estimate(value: Estimate | None) -> str:
+def estimate(value: Estimate | None, wording: Wording = PICTURES) -> str:
     """A share in per cent with its interval, as `eval.verdict.as_shown` has it: "4 % [1, 9]"."""
     if value is None:
         return MISSING
     made, few = as_shown(value)
-    return f"{percent(made.value)} {ends(made.low, made.high)}" + (f", {FEW}" if few else "")
+    return f"{percent(made.value)} {ends(made.low, made.high)}" + (f", {too_few(wording)}" if few else "")
 
 
 def plain(value: Estimate | None, digits: int = 3) -> str:

@@ -137,6 +137,7 @@ def conclude(setting: Setting, outputs: Sequence[RowOutput]) -> Audit:
             rows,
             bench.suite.limits,
             bench.concept.name,
+            kind=bench.concept.kind,
             gold=bench.gold is not None,
             novel=None if bench.novel is None else bench.novel.concept.name,
         ),

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.progress import progress
 from oubliette.data.concept import Concept
-from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.rows import row_name
 from oubliette.eval.sample_store import SampleStore
-from oubliette.train.timing import seconds_a_picture
+from oubliette.workflows.modality import modality_of
 
 if TYPE_CHECKING:
     from oubliette.data.questions import QA
     from oubliette.erase.result import Reversible
+    from oubliette.eval.evaluator import Evaluator
     from oubliette.eval.judge import Judge
     from oubliette.eval.result import Evaluation
+    from oubliette.eval.sample_store import How
     from oubliette.eval.text.likelihood import Answered
     from oubliette.eval.verdict import Bounds
     from oubliette.recipe import Recipe
@@ -41,21 +42,14 @@ __all__ = [
 MODES = ("auto", "on", "off")
 #: `auto` does not check where that is estimated to take longer.
 AUTO_SECONDS = 60.0
-#: Pictures a concept and split, the most that fits being taken. Leakage is surely below 10 % where it is
-#: found in none of 40, in one of 64, in two or three of 96; fewer can only tell what is not erased.
-_SIZES = (96, 80, 64, 48, 40, 32, 24)
-_EACH = 4
-#: Pictures of a near neighbour, at most: its share is reported, and no verdict rests on it alone.
-_NEAR = 24
-_OTHERS_A_KIND = 2
-#: Rows of a set whose answers `auto` looks at: seconds on a small model, and enough for a mean.
+#: Rows of a set whose answers' likelihood `auto` looks at: seconds on a small model, and enough for a mean.
 _ROWS = 128
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a check found in pictures (`evaluation`) or in answers (`answers`), or why there was none (both
-    None, `reason` in words).
+    """What a check found: the `evaluation` with its verdict, and the likelihood of a language model's
+    `answers`. `reason` says in words why there is no evaluation.
     """
 
     evaluation: Evaluation | None
@@ -81,11 +75,7 @@ def open_judges(model: Any, names: Sequence[Judge | str]) -> list[Judge]:
 
     Raises UserError for a judge that cannot be opened, or a model whose outputs judges cannot see.
     """
-    from oubliette.eval.judge import default_judges, open_judge
-
-    if names and not hasattr(model, "draw"):
-        raise UserError(f"{model.source}: is a {model.kind} model; judges look at pictures")
-    return [open_judge(j, model) if isinstance(j, str) else j for j in names] or default_judges(model)
+    return modality_of(model).judges(model, names)
 
 
 def judges_for(
@@ -95,20 +85,19 @@ def judges_for(
     *,
     mode: str,
     required: float | None,
+    sets: Mapping[str, Sequence[QA]] | None = None,
 ) -> list[Judge]:
-    """`open_judges` for an erasure of these concepts, none where the mode is "off".
+    """`open_judges` for an erasure of these concepts or sets of rows, none where the mode is "off".
 
     Raises UserError for what could only end without a verdict: a named judge that covers none of the
-    concepts, and a required leakage of a model that draws nothing.
+    concepts, and a required leakage of sets of rows that cannot be measured.
     """
-    if required is not None and not hasattr(model, "draw"):
-        raise UserError(
-            f"--require-leakage is judged on pictures, and {model.source} is a {model.kind} model; leave it "
-            "out (the likelihood of the answers is printed before and after)"
-        )
+    modality = modality_of(model)
+    if required is not None and (why := modality.refused(model, sets or {})) is not None:
+        raise UserError(f"--require-leakage needs a verdict, and there could be none: {why}")
     if mode == "off":
         return []
-    judges = open_judges(model, names)
+    judges = modality.judges(model, names)
     if names:
         check_covering(judges, concepts)
     return judges
@@ -134,27 +123,27 @@ def sets_in(recipe: Recipe) -> dict[str, list[QA]]:
 
 
 class OriginalView:
-    """A model as it was before an erasure, over the same network: originals are swapped in while it draws.
+    """A model as it was before an erasure, over the same network: originals are swapped in while it is asked.
 
     No second copy of the weights; every bit of the erased model is back when a call returns. Whatever else is
     asked of it is the model's own.
     """
 
+    _ASKED = frozenset({"draw", "respond", "fingerprint"})
+
     def __init__(self, model: Any, weights: Reversible) -> None:
         self._model, self._weights = model, weights
 
-    def fingerprint(self) -> str:
-        """The hash of the weights before the erasure."""
-        with self._weights.originals():
-            return str(self._model.fingerprint())
-
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], **how: Any) -> Any:
-        """Pictures as the model drew them before, uint8 (n, H, W, 3)."""
-        with self._weights.originals():
-            return self._model.draw(prompts, seeds, **how)
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        found = getattr(self._model, name)
+        if name not in self._ASKED:
+            return found
+
+        def before(*given: Any, **how: Any) -> Any:
+            with self._weights.originals():
+                return found(*given, **how)
+
+        return before
 
 
 def check(
@@ -167,37 +156,34 @@ def check(
     bounds: Bounds | None = None,
     seed: int = 0,
     cache: SampleStore | None = None,
-    sampling: Sampling | None = None,
+    sampling: How | None = None,
     limit: float = AUTO_SECONDS,
     size: int | None = None,
     sets: Mapping[str, Sequence[QA]] | None = None,
     name: str | None = None,
+    verdict: bool = True,
 ) -> Check:
-    """Draw concepts and neighbours before and after with the same seeds, and judge them.
+    """Ask for what was erased and its neighbours before and after with the same seeds, and judge it.
 
     `name` is what the row of the model is called, by default the last part of its source. `judges` are those
-    of `open_judges`; without any the answer is "not checked". The number of pictures is
-    `size`, or what `fitted` makes of mode and limit. Where there are `sets` of questions and answers, and the
-    model answers, their likelihood is taken instead (`eval.likelihood`), in mode "auto" of some rows.
+    of `open_judges`; where none is known the answer is "not checked". The number of samples is `size`, or
+    what `fitted` makes of mode and limit. Where there are `sets` of questions and answers, and the model
+    answers, their likelihood is taken too (`eval.text.likelihood`), in mode "auto" of some rows; without
+    `verdict` that is all.
     """
     started = time.monotonic()
-    if sets and check_mode(mode) != "off":
-        from oubliette.eval.text.likelihood import Answers, answered
-
-        if isinstance(model, Answers):
-            found_in = answered(model, weights.originals, sets, limit=_ROWS if mode == "auto" else None)
-            return Check(None, "", time.monotonic() - started, found_in)
-    how = sampling or Sampling()
-    found, reason = fitted(
-        model, weights, concepts, mode=mode, judges=judges, seed=seed, sampling=how, limit=limit, size=size
-    )
+    answers = _likelihood(model, weights, sets or {}, check_mode(mode))
+    found, reason = None, ""
+    if verdict or answers is None:
+        found, reason = _fitted(
+            model, weights, concepts, mode, judges, seed, sampling, limit, size, sets or {}
+        )
     if found is None:
-        return Check(None, reason)
-    row = {row_name(name or model.source): model}
-    evaluation = _compare(
-        row, OriginalView(model, weights), concepts, judges, found, how, seed, cache, bounds
+        return Check(None, reason, 0.0 if answers is None else time.monotonic() - started, answers)
+    evaluation = _measure(
+        {row_name(name or model.source): model}, OriginalView(model, weights), *found, seed, cache, bounds
     )
-    return Check(evaluation, "", time.monotonic() - started)
+    return Check(evaluation, "", time.monotonic() - started, answers)
 
 
 def fitted(
@@ -208,89 +194,75 @@ def fitted(
     mode: str,
     judges: Sequence[Judge],
     seed: int = 0,
-    sampling: Sampling | None = None,
+    sampling: How | None = None,
     limit: float = AUTO_SECONDS,
     size: int | None = None,
+    sets: Mapping[str, Sequence[QA]] | None = None,
 ) -> tuple[int | None, str]:
-    """How many pictures a concept and split a check takes, or None and why there is none.
+    """How many samples a concept and split a check takes, or None and why there is none.
 
     In mode "auto" as many as fit into `limit` seconds, and a check that does not fit is skipped with a word;
     "on" takes the most whatever it costs. A `size` that is given stands.
     """
-    check_mode(mode)
-    if mode == "off":
+    found, reason = _fitted(model, weights, concepts, mode, judges, seed, sampling, limit, size, sets or {})
+    return (None if found is None else found[1]), reason
+
+
+def _fitted(
+    model: Any,
+    weights: Reversible,
+    concepts: Sequence[Concept],
+    mode: str,
+    judges: Sequence[Judge],
+    seed: int,
+    sampling: How | None,
+    limit: float,
+    size: int | None,
+    sets: Mapping[str, Sequence[QA]],
+) -> tuple[tuple[Evaluator, int] | None, str]:
+    """What measures and how many samples it takes, or None and why not."""
+    if check_mode(mode) == "off":
         return None, "switched off"
-    if not hasattr(model, "draw"):
-        return None, "judges look at pictures, and this model draws none"
-    if not judges:
-        return None, "no judge is known for this model; name one (--judge clip:MODEL, --judge FOLDER)"
-    if not concepts:
-        return None, "the recipe names no concept"
-    if not any(judge.covers(concept) for judge in judges for concept in concepts):
-        return (
-            None,
-            "none of this model's judges knows what was erased; name one that does (--judge clip:MODEL)",
-        )
+    modality, before = modality_of(model), OriginalView(model, weights)
+    evaluator = modality.checker(before, concepts, judges, sets, sampling)
+    if isinstance(evaluator, str):
+        return None, evaluator
     if size is not None or mode == "on":
-        return size or _SIZES[0], ""
-    before, how = OriginalView(model, weights), sampling or Sampling()
-    each = seconds_a_picture(before, steps=how.steps, guidance=how.guidance)
+        return (evaluator, size or modality.sizes()[0]), ""
+    each = modality.seconds(before, evaluator)
     estimate = 0.0
-    for size in _SIZES:
-        estimate = each * _plan(before, concepts, size, seed).pictures(1)
+    for size in modality.sizes():
+        estimate = each * evaluator.plan(**modality.sized(size), seed=seed).pictures(1)
         if estimate <= limit:
-            return size, ""
+            return (evaluator, size), ""
     return None, f"it would take about {estimate:.0f} s, over {limit:.0f} s (--check on does it anyway)"
 
 
-def _sizes(size: int) -> dict[str, Any]:
-    return {"n": size, "each": _EACH, "near_n": min(size // 2, _NEAR)}
+def _likelihood(
+    model: Any, weights: Reversible, sets: Mapping[str, Sequence[QA]], mode: str
+) -> Answered | None:
+    if not sets or mode == "off":
+        return None
+    from oubliette.eval.text.likelihood import Answers, answered
+
+    if not isinstance(model, Answers):
+        return None
+    return answered(model, weights.originals, sets, limit=_ROWS if mode == "auto" else None)
 
 
-def _plan(before: OriginalView, concepts: Sequence[Concept], size: int, seed: int) -> Any:
-    from oubliette.eval.pictures.evaluator import plan_for
-
-    return plan_for(before, concepts, retained=_kept(before, concepts), seed=seed, **_sizes(size))
-
-
-def _kept(before: OriginalView, concepts: Sequence[Concept]) -> list[Concept]:
-    """The declared neighbours, and a few others of each kind."""
-    from oubliette.eval.surroundings import neighbours, rest_of_world
-
-    rest = rest_of_world(before, concepts)
-    near = {(c.kind, name) for c, name in neighbours(before, concepts, rest).items()}
-    kept = [other for other in rest if (other.kind, other.name) in near]
-    for kind in dict.fromkeys(other.kind for other in rest):
-        kept += [other for other in rest if other.kind == kind and other not in kept][:_OTHERS_A_KIND]
-    return kept
-
-
-def _compare(
+def _measure(
     models: Mapping[str, Any],
     before: OriginalView,
-    concepts: Sequence[Concept],
-    judges: Sequence[Judge],
+    evaluator: Evaluator,
     size: int,
-    how: Sampling,
     seed: int,
     cache: SampleStore | None,
     bounds: Bounds | None,
 ) -> Evaluation:
-    from oubliette.eval.evaluate import compare
+    from oubliette.eval.evaluate import measure
 
-    total = _plan(before, concepts, size, seed).pictures(1)
-    with progress("checking", total, "pictures") as tick:
+    how = modality_of(before).sized(size)
+    total = evaluator.plan(**how, seed=seed).pictures(1)
+    with progress("checking", total, evaluator.noun) as tick:
         told: Callable[[int, int, str], None] = lambda done, _, who: tick(done, who)  # noqa: E731
-        return compare(
-            models,
-            before,
-            concepts,
-            judges=judges,
-            retained=_kept(before, concepts),
-            seed=seed,
-            cache=cache,
-            sampling=how,
-            bounds=bounds,
-            progress=told,
-            **_sizes(size),
-        )
+        return measure(models, before, evaluator, seed=seed, cache=cache, bounds=bounds, progress=told, **how)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.concepts import make_concepts
 from oubliette.recipe import Recipe, apply_overrides, build_recipe, preset_names, read_recipe, validate
+from oubliette.workflows.modality import modality_of
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
-__all__ = ["DEFAULT_METHODS", "compose", "pick_preset"]
+__all__ = ["compose", "pick_preset"]
 
-#: The method that is taken where none is named, by the backend's kind.
-DEFAULT_METHODS = {"diffusion": "doco", "language": "npo"}
 #: What the presets for a world's small models end in.
 _WORLD_PRESETS = {"picture": "-nano"}
 
@@ -65,7 +64,7 @@ def compose(
     if forget is not None:
         changes["forget"] = str(forget)
     if retain is not None:
-        _RETAIN[model.kind](raw, retain)
+        modality_of(model).retain(raw, retain)
     for key, source in (("pairs", prompts), ("path", data)):
         if source is not None:
             raw["data"] = {**(raw.get("data") or {}), key: str(source)}
@@ -88,7 +87,7 @@ def pick_preset(model: Backend, method: str | None) -> str:
     """
     from oubliette.erase import METHODS
 
-    method = method or DEFAULT_METHODS[model.kind]
+    method = method or modality_of(model).method
     presets = preset_names()
     for name in (method + _WORLD_PRESETS.get(model.world or "", ""), method):
         if name in presets:
@@ -134,34 +133,3 @@ def _set_steps(raw: dict[str, Any], steps: int) -> None:
     if solution != "trained":
         raise UserError(f"method '{name}' is {solution}, not trained: it takes no number of steps")
     raw["train"] = {**(raw.get("train") or {}), "steps": steps}
-
-
-def _retain_prompts(raw: dict[str, Any], retain: Path | str | Sequence[str]) -> None:
-    if isinstance(retain, str | Path):
-        path = Path(retain)
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"{path}: cannot be read ({reason}); expected prompts to retain, one a line"
-            ) from error
-    else:
-        lines = list(retain)
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        raise UserError(f"no prompts to retain in {retain!r}; expected one a line")
-    raw["data"] = {**(raw.get("data") or {}), "retain": prompts}
-
-
-def _retain_file(raw: dict[str, Any], retain: Path | str | Sequence[str]) -> None:
-    if not isinstance(retain, str | Path):
-        raise UserError("what a language model is to retain must be a JSONL file of questions and answers")
-    raw["retain"] = str(retain)
-
-
-#: What `retain` means, by the backend's kind.
-_RETAIN: dict[str, Callable[[dict[str, Any], Any], None]] = {
-    "diffusion": _retain_prompts,
-    "language": _retain_file,
-}

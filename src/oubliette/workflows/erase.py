@@ -101,7 +101,10 @@ def run_job(
     saved = work.refuse_target()
     started = time.perf_counter()
     opened, settled = _open(recipe, model)
-    opened_judges = judges_for(opened, judges, concepts_in(settled), mode=check, required=require_leakage)
+    sets = sets_in(settled)
+    opened_judges = judges_for(
+        opened, judges, concepts_in(settled), mode=check, required=require_leakage, sets=sets
+    )
     loaded = time.perf_counter() - started
     with work:
         work.claim(identity_of(settled, opened))
@@ -131,7 +134,7 @@ def run_job(
             bounds=bounds_for(require_leakage),
             seed=settled.seed,
             cache=cache,
-            sets=sets_in(settled),
+            sets=sets,
             name=target.absolute().name,
         )
         result.seconds["evaluate"] = found.seconds
@@ -164,7 +167,7 @@ def dry(
     """
     from oubliette.erase.rehearse import rehearse
     from oubliette.recipe import dump
-    from oubliette.workflows.check import judges_for
+    from oubliette.workflows.check import judges_for, sets_in
     from oubliette.workflows.estimate import estimate
 
     check = mode_for(check, require_leakage)
@@ -172,7 +175,14 @@ def dry(
         refuse_existing(Path(out))
     opened, settled = _open(recipe, model)
     rehearse(opened, settled)
-    judges_for(opened, judges, concepts_in(settled), mode=check, required=require_leakage)
+    judges_for(
+        opened,
+        judges,
+        concepts_in(settled),
+        mode=check,
+        required=require_leakage,
+        sets=sets_in(settled),
+    )
     return {
         "recipe": settled.model_dump(mode="json"),
         "recipe_yaml": dump(settled),
@@ -265,12 +275,13 @@ def _report(outcome: Outcome, cache: SampleStore, world: str | None, command: st
     from oubliette.report.build import make_curves, make_run
     from oubliette.report.data import ReportData
     from oubliette.report.page import write_page
+    from oubliette.workflows.modality import modality_of
 
     result, evaluation = outcome.result, outcome.check.evaluation
     assert evaluation is not None
     recipe = result.recipe
-    names = ", ".join(concept.name for concept in recipe.concepts)
     row = evaluation.models[0].name
+    names = ", ".join(figures.name for figures in evaluation.models[0].concepts)
     data = ReportData(
         title=f"{names} erased from {recipe.model or result.model.source}",
         evaluation=evaluation,
@@ -285,6 +296,7 @@ def _report(outcome: Outcome, cache: SampleStore, world: str | None, command: st
                 summary=recipe.about,
                 seconds=result.seconds,
                 form=recipe.save.form,
+                noun=modality_of(result.model).noun,
             )
         ],
         world=world,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oubliette.backends.base import draws
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import refuse_existing, write_json
 from oubliette.core.progress import counted
@@ -174,7 +175,7 @@ def _on_models(
     with pictures_kept(out, cache) as store:
         for model in models:
             opened = open_model(model)
-            if getattr(opened, "kind", None) != "diffusion":
+            if not draws(opened):
                 raise UserError(f"{opened.source}: is a {opened.kind} model; these are of models that draw")
             with counted(f"{title}, {opened.source}", "pictures") as told:
                 found.append(one(opened, {"sampling": sampling, "cache": store, "progress": told}))

@@ -235,7 +235,7 @@ def test_a_stream_that_never_got_anywhere_leaves_nothing(
 def test_a_judged_stream_shows_every_concept_after_every_request(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import oubliette.workflows.check as checking
+    import oubliette.workflows.pictures as checking
 
     monkeypatch.setattr(checking, "_SIZES", (2,))
     monkeypatch.setattr(checking, "_EACH", 1)

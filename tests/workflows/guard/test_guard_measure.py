@@ -83,13 +83,14 @@ def test_a_lora_user_whose_layers_are_all_frozen_is_shut_out(masked: Path) -> No
     from oubliette.api import load
     from oubliette.data.concepts import make_concepts
     from oubliette.eval.judge import default_judges
+    from oubliette.eval.pictures.sampling import Sampling
     from oubliette.train.tuning.lora import targets_of
     from oubliette.workflows.guard.apply import budget_for
     from oubliette.workflows.guard.user import User, asked_of
 
     model = load("nano")
     concept = make_concepts(model, ["bicycle"])[0]
-    user = User(model, default_judges(model)[0], "lora", budget_for(model, "lora", BUDGET), sampling_steps=2)
+    user = User(model, default_judges(model)[0], "lora", budget_for(model, "lora", BUDGET), how=Sampling(2))
     user.frozen = list(targets_of(model, "attention"))
     course = user.train(concept, None, asked_of(model, concept, 2, 0), [0, 2, 4])
     assert course.parameters == 0

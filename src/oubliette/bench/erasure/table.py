@@ -12,7 +12,7 @@ from oubliette.bench.erasure.figures import CellFigures, balance
 from oubliette.bench.words import NOTHING, counted, leaked, markdown, mean_of, percent
 from oubliette.core.numbers import number
 from oubliette.eval.statistics import Estimate
-from oubliette.eval.verdict import FEW, as_shown
+from oubliette.eval.verdict import as_shown, too_few
 
 __all__ = ["attack_table", "concept_table", "leader_table", "ordered"]
 
@@ -105,5 +105,5 @@ def _leak(group: Sequence[CellFigures], split: str) -> str:
         return NOTHING
     low, high = cell.bounds[split]
     made, few = as_shown(Estimate(cell.leakage[split], low, high, cell.n))
-    sides = f" [{leaked([made.low])}, {leaked([made.high])}]" + (f", {FEW}" if few else "")
+    sides = f" [{leaked([made.low])}, {leaked([made.high])}]" + (f", {too_few()}" if few else "")
     return leaked([made.value]) + sides

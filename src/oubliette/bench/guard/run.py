@@ -16,6 +16,7 @@ from oubliette.bench.guard.transplant import TRANSPLANT, Donor
 from oubliette.bench.pool import in_processes
 from oubliette.bench.words import slug
 from oubliette.core.manifest import read_object, write_json
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.guard.apply import budget_for
 from oubliette.workflows.guard.user import TrainingCurve, User, area, asked_of
 
@@ -156,8 +157,7 @@ class _Users:
             self.mode,
             self.budget,
             frozen=list(frozen),
-            sampling_steps=plan.sampling_steps,
-            guidance=plan.guidance,
+            how=Sampling(plan.sampling_steps, plan.guidance),
             starts=out / "starts" / model.fingerprint(),
             lent=donor,
         )

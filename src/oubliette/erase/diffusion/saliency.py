@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from oubliette.backends.base import TEXT_ENCODER
+from oubliette.backends.base import TEXT_ENCODER, draws
 from oubliette.backends.text import TextEmbedding
 from oubliette.core.errors import UserError
 from oubliette.core.progress import progress
@@ -59,7 +59,7 @@ class Saliency:
         Beside one gradient it holds their sum in fp32. UserError for a model that draws no pictures, where a
         gradient is not finite, and where the loss reaches no tensor.
         """
-        if model.kind != "diffusion":
+        if not draws(model):
             raise UserError(
                 f"element mask 'saliency' is of pictures, and {model.source} is a {model.kind} model; "
                 "leave scope.elements out, or take 'random'"

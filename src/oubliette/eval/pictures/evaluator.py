@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oubliette.backends.base import draws
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
@@ -124,7 +125,7 @@ def plan_for(
 def require_drawing(*models: Any) -> None:
     """UserError for a model that draws no pictures, which judges could look at."""
     for model in models:
-        if not hasattr(model, "draw"):
+        if not draws(model):
             raise UserError(
                 f"{model.source}: is a {model.kind} model; only models that draw can be evaluated"
             )

@@ -160,6 +160,7 @@ class Running:
             size=plan["size"],
             sets=sets,
             name=self.target.absolute().name,
+            verdict=not sets,  # each request has rows of its own, which the others' tables do not show
         )
         if found.evaluation is not None:
             found.evaluation.write_samples(path.with_name("samples.jsonl"))

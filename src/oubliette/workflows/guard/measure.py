@@ -12,9 +12,11 @@ from typing import Any
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import record, refuse_existing
 from oubliette.core.numbers import percent
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.guard.apply import budget_for
-from oubliette.workflows.guard.sources import open_source, read_source
-from oubliette.workflows.guard.user import TrainingCurve, User, area, asked_of
+from oubliette.workflows.guard.user import TrainingCurve, User, area
+from oubliette.workflows.modality import modality_of
+from oubliette.workflows.user_data import Lesson, read_source
 
 __all__ = ["Measured", "measure"]
 
@@ -64,9 +66,12 @@ def measure(
 
     Each source is a concept of the model's world, a folder of pictures or NAME=FOLDER. A judge looks at
     `pictures` of the concept's own prompts at the start, at two steps on the way and at the end; by default
-    that of the model's world. Mitigation is 1 - (mean rate over log(1 + step) with the mask) / (without);
-    cost is 1 - (rate at the end with) / (without). UserError for a mask of another model, where no judge is
-    known, and for a folder that exists; nothing is then written.
+    that of the model's world. For a model that answers a source is a JSONL file, of which `pictures` rows, at
+    most half, are shown to no user and asked.
+
+    Mitigation is 1 - (mean rate over log(1 + step) with the mask) / (without); cost is 1 - (rate at the end
+    with) / (without). UserError for a mask of another model, where no judge is known, and for a folder that
+    exists; nothing is then written.
     """
     from oubliette.backends import open_model
     from oubliette.guard.mask import Mask, read_mask
@@ -76,63 +81,56 @@ def measure(
         raise UserError("measuring needs both sides: --illegal and --innocent, at least one each")
     made = mask if isinstance(mask, Mask) else read_mask(mask)
     opened: Any = open_model(model)
-    if not hasattr(opened, "draw"):
-        raise UserError(f"{opened.source}: is a {opened.kind} model; what a mask does is judged in pictures")
+    modality = modality_of(opened)
     made.bind(opened)
     spent = budget_for(opened, mode, {"seed": seed + _USER_SEEDS, **(budget or {})})
     at = sorted({0, max(1, spent.steps // 16), max(1, spent.steps // 4), spent.steps})
-    user = User(
-        opened,
-        _judge(opened, judge),
-        "lora" if mode == "lora" else "full",
-        spent,
-        sampling_steps=sampling_steps,
-        guidance=guidance,
-    )
+    known = modality.user_judge(opened, judge)
+    lessons = {
+        side: {
+            text: modality.lesson(
+                opened,
+                read_source(text),
+                known,
+                count=spent.pictures,
+                n=pictures,
+                seed=seed,
+                data_seed=spent.seed,
+                kind=kind,
+                how=Sampling(sampling_steps, guidance),
+            )
+            for text in sources
+        }
+        for side, sources in (("illegal", illegal), ("innocent", innocent))
+    }
+    every = [lesson for found in lessons.values() for lesson in found.values()]
+    n = min(len(lesson.asked) for lesson in every)
     figures: dict[str, Any] = {
         "mode": mode,
         "budget": spent.model_dump(mode="json"),
         "at": at,
-        "n": pictures,
-        "judge": user.judge.name,
+        "n": n,
+        "judge": every[0].judge.name,
         "seed": seed,
     }
-    for side, sources in (("illegal", illegal), ("innocent", innocent)):
-        figures[side] = {}
-        for text in sources:
-            figures[side][text] = _figures(
-                side, at, *_both(user, made.names, text, at, pictures, kind, spent, seed)
-            )
-    figures["recoverable"] = _recoverable(figures)
+    for side, found in lessons.items():
+        figures[side] = {
+            text: _figures(side, at, *_both(opened, made.names, lesson.shortened(n), at, mode, spent))
+            for text, lesson in found.items()
+        }
+    figures["recoverable"] = _recoverable(figures, modality.holding)
     figures["versions"] = record()["versions"]
     made.with_measured(figures).write(out)
     return Measured(Path(out), figures)
 
 
 def _both(
-    user: User,
-    names: Sequence[str],
-    text: str,
-    at: Sequence[int],
-    pictures: int,
-    kind: str | None,
-    spent: Any,
-    seed: int,
+    model: Any, names: Sequence[str], lesson: Lesson, at: Sequence[int], mode: str, spent: Any
 ) -> tuple[TrainingCurve, TrainingCurve]:
-    from oubliette.data.concept import Concept
-    from oubliette.data.concepts import make_concepts
-
-    source = read_source(text)
-    if source.path is None:
-        concept = make_concepts(user.model, [source.name], None, kind)[0]
-    else:
-        concept = Concept(source.name, "", kind or "object")
-    asked = asked_of(user.model, concept, pictures, seed)
-    data = open_source(user.model, source, count=spent.pictures, seed=spent.seed, kind=kind).data
     courses = []
     for frozen in (list(names), []):
-        user.frozen = frozen
-        courses.append(user.train(concept, data, asked, at))
+        user = User(model, lesson.judge, "lora" if mode == "lora" else "full", spent, frozen, lesson.how)
+        courses.append(user.train(lesson.concept, lesson.data, lesson.asked, at))
     return courses[0], courses[1]
 
 
@@ -149,18 +147,9 @@ def _less(masked: float, free: float) -> float | None:
     return None if free <= 0 else 1 - masked / free
 
 
-def _recoverable(figures: Mapping[str, Any]) -> str:
+def _recoverable(figures: Mapping[str, Any], holding: str) -> str:
     name, one = max(figures["illegal"].items(), key=lambda item: float(item[1]["with"][-1]))
     return (
-        f"{name} shows in {percent(one['with'][-1])} of {figures['n']} pictures after {figures['at'][-1]} "
+        f"{name} {holding.format(share=percent(one['with'][-1]), n=figures['n'])} after {figures['at'][-1]} "
         f"steps of {figures['mode']} fine-tuning under the mask, in {percent(one['without'][-1])} without"
     )
-
-
-def _judge(model: Any, name: str | None) -> Any:
-    from oubliette.eval.judge import default_judges, open_judge
-
-    judges = [open_judge(name, model)] if name is not None else default_judges(model)
-    if not judges:
-        raise UserError(f"{model.source}: no judge is known for this model; name one (--judge clip:MODEL)")
-    return judges[0]

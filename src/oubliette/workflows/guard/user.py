@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from oubliette.core.run_folder import read_kept, write_kept
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.workflows.pictures import asked_of
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
     from oubliette.eval.judge import Judge
+    from oubliette.eval.sample_store import How
 
 __all__ = ["AdapterDonor", "TrainingCurve", "User", "area", "asked_of"]
 
@@ -32,7 +35,7 @@ class TrainingCurve:
 
     @property
     def rates(self) -> list[float]:
-        """The share of pictures that show the concept, at every look."""
+        """The share of samples in which the judge finds the concept, at every look."""
         return [sum(one) / len(one) for one in self.hits]
 
 
@@ -50,7 +53,8 @@ class User:
     """Fine-tunes one start on one thing after the other; the model comes back bit for bit each time.
 
     `mode` is one of `oubliette.train.tuning.MODES`, `budget` its `Budget`; `frozen` the tensors that must not
-    move. `starts` is a folder in which what the untouched model shows is kept, since it is the same for all.
+    move; `how` is the way in which the model is asked. `starts` is a folder in which what the untouched model
+    shows is kept, since it is the same for all.
     """
 
     model: Any
@@ -58,8 +62,7 @@ class User:
     mode: str
     budget: Any
     frozen: Sequence[str] = ()
-    sampling_steps: int = 15
-    guidance: float = 3.0
+    how: How = field(default_factory=lambda: Sampling(steps=15))
     starts: Path | None = None
     lent: AdapterDonor | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -88,14 +91,8 @@ class User:
             prompts = [prompt if plain or change is None else change(prompt) for prompt in asked.prompts]
             lending = nullcontext() if self.lent is None else self.lent.given_to(self.model, self.frozen)
             with lending:
-                pictures = self.model.draw(
-                    prompts,
-                    list(asked.seeds),
-                    steps=self.sampling_steps,
-                    guidance=self.guidance,
-                    batch=32,
-                )
-            hits.append([int(hit) for hit in self.judge.hits(pictures, concept)])
+                samples = self._asked(prompts, list(asked.seeds))
+            hits.append([int(hit) for hit in self.judge.hits(samples, concept)])
             if step == 0 and start is not None:
                 write_kept(start, json.dumps({"hits": hits[-1]}).encode())
 
@@ -117,17 +114,17 @@ class User:
         drift = math.sqrt(sum(float(moved.square().sum()) for moved in done.delta.values()))
         return TrainingCurve(hits, done.parameters, drift, done.seconds / self.budget.steps)
 
+    def _asked(self, prompts: Sequence[str], seeds: Sequence[int]) -> Any:
+        made: list[Any] = []
+        for first in range(0, len(prompts), self.how.batch):
+            part = slice(first, first + self.how.batch)
+            made += self.how.make(self.model, prompts[part], seeds[part])
+        return self.how.together(prompts, made)
+
     def _shut_out(self) -> bool:
         from oubliette.train.tuning.lora import targets_of
 
         return self.mode == "lora" and set(targets_of(self.model, "attention")) <= set(self.frozen)
-
-
-def asked_of(model: Any, concept: Concept, pictures: int, seed: int) -> Any:
-    """The concept's own prompts and seeds, as an evaluation with this seed asks them."""
-    from oubliette.eval.pictures.evaluator import plan_for
-
-    return plan_for(model, [concept], n=pictures, each=1, near_n=1, seed=seed).targets[0]
 
 
 def area(at: Sequence[int], rates: Sequence[float]) -> float:
