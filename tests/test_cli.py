@@ -586,11 +586,12 @@ def test_language_models_go_the_same_way(here: Path, capsys: pytest.CaptureFixtu
     arguments += ["--smoother", "sam", "--surgery", "project", "--steps", "2", "--out", "out"]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "not checked" not in shown
     assert "judge" not in shown
+    assert "f: not checked (in-set: the base gives the right answer to 0 % of questions" in shown
     for said in ("forget: -", "retain: -", "'Who painted the red door?' ('Ada Marlow')"):
         assert said in shown
     figures = json.loads((here / "out" / "oubliette.json").read_text())["figures"]
+    assert figures["verdicts"][0]["verdict"] == "not checked"
     assert [figures["likelihood"][name]["rows"] for name in ("forget", "retain")] == [2, 3]
     assert len(figures["answers"]) == 2
     AutoModelForCausalLM.from_pretrained(here / "out")

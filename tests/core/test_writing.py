@@ -26,7 +26,7 @@ from oubliette.core import manifest, writing
 from oubliette.core.errors import UserError
 from oubliette.data.picture_sheet import write_sheet
 from oubliette.erase import latents
-from oubliette.eval.sample_store import SampleStore
+from oubliette.eval.sample_store import SampleStore, _encoded
 from oubliette.recipe import Recipe
 from oubliette.train.checkpoint import read_checkpoint, write_checkpoint
 from oubliette.train.run_log import RunLog
@@ -72,7 +72,7 @@ WRITERS: dict[str, Any] = {
     "page": lambda folder: writing.write_bytes(folder / "index.html", LONG.encode()),
     "sheet": lambda folder: write_sheet(np.repeat(PICTURES, 16, axis=0), folder / "sheet.png", 8),
     "picture cache": lambda folder: [
-        SampleStore(folder / "cache")._write(f"{'0' * 16}-{number}", PICTURES[number % 4])
+        SampleStore(folder / "cache")._write(f"{'0' * 16}-{number}", *_encoded(PICTURES[number % 4]))
         for number in range(40)
     ],
     "latent cache": lambda folder: latents._write(folder / "latents" / "a.safetensors", TENSORS["a"]),

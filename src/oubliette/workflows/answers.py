@@ -112,7 +112,7 @@ class Answers:
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
         if "forget" not in sets:
-            return "the recipe names no rows to forget"
+            return "no rows to forget were named (of a stream, each request has its own)"
         name = Path(sets["forget"][0].where.rpartition(", ")[0]).stem or "forget"
         try:
             return AnswerEvaluator(before, AnswerSets(name, sets["forget"], sets.get("retain", ())))

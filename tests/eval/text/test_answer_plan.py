@@ -40,6 +40,12 @@ def test_the_judge_is_the_same_for_every_number_but_knows_all_answers() -> None:
     assert answer_plan(SETS, n=3, each=2)[1] == answer_plan(SETS)[1]
 
 
+def test_the_judge_is_the_same_for_every_seed_and_order_of_rows() -> None:
+    assert answer_plan(SETS, seed=1)[1] == answer_plan(SETS)[1]
+    turned = AnswerSets("facts", FORGET[::-1], RETAIN[::-1], OTHER[::-1])
+    assert answer_plan(turned)[1] == answer_plan(SETS)[1]
+
+
 def test_the_seed_chooses() -> None:
     one, other = (answer_plan(SETS, n=8, each=8, seed=seed)[0] for seed in (0, 1))
     assert set(one.targets[0].prompts) != set(other.targets[0].prompts)
