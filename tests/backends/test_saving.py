@@ -253,7 +253,7 @@ def test_an_overlay_takes_one_component_from_elsewhere(half_folder: Path, tmp_pa
 def test_rounding_is_warned_of_by_what_it_eats(half_folder: Path, tmp_path: Path) -> None:
     model = opened(half_folder)
     edit(model, scale=1e-4)
-    with pytest.warns(RoundingWarning, match=r"\d\.\d% of the update"):
+    with pytest.warns(RoundingWarning, match=r"\d\.\d % of the update"):
         model.save(tmp_path / "out")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

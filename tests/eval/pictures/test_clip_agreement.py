@@ -72,7 +72,7 @@ def test_an_evaluation_holds_its_clip_against_its_oracle(clip: ClipJudge) -> Non
     (found,) = table.agreement
     assert (found.judge, found.reference, found.concept) == (clip.name, "toy", "car")
     mine = [s for s in table.samples if s["concept"] == "car" and s["role"] in ("target", "anchor")]
-    margins = clip.margin(cache.read([sample["picture"] for sample in mine]), CAR)
+    margins = clip.margin(np.stack(cache.read([sample["picture"] for sample in mine])), CAR)
     assert found.auroc == auroc(margins, np.array([sample["hits"]["toy"] for sample in mine]))
     assert found.auroc is not None
     assert (found.auroc.positives, found.auroc.negatives) == (24, 24 + 12)
