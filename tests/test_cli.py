@@ -698,10 +698,10 @@ def test_world_check_ends_with_1_where_a_bar_fails(
 def test_a_model_of_the_world_is_checked_and_measured(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import oubliette.workflows.check as checking
+    import oubliette.workflows.check_size as checking
 
     monkeypatch.setattr(checking, "_SIZES", (2,))
-    monkeypatch.setattr("oubliette.workflows.check.Sampling", one_step)
+    monkeypatch.setattr("oubliette.workflows.check_size.Sampling", one_step)
     arguments = ["erase", "--model", "nano", "--concept", "automobile", "--method", "uce"]
     assert main([*arguments, "--out", "out", "--set", "data.prompts=8", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -731,7 +731,7 @@ def one_step() -> Any:
 def test_auto_skips_a_check_that_takes_too_long_and_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("oubliette.workflows.check.seconds_a_picture", lambda model, **how: 10.0)
+    monkeypatch.setattr("oubliette.workflows.check_size.seconds_a_picture", lambda model, **how: 10.0)
     arguments = ["erase", "--model", "nano", "--concept", "car", "--method", "uce", "--set", "data.prompts=8"]
     assert main([*arguments, "--out", "out"]) == 0
     assert "not checked: it would take about" in capsys.readouterr().out

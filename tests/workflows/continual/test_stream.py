@@ -177,7 +177,7 @@ class KilledError(Exception):
 def killed_at(monkeypatch: pytest.MonkeyPatch, where: str, calls: int) -> None:
     """Make the `calls`-th call of a function of the stream's modules raise."""
     import oubliette.train.loop as loop
-    import oubliette.workflows.check as checking
+    import oubliette.workflows.check_size as checking
 
     owner = {"check": checking, "save_checkpoint": loop.Loop}[where]
     original = getattr(owner, where)
@@ -235,7 +235,7 @@ def test_a_stream_that_never_got_anywhere_leaves_nothing(
 def test_a_judged_stream_shows_every_concept_after_every_request(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import oubliette.workflows.check as checking
+    import oubliette.workflows.check_size as checking
 
     monkeypatch.setattr(checking, "_SIZES", (2,))
     monkeypatch.setattr(checking, "_EACH", 1)
