@@ -177,7 +177,7 @@ class KilledError(Exception):
 def killed_at(monkeypatch: pytest.MonkeyPatch, where: str, calls: int) -> None:
     """Make the `calls`-th call of a function of the stream's modules raise."""
     import oubliette.train.loop as loop
-    import oubliette.workflows.check_size as checking
+    import oubliette.workflows.check as checking
 
     owner = {"check": checking, "save_checkpoint": loop.Loop}[where]
     original = getattr(owner, where)

@@ -10,6 +10,7 @@ from typing import Any
 
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
+from oubliette.data.text import check_text
 from oubliette.train.finetune import SupervisedData
 
 __all__ = ["Opened", "Source", "open_all", "open_source", "read_source"]
@@ -43,12 +44,21 @@ def read_source(text: str) -> Source:
         place, name = text, ""
     if not text.strip() or (sign and not (name.strip() and place.strip())):
         raise UserError(f"data {text!r}: expected a folder, NAME=FOLDER, or a concept of the model's world")
+    check_text(text, "data")
     path = Path(place)
-    if path.exists():
+    if _there(path):
         return Source(text, name.strip() or path.stem.replace("_", " ").replace("-", " "), path)
     if sign or "/" in place:
-        raise UserError(f"data {text}: no such folder or file: {place}")
+        raise UserError(f"data {text!r}: no such folder or file: {place!r}")
     return Source(text, text.strip(), None)
+
+
+def _there(path: Path) -> bool:
+    """Whether a path exists; a concept's name that no file could have is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def open_source(
@@ -94,7 +104,9 @@ def _questions(
     from oubliette.train.tasks.answering import Answering
 
     if source.path is None:
-        raise UserError(f"data {source.text}: no such file; a language model learns from JSONL of questions")
+        raise UserError(
+            f"data {source.text!r}: no such file; a language model learns from JSONL of questions"
+        )
     if identifier is not None:
         raise UserError("an identifier captions pictures; a language model has none")
     rows = read_questions(source.path)[:count]
@@ -110,7 +122,7 @@ def _concept(model: Any, source: Source, kind: str | None) -> Concept:
     if source.path is None:
         if model.world is None:
             raise UserError(
-                f"data {source.text}: no such folder or file, and {model.source} is of no world that could "
+                f"data {source.text!r}: no such folder or file, and {model.source} is of no world that could "
                 "paint it"
             )
         return make_concepts(model, [source.name], None, kind)[0]
