@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from forked import Forks
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,3 +35,11 @@ def tiny_folder(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) ->
     import tiny
 
     return tiny.save(tiny_pipeline, tmp_path_factory.mktemp("tiny") / "pipeline")
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The command line in forks of a process that has imported everything."""
+    made = Forks()
+    yield made
+    made.close()
