@@ -102,7 +102,7 @@ def seconds_a_picture(
 ) -> float:
     """Seconds of one picture where `batch` are drawn at once: short drawings, the first of which warms up.
 
-    A few are timed, and then a batch, or as much of one as the `budget` of seconds is surely enough for: of a
+    A few are timed twice (what else runs on a machine slows one down), and then a batch, or as much of one as the `budget` of seconds is surely enough for: of a
     small model each takes less the more there are (`forward_among`).
     """
     short, few = min(3, steps), min(4, batch)
@@ -113,7 +113,7 @@ def seconds_a_picture(
         return (time.perf_counter() - begun) / count
 
     timed(few)
-    each = timed(few)
+    each = min(timed(few), timed(few))
     many = min(batch, int(budget / each)) if each > 0 else batch
     if many > few:
         each = min(each, timed(many))
