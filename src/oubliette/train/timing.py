@@ -102,8 +102,9 @@ def seconds_a_picture(
 ) -> float:
     """Seconds of one picture where `batch` are drawn at once: short drawings, the first of which warms up.
 
-    A few are timed twice (what else runs on a machine slows one down), and then a batch, or as much of one as the `budget` of seconds is surely enough for: of a
-    small model each takes less the more there are (`forward_among`).
+    A few are timed twice (what else runs on a machine slows one down), and then a batch, or as much of one as
+    the `budget` of seconds is surely enough for: of a small model each takes less the more there are
+    (`forward_among`).
     """
     short, few = min(3, steps), min(4, batch)
 
