@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from forked import Forks
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,3 +45,11 @@ def facts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_facts
 
     return tiny_facts.make(tmp_path_factory.mktemp("facts"))
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The command line in forks of a process that has imported everything."""
+    made = Forks()
+    yield made
+    made.close()

@@ -199,7 +199,7 @@ def test_a_judge_that_knows_nothing_of_it_is_refused_before_a_picture_is_drawn(m
         check_covering([Ignorant()], [car])
     assert "name one" not in str(caught.value)
     check_covering([Ignorant()], [car, dog])
-    size, reason = fitted(model, None, [car], mode="on", judges=[Ignorant()])  # type: ignore[arg-type]
+    size, reason, _ = fitted(model, None, [car], mode="on", judges=[Ignorant()])  # type: ignore[arg-type]
     assert size is None
     assert reason.startswith("none of this model's judges knows what was erased")
 

@@ -321,6 +321,18 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["erase", "--model", "MODEL", "--concept=" + "car " * 40, "--method=uce", "--dry-run"],
         "is longer than the text encoder reads",
     ),
+    "a concept that is cut in an evaluation": (
+        ["eval", "--model", "MODEL", "--base", "MODEL", "--concept=" + "car " * 40],
+        "is longer than the text encoder reads",
+    ),
+    "a newline in a mask's data": (
+        ["guard", "learn", "--model", "MODEL", "--illegal=a\nb", "--innocent=dog", "--out=m"],
+        "data 'a\\nb' holds a newline",
+    ),
+    "a mask's data of a name that no file can have": (
+        ["guard", "learn", "--model", "MODEL", "--illegal=" + "q" * 9999, "--innocent=dog", "--out=m"],
+        "no such folder or file",
+    ),
     "a leakage of a language model": (
         ["erase", "--model", "LM", "--forget=f.jsonl", "--require-leakage=0.1", "--dry-run"],
         "nothing was named that must be kept",
@@ -538,7 +550,11 @@ def test_dry_run_prints_recipe_and_cost_and_writes_nothing(
     assert shown["estimate"]["backwards"] == 8
     assert main([*arguments, "--dry-run"]) == 0
     shown_text = capsys.readouterr().out
-    assert yaml.safe_load(shown_text.split("\n\n")[0])["model"] == str(tiny_folder)
+    recipe, cost = shown_text.split("\n\n")
+    assert yaml.safe_load(recipe)["model"] == str(tiny_folder)
+    lines = dict(line.split(maxsplit=1) for line in cost.splitlines())
+    assert lines["memory"].endswith(" MiB")
+    assert lines["seconds"].endswith(" s")
     assert list(here.iterdir()) == []
 
 

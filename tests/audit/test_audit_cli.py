@@ -172,6 +172,7 @@ def test_an_audit_from_the_command_line(here: Path, capsys: pytest.CaptureFixtur
     assert "about" in capsys.readouterr().out
     assert main([*arguments, "--out", "out"]) == 0
     shown = capsys.readouterr().out
+    assert "bounds: leakage at most 10 %, kept at least 90 %, destroyed below 50 %; back at 50 %" in shown
     found = Audit.read(here / "out")
     assert shown.startswith(f"car: {found.verdict.word}")
     assert found.verdict.sentence in shown

@@ -52,14 +52,19 @@ def base_of(folder: Path | str) -> str:
         return os.path.normpath(folder / relative)
     source = base.get("source")
     if not source or source == "memory":
-        raise UserError(f"{folder}: its record names no base that can be opened; give the base with base=...")
+        raise UserError(
+            f"{folder}: its record names no base that can be opened; give the base (--base, or "
+            "base=... in Python)"
+        )
     return str(source)
 
 
 def recorded_base(model: Backend) -> str:
     """What the record of an opened model names as its base; UserError where it has none."""
     if not Path(model.source).is_dir():
-        raise UserError(f"{model.source}: has no record of a base; say what to compare with (base, --base)")
+        raise UserError(
+            f"{model.source}: has no record of a base; say what to compare with (--base, in Python base=...)"
+        )
     return base_of(model.source)
 
 
@@ -76,7 +81,8 @@ def check_base(model: Backend, expected: str | None, said: str) -> None:
     if not expected or (own := model.fingerprint()) == expected:
         return
     raise UserError(
-        f"{said} {expected[:12]}..., but {model.source} has {own[:12]}...; give the right base with base=..."
+        f"{said} {expected[:12]}..., but {model.source} has {own[:12]}...; give the right base (--base, or "
+        "base=... in Python)"
     )
 
 

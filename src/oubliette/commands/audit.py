@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Dry, Json, Judge
 from oubliette.commands.sets import Forget, Other, Retain
+from oubliette.core.numbers import percent
 
 if TYPE_CHECKING:
     from oubliette.audit.dry import Planned
@@ -211,7 +213,16 @@ def _found(audit: Audit) -> str:
         *(line.replace("\u00a0", " ") for line in rows),
         "",
         *(f"! {line}" for line in audit.verdict.limits),
-        f"bounds: {', '.join(f'{name} {value:g}' for name, value in audit.verdict.bounds.items())}",
+        f"bounds: {_bounds(audit.verdict.bounds)}",
         *(f"note: {line}" for line in audit.notes),
     ]
     return "\n".join(lines)
+
+
+def _bounds(limits: Mapping[str, float]) -> str:
+    """What the verdict was held against, in one line and in the words of an evaluation's."""
+    return (
+        f"leakage at most {percent(limits['leakage'])}, kept at least {percent(limits['kept'])}, destroyed "
+        f"below {percent(limits['destroyed'])}; back at {percent(limits['level'])} of its strength, hidden "
+        f"where that takes gold over {limits['sooner']:g} times as long"
+    )

@@ -257,7 +257,7 @@ def _plan(found: dict[str, Any], json: bool) -> int:
         show.as_json(found)
     else:
         typer.echo(found["recipe_yaml"].rstrip())
-        typer.echo("\n" + show.pairs(found["estimate"]))
+        typer.echo("\n" + show.estimate(found["estimate"]))
     return 0
 
 

@@ -39,6 +39,19 @@ def pairs(content: Mapping[str, Any]) -> str:
     return columns([[name, str(value)] for name, value in content.items()])
 
 
+def estimate(content: Mapping[str, Any]) -> str:
+    """What a run will cost, in two columns, with units."""
+    return pairs({name: _amount(name, value) for name, value in content.items()})
+
+
+def _amount(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    if name.startswith("memory"):
+        return f"{value} MiB"
+    return f"{value:,.4g} s" if name.startswith("seconds") else value
+
+
 def bars(found: Sequence[Mapping[str, Any]]) -> str:
     """Bars with value, bound and whether each was passed."""
     rows = [["", "bar", "value", "bound", "n"]]

@@ -102,9 +102,15 @@ class Plan:
         """All names of a kind, erased and kept."""
         return _by_kind((*self.concepts, *(item.concept for item in self.retained)))
 
+    @property
+    def drawn(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """Prompts with their seeds, each once: what every model draws, and what the base does."""
+        return distinct(self.shared), distinct((*self.shared, *self.base_only))
+
     def pictures(self, rows: int) -> int:
         """How many pictures are drawn for the base and `rows` more models when the cache is empty."""
-        return len(distinct(self.shared)) * rows + len(distinct((*self.shared, *self.base_only)))
+        own, base = self.drawn
+        return len(own) * rows + len(base)
 
 
 def make_plan(

@@ -125,6 +125,17 @@ class SampleStore:
             progress(len(keys), len(keys))
         return keys
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is kept here."""
+        return not self._memory if self.folder is None else not any(self.folder.iterdir())
+
+    def missing(self, fingerprint: str, asked: Sequence[tuple[str, int]], facts: Sequence[Any]) -> int:
+        """How many of the samples of these prompts and seeds (and `How.facts`) would have to be made."""
+        prompts, seeds = [prompt for prompt, _ in asked], [seed for _, seed in asked]
+        keys = set(sample_keys(fingerprint, prompts, seeds, facts))
+        return sum(not self._has(key) for key in keys)
+
     def read(self, keys: Sequence[str]) -> list[Sample]:
         """Samples by their keys; KeyError or UserError where one is not there."""
         return [self._read(key) for key in keys]

@@ -97,13 +97,28 @@ def forward_among(model: Backend, items: int, few: float, *, budget: float = 2.0
         return min(_timed(model, lambda: model.rehearse(count)) for _ in range(2)) / count
 
 
-def seconds_a_picture(model: Any, *, steps: int, guidance: float, pictures: int = 4) -> float:
-    """Seconds of one picture, from two short drawings of a few, the first of which only warms up."""
-    short = min(3, steps)
-    model.draw([""] * pictures, range(pictures), steps=short, guidance=guidance)
-    begun = time.perf_counter()
-    model.draw([""] * pictures, range(pictures), steps=short, guidance=guidance)
-    return (time.perf_counter() - begun) / pictures * steps / short
+def seconds_a_picture(
+    model: Any, *, steps: int, guidance: float, batch: int = 4, budget: float = 2.0
+) -> float:
+    """Seconds of one picture where `batch` are drawn at once: short drawings, the first of which warms up.
+
+    A few are timed twice (what else runs on a machine slows one down), and then a batch, or as much of one as
+    the `budget` of seconds is surely enough for: of a small model each takes less the more there are
+    (`forward_among`).
+    """
+    short, few = min(3, steps), min(4, batch)
+
+    def timed(count: int) -> float:
+        begun = time.perf_counter()
+        model.draw([""] * count, range(count), steps=short, guidance=guidance, batch=count)
+        return (time.perf_counter() - begun) / count
+
+    timed(few)
+    each = min(timed(few), timed(few))
+    many = min(batch, int(budget / each)) if each > 0 else batch
+    if many > few:
+        each = min(each, timed(many))
+    return each * steps / short
 
 
 def _there_and_back(model: Backend, trained: Sequence[nn.Parameter], count: int, saved: _Saved) -> None:

@@ -124,9 +124,9 @@ class Answers:
         found = self.checker(model, (), (), sets, None)
         return found if isinstance(found, str) else None
 
-    def sizes(self) -> Sequence[int]:
-        """From 400 down to 24."""
-        return _SIZES
+    def tries(self, how: How, *, fixed: bool) -> Sequence[tuple[How, int]]:
+        """From 400 answers down to 24."""
+        return [(how, size) for size in _SIZES]
 
     def sized(self, size: int) -> dict[str, Any]:
         """As many rows of each set to keep as to forget."""
@@ -188,7 +188,7 @@ class Answers:
         taught = [row for row in rows if row.question not in asked]
         if not held or not taught:
             raise UserError(
-                f"data {source.text}: has {len(rows)} rows, {len(able)} of them questions that can be asked "
+                f"data {source.text!r}: has {len(rows)} rows, {len(able)} of them questions that can be asked "
                 "alone; some must be left to be asked of a user who was not shown them"
             )
         evaluator = AnswerEvaluator(model, AnswerSets(source.name, held, able))
@@ -219,7 +219,9 @@ def _opened(model: Any, source: Source, rows: Sequence[QA]) -> Opened:
 
 def _rows_of(source: Source) -> list[QA]:
     if source.path is None:
-        raise UserError(f"data {source.text}: no such file; a language model learns from JSONL of questions")
+        raise UserError(
+            f"data {source.text!r}: no such file; a language model learns from JSONL of questions"
+        )
     return _rows(source.path)
 
 

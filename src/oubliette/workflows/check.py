@@ -12,6 +12,7 @@ from oubliette.core.progress import progress
 from oubliette.data.concept import Concept
 from oubliette.eval.rows import row_name
 from oubliette.eval.sample_store import SampleStore
+from oubliette.workflows.check_size import AUTO_SECONDS, Fitted, fit
 from oubliette.workflows.modality import modality_of
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ __all__ = [
 ]
 
 MODES = ("auto", "on", "off")
-#: `auto` does not check where that is estimated to take longer.
-AUTO_SECONDS = 60.0
 #: Rows of a set whose answers' likelihood `auto` looks at: seconds on a small model, and enough for a mean.
 _ROWS = 128
 
@@ -173,15 +172,31 @@ def check(
     """
     started = time.monotonic()
     answers = _likelihood(model, weights, sets or {}, check_mode(mode))
-    found, reason = None, ""
+    found = Fitted(None, "")
     if verdict or answers is None:
-        found, reason = _fitted(
-            model, weights, concepts, mode, judges, seed, sampling, limit, size, sets or {}
+        found = fitted(
+            model,
+            weights,
+            concepts,
+            mode=mode,
+            judges=judges,
+            seed=seed,
+            sampling=sampling,
+            limit=limit,
+            size=size,
+            sets=sets,
+            cache=cache,
         )
-    if found is None:
-        return Check(None, reason, 0.0 if answers is None else time.monotonic() - started, answers)
+    if found.size is None or found.evaluator is None:
+        return Check(None, found.reason, 0.0 if answers is None else time.monotonic() - started, answers)
     evaluation = _measure(
-        {row_name(name or model.source): model}, OriginalView(model, weights), *found, seed, cache, bounds
+        {row_name(name or model.source): model},
+        OriginalView(model, weights),
+        found.evaluator,
+        found.size,
+        seed,
+        cache,
+        bounds,
     )
     return Check(evaluation, "", time.monotonic() - started, answers)
 
@@ -193,49 +208,12 @@ def fitted(
     *,
     mode: str,
     judges: Sequence[Judge],
-    seed: int = 0,
-    sampling: How | None = None,
-    limit: float = AUTO_SECONDS,
-    size: int | None = None,
     sets: Mapping[str, Sequence[QA]] | None = None,
-) -> tuple[int | None, str]:
-    """How many samples a concept and split a check takes, or None and why there is none.
-
-    In mode "auto" as many as fit into `limit` seconds, and a check that does not fit is skipped with a word;
-    "on" takes the most whatever it costs. A `size` that is given stands.
-    """
-    found, reason = _fitted(model, weights, concepts, mode, judges, seed, sampling, limit, size, sets or {})
-    return (None if found is None else found[1]), reason
-
-
-def _fitted(
-    model: Any,
-    weights: Reversible,
-    concepts: Sequence[Concept],
-    mode: str,
-    judges: Sequence[Judge],
-    seed: int,
-    sampling: How | None,
-    limit: float,
-    size: int | None,
-    sets: Mapping[str, Sequence[QA]],
-) -> tuple[tuple[Evaluator, int] | None, str]:
-    """What measures and how many samples it takes, or None and why not."""
-    if check_mode(mode) == "off":
-        return None, "switched off"
-    modality, before = modality_of(model), OriginalView(model, weights)
-    evaluator = modality.checker(before, concepts, judges, sets, sampling)
-    if isinstance(evaluator, str):
-        return None, evaluator
-    if size is not None or mode == "on":
-        return (evaluator, size or modality.sizes()[0]), ""
-    each = modality.seconds(before, evaluator)
-    estimate = 0.0
-    for size in modality.sizes():
-        estimate = each * evaluator.plan(**modality.sized(size), seed=seed).pictures(1)
-        if estimate <= limit:
-            return (evaluator, size), ""
-    return None, f"it would take about {estimate:.0f} s, over {limit:.0f} s (--check on does it anyway)"
+    **options: Any,
+) -> Fitted:
+    """How large a check of this erasure is, and what measures it (`check_size.fit`, which has the options)."""
+    before = OriginalView(model, weights)
+    return fit(model, before, concepts, mode=check_mode(mode), judges=judges, sets=sets or {}, **options)
 
 
 def _likelihood(

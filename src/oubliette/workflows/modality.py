@@ -71,8 +71,10 @@ class Modality(Protocol):
         """Why an erasure of these could only end without a verdict, whoever judges; else None."""
         ...
 
-    def sizes(self) -> Sequence[int]:
-        """How many samples a concept and split a check takes, the most first."""
+    def tries(self, how: How, *, fixed: bool) -> Sequence[tuple[How, int]]:
+        """How a check may ask and how many samples a concept and split it takes then, the best first; asked
+        in no other way where that is `fixed`.
+        """
         ...
 
     def sized(self, size: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ __all__ = ["Pictures", "asked_of"]
 #: Pictures a concept and split of a check, the most that fits being taken. Leakage is surely below 10 % where
 #: it is found in none of 40, in one of 64, in two or three of 96; fewer can only tell what is not erased.
 _SIZES = (96, 80, 64, 48, 40, 32, 24)
+#: Where fewer than this many fit at the usual denoising steps, more are drawn with fewer steps.
+_ENOUGH = 64
+_FEWER_STEPS = 15
 _EACH = 4
 #: Pictures of a near neighbour, at most: its share is reported, and no verdict rests on it alone.
 _NEAR = 24
@@ -131,9 +135,13 @@ class Pictures:
         """None: some judge may see something."""
         return None
 
-    def sizes(self) -> Sequence[int]:
-        """From 96 down to 24."""
-        return _SIZES
+    def tries(self, how: How, *, fixed: bool) -> Sequence[tuple[How, int]]:
+        """From 96 pictures down to 24; with fewer steps before there are too few to call a result clean."""
+        if fixed:
+            return [(how, size) for size in _SIZES]
+        usual: Any = how
+        fewer = replace(usual, steps=min(usual.steps, _FEWER_STEPS))
+        return [(how, size) for size in _SIZES if size >= _ENOUGH] + [(fewer, size) for size in _SIZES]
 
     def sized(self, size: int) -> dict[str, Any]:
         """A few pictures of each concept to keep, more of the near neighbour."""
@@ -142,7 +150,7 @@ class Pictures:
     def seconds(self, before: Any, evaluator: Evaluator) -> float:
         """Seconds of one picture."""
         how: Any = evaluator.sampling
-        return seconds_a_picture(before, steps=how.steps, guidance=how.guidance)
+        return seconds_a_picture(before, steps=how.steps, guidance=how.guidance, batch=how.batch)
 
     def sample(self, model: Any, prompts: list[str], how: dict[str, Any]) -> dict[str, Any]:
         """A sheet of pictures, a row a prompt and a column a seed."""
@@ -240,7 +248,7 @@ def _concept(model: Any, source: Source, kind: str | None) -> Concept:
     if source.path is None:
         if model.world is None:
             raise UserError(
-                f"data {source.text}: no such folder or file, and {model.source} is of no world that could "
+                f"data {source.text!r}: no such folder or file, and {model.source} is of no world that could "
                 "paint it"
             )
         return make_concepts(model, [source.name], None, kind)[0]

@@ -10,6 +10,7 @@ from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
+from oubliette.data.text import check_text
     from oubliette.eval.judge import Judge
     from oubliette.eval.plan import PromptSet
     from oubliette.eval.sample_store import How
@@ -46,12 +47,21 @@ def read_source(text: str) -> Source:
         place, name = text, ""
     if not text.strip() or (sign and not (name.strip() and place.strip())):
         raise UserError(f"data {text!r}: expected a folder, NAME=FOLDER, or a concept of the model's world")
+    check_text(text, "data")
     path = Path(place)
-    if path.exists():
+    if _there(path):
         return Source(text, name.strip() or path.stem.replace("_", " ").replace("-", " "), path)
     if sign or "/" in place:
-        raise UserError(f"data {text}: no such folder or file: {place}")
+        raise UserError(f"data {text!r}: no such folder or file: {place!r}")
     return Source(text, text.strip(), None)
+
+
+def _there(path: Path) -> bool:
+    """Whether a path exists; a concept's name that no file could have is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

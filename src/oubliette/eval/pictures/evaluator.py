@@ -11,6 +11,7 @@ from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
 from oubliette.data.prompts import load_bank
+from oubliette.data.text import refuse_cut, warn_of_cut
 from oubliette.eval.judge import Judge, default_judges, open_judge
 from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.pictures.sampling import Sampling
@@ -106,6 +107,10 @@ def plan_for(
         raise UserError("evaluate: a concept is named twice")
     if n < 1:
         raise UserError(f"evaluate: n must be at least 1 picture a concept; found {n}")
+    for concept in concepts:
+        refuse_cut(base, concept.name, "the concept")
+    rows = None if prompts_csv is None else read_prompts(prompts_csv)
+    warn_of_cut(base, [row.prompt for row in rows or ()], "prompts of the table")
     bank = bank or load_bank("world" if getattr(base, "world", None) == "picture" else "general")
     kept = rest_of_world(base, concepts) if retained is None else _others(retained, concepts)
     return make_plan(
@@ -118,7 +123,7 @@ def plan_for(
         near_n=n // 2 if near_n is None else near_n,
         seed=seed,
         forbidden={concept: words_of(base, concept) for concept in concepts},
-        rows=None if prompts_csv is None else read_prompts(prompts_csv),
+        rows=rows,
     )
 
 

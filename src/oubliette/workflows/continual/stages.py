@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from oubliette.eval.result import Evaluation
     from oubliette.eval.sample_store import SampleStore
     from oubliette.train.weights import Weights
+    from oubliette.workflows.check_size import Fitted
 
 __all__ = ["Running", "StreamEdit", "take_back"]
 
@@ -84,18 +85,19 @@ class Running:
         self._held: Stage | None = None
         """The stage that the model in memory is of."""
 
-    def begin(self, fit: Callable[[], tuple[int | None, str]]) -> dict[str, Any]:
+    def begin(self, fit: Callable[[], Fitted]) -> dict[str, Any]:
         """The stream's plan: what it began with, or now begins with."""
         recipes = [stage.recipe.model_dump(mode="json") for stage in self.stages]
         path = self.folder / _PLAN
         if path.is_file():
             return read_object(path)
-        size, reason = fit()
+        found = fit()
         plan = {
             "fingerprint": self.model.fingerprint(),
             "recipes": recipes,
-            "size": size,
-            "reason": reason,
+            "size": found.size,
+            "reason": found.reason,
+            "steps": getattr(found.how, "steps", None),
         }
         if self._processes.is_main:
             write_json(path, plan)
@@ -136,6 +138,7 @@ class Running:
 
     def measured(self, stage: Stage, seconds: dict[str, float], look: Mapping[str, Any]) -> StageResult:
         """The stage's figures: those beside it, or taken now, while the model is that stage's."""
+        from oubliette.eval.pictures.sampling import Sampling
         from oubliette.eval.result import Evaluation
         from oubliette.workflows.check import check, sets_in
 
@@ -158,6 +161,7 @@ class Running:
             seed=self.stages[0].recipe.seed,
             cache=self._pictures(),
             size=plan["size"],
+            sampling=Sampling(steps=plan["steps"]) if plan.get("steps") else None,
             sets=sets,
             name=self.target.absolute().name,
             verdict=not sets,  # each request has rows of its own, which the others' tables do not show
