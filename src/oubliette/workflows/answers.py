@@ -188,8 +188,8 @@ class Answers:
         taught = [row for row in rows if row.question not in asked]
         if not held or not taught:
             raise UserError(
-                f"data {source.text!r}: has {len(rows)} rows, {len(able)} of them questions that can be asked "
-                "alone; some must be left to be asked of a user who was not shown them"
+                f"data {source.text!r}: has {len(rows)} rows, {len(able)} of them questions that can be "
+                "asked alone; some must be left to be asked of a user who was not shown them"
             )
         evaluator = AnswerEvaluator(model, AnswerSets(source.name, held, able))
         return Lesson(

@@ -211,7 +211,7 @@ def fitted(
     sets: Mapping[str, Sequence[QA]] | None = None,
     **options: Any,
 ) -> Fitted:
-    """How large a check of this erasure is, and what measures it (`check_size.fit`, which has the options)."""
+    """How large a check of this erasure is, and what measures it; `check_size.fit` has the options."""
     before = OriginalView(model, weights)
     return fit(model, before, concepts, mode=check_mode(mode), judges=judges, sets=sets or {}, **options)
 

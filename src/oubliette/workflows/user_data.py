@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError
+from oubliette.data.text import check_text
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
-from oubliette.data.text import check_text
     from oubliette.eval.judge import Judge
     from oubliette.eval.plan import PromptSet
     from oubliette.eval.sample_store import How
