@@ -332,3 +332,49 @@ def test_what_a_user_is_asked_was_not_shown(facts_folder: Path) -> None:
     few = modality_of(model).lesson(model, source, None, count=3, n=2, **how)
     assert (len(few.asked), len(few.data)) == (2, 3)
     assert few.shortened(1).asked.prompts == few.asked.prompts[:1]
+
+
+@pytest.mark.parametrize("pace", [0.001, 0.2, 0.5, 0.75, 2.0])
+def test_auto_asks_as_many_as_fit_into_its_minute(
+    pace: float, facts_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+
+    from oubliette.backends import open_model
+    from oubliette.data.questions import read_questions
+    from oubliette.workflows.answers import Answers
+    from oubliette.workflows.check import AUTO_SECONDS, fitted
+
+    monkeypatch.setattr(Answers, "seconds", lambda self, before, evaluator: pace)
+    model: Any = open_model(facts_folder / "gold")
+    weights: Any = SimpleNamespace(originals=nullcontext)
+    sets = {name: read_questions(facts_folder / f"{name}.jsonl") for name in ("forget", "retain")}
+
+    def asked(size: int) -> int:
+        """The forget set in two wordings and the retain set, of the model and of the base; the floor is the
+        retain set's questions again, as they are.
+        """
+        forget, retain = min(size, 16), min(size, 32)
+        return 2 * (2 * forget + retain)
+
+    size, reason = fitted(model, weights, [], mode="auto", judges=[], sets=sets)
+    able = [one for one in Answers().sizes() if pace * asked(one) <= AUTO_SECONDS]
+    assert size == (able[0] if able else None)
+    assert ("it would take about" in reason) is (not able)
+    assert fitted(model, weights, [], mode="on", judges=[], sets=sets) == (400, "")
+
+
+def test_an_answers_time_is_taken_on_a_few(facts_folder: Path) -> None:
+    from oubliette.backends import open_model
+    from oubliette.data.questions import read_questions
+    from oubliette.workflows.modality import ANSWERS
+
+    model: Any = open_model(facts_folder / "gold")
+    sets = {name: read_questions(facts_folder / f"{name}.jsonl") for name in ("forget", "retain")}
+    evaluator = ANSWERS.checker(model, [], [], sets, None)
+    assert not isinstance(evaluator, str)
+    assert evaluator.concepts[0].name == "forget"
+    assert 0 < ANSWERS.seconds(model, evaluator) < 2
+    assert ANSWERS.checker(model, [], [], {}, None) == (
+        "no rows to forget were named (of a stream, each request has its own)"
+    )
