@@ -137,14 +137,19 @@ def test_an_evaluation_says_with_its_exit_code_that_it_leaks(
     assert "not erased" in capsys.readouterr().out
 
 
-def test_an_attack_teaches_it_again_with_gold_beside(erased: Any, facts_folder: Path, tmp_path: Path) -> None:
+def test_an_attack_teaches_it_again_with_gold_beside(
+    erased: Any, facts_folder: Path, tmp_path: Path, capsys: Shown
+) -> None:
     out = tmp_path / "attack"
     command = ["attack", "relearn", "--model", str(erased.path), "--gold", str(facts_folder / "gold")]
     command += ["--mode", "full", "--points", "3", "--pictures", "6", "--kept", "4", "--out", str(out)]
     command += ["--cache", str(tmp_path / "cache")]
     for setting in ("steps=12", "pictures=10", "batch=5", "learning_rate=1e-3"):
         command += ["--set", setting]
-    _run_json(command)
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "10 rows, 12 steps" in said
+    assert "picture" not in said
     found = json.loads((out / "attack.json").read_text())
     curves = found["row"]["curves"]
     assert {curve["subject"] for curve in curves} == {"model", "gold"}
@@ -378,3 +383,10 @@ def test_an_answers_time_is_taken_on_a_few(facts_folder: Path) -> None:
     assert ANSWERS.checker(model, [], [], {}, None) == (
         "no rows to forget were named (of a stream, each request has its own)"
     )
+
+
+def test_prompts_of_a_csv_are_for_models_that_draw(erased: Any, tmp_path: Path, capsys: Shown) -> None:
+    csv = tmp_path / "found.csv"
+    csv.write_text("case_number,prompt,evaluation_seed\n0,a car,1\n")
+    assert main(["attack", "replay", "--model", str(erased.path), "--csv", str(csv)]) == 2
+    assert "does not draw" in capsys.readouterr().err
