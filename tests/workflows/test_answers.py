@@ -388,5 +388,5 @@ def test_an_answers_time_is_taken_on_a_few(facts_folder: Path) -> None:
 def test_prompts_of_a_csv_are_for_models_that_draw(erased: Any, tmp_path: Path, capsys: Shown) -> None:
     csv = tmp_path / "found.csv"
     csv.write_text("case_number,prompt,evaluation_seed\n0,a car,1\n")
-    assert main(["attack", "replay", "--model", str(erased.path), "--csv", str(csv)]) == 2
+    assert main(["attack", "prompts", "--model", str(erased.path), "--replay", str(csv)]) == 2
     assert "does not draw" in capsys.readouterr().err
