@@ -137,14 +137,19 @@ def test_an_evaluation_says_with_its_exit_code_that_it_leaks(
     assert "not erased" in capsys.readouterr().out
 
 
-def test_an_attack_teaches_it_again_with_gold_beside(erased: Any, facts_folder: Path, tmp_path: Path) -> None:
+def test_an_attack_teaches_it_again_with_gold_beside(
+    erased: Any, facts_folder: Path, tmp_path: Path, capsys: Shown
+) -> None:
     out = tmp_path / "attack"
     command = ["attack", "relearn", "--model", str(erased.path), "--gold", str(facts_folder / "gold")]
     command += ["--mode", "full", "--points", "3", "--pictures", "6", "--kept", "4", "--out", str(out)]
     command += ["--cache", str(tmp_path / "cache")]
     for setting in ("steps=12", "pictures=10", "batch=5", "learning_rate=1e-3"):
         command += ["--set", setting]
-    _run_json(command)
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "10 rows, 12 steps" in said
+    assert "picture" not in said
     found = json.loads((out / "attack.json").read_text())
     curves = found["row"]["curves"]
     assert {curve["subject"] for curve in curves} == {"model", "gold"}
@@ -332,3 +337,56 @@ def test_what_a_user_is_asked_was_not_shown(facts_folder: Path) -> None:
     few = modality_of(model).lesson(model, source, None, count=3, n=2, **how)
     assert (len(few.asked), len(few.data)) == (2, 3)
     assert few.shortened(1).asked.prompts == few.asked.prompts[:1]
+
+
+@pytest.mark.parametrize("pace", [0.001, 0.2, 0.5, 0.75, 2.0])
+def test_auto_asks_as_many_as_fit_into_its_minute(
+    pace: float, facts_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+
+    from oubliette.backends import open_model
+    from oubliette.data.questions import read_questions
+    from oubliette.workflows.answers import Answers
+    from oubliette.workflows.check import AUTO_SECONDS, fitted
+
+    monkeypatch.setattr(Answers, "seconds", lambda self, before, evaluator: pace)
+    model: Any = open_model(facts_folder / "gold")
+    weights: Any = SimpleNamespace(originals=nullcontext)
+    sets = {name: read_questions(facts_folder / f"{name}.jsonl") for name in ("forget", "retain")}
+
+    def asked(size: int) -> int:
+        """The forget set in two wordings and the retain set, of the model and of the base; the floor is the
+        retain set's questions again, as they are.
+        """
+        forget, retain = min(size, 16), min(size, 32)
+        return 2 * (2 * forget + retain)
+
+    size, reason = fitted(model, weights, [], mode="auto", judges=[], sets=sets)
+    able = [one for one in Answers().sizes() if pace * asked(one) <= AUTO_SECONDS]
+    assert size == (able[0] if able else None)
+    assert ("it would take about" in reason) is (not able)
+    assert fitted(model, weights, [], mode="on", judges=[], sets=sets) == (400, "")
+
+
+def test_an_answers_time_is_taken_on_a_few(facts_folder: Path) -> None:
+    from oubliette.backends import open_model
+    from oubliette.data.questions import read_questions
+    from oubliette.workflows.modality import ANSWERS
+
+    model: Any = open_model(facts_folder / "gold")
+    sets = {name: read_questions(facts_folder / f"{name}.jsonl") for name in ("forget", "retain")}
+    evaluator = ANSWERS.checker(model, [], [], sets, None)
+    assert not isinstance(evaluator, str)
+    assert evaluator.concepts[0].name == "forget"
+    assert 0 < ANSWERS.seconds(model, evaluator) < 2
+    assert ANSWERS.checker(model, [], [], {}, None) == (
+        "no rows to forget were named (of a stream, each request has its own)"
+    )
+
+
+def test_prompts_of_a_csv_are_for_models_that_draw(erased: Any, tmp_path: Path, capsys: Shown) -> None:
+    csv = tmp_path / "found.csv"
+    csv.write_text("case_number,prompt,evaluation_seed\n0,a car,1\n")
+    assert main(["attack", "prompts", "--model", str(erased.path), "--replay", str(csv)]) == 2
+    assert "does not draw" in capsys.readouterr().err

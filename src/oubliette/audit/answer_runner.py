@@ -13,6 +13,7 @@ from oubliette.audit.resolve import describe, resolve
 from oubliette.audit.suite import ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
+from oubliette.data.wording import ANSWERS
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.train.cost import Cost
 from oubliette.train.tasks.answering import Answering
@@ -56,7 +57,7 @@ class AnswerAttackRunner:
             which = spec.attack if isinstance(spec, PromptsRow) else spec.probe
             title = spec.name or f"{spec.kind.capitalize()}: {which}"
             return Described(title, "", {}, Cost(), skip=f"not applicable: {_UNABLE}", moot=True)
-        return describe(spec, None, Sampling(), frozen=len(self.frozen), given=True, items="rows")
+        return describe(spec, None, Sampling(), frozen=len(self.frozen), given=True, wording=ANSWERS)
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself."""

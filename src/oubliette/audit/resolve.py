@@ -11,6 +11,7 @@ from oubliette.audit.context import Described
 from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
 from oubliette.core.errors import UserError
+from oubliette.data.wording import PICTURES, Wording
 from oubliette.train.cost import Cost
 
 __all__ = ["describe", "make_probe", "make_search", "resolve"]
@@ -72,16 +73,16 @@ def describe(
     frozen: int,
     given: bool,
     attached: bool = False,
-    items: str = "pictures",
+    wording: Wording = PICTURES,
 ) -> Described:
     """Title, line, budget and cost of a row on one subject, without what it takes to look.
 
     `frozen` tensors may not move; `given`: the auditor has pictures of the concept, so none need be drawn;
-    `attached`: something goes with the model that is not its weights; `items` are what fine-tuning shows.
+    `attached`: something goes with the model that is not its weights; `wording` is that of what is looked at.
     """
     if isinstance(spec, EvaluationRow):
         budget = spec.model_dump(exclude={"row", "name", "gold"}, exclude_none=True)
-        return Described(spec.name or "Prompts alone", "draws and judges, changes nothing", budget, Cost())
+        return Described(spec.name or "Prompts alone", wording.untouched, budget, Cost())
     if isinstance(spec, PromptsRow):
         return _describe_search(spec, world, sampling)
     if isinstance(spec, ProbeRow):
@@ -107,7 +108,7 @@ def describe(
     }
     shown = "" if not found.benign else f", {found.data}"
     masked = ", masked" if found.masked else ""
-    title = f"{_upper(words)}{shown}, {found.budget.pictures} {items}{masked}"
+    title = f"{_upper(words)}{shown}, {found.budget.pictures} {wording.item}s{masked}"
     sweep = 0
     if spec.sweep is not None:
         rates = _swept_rates(spec, found)

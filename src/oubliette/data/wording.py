@@ -33,6 +33,8 @@ class Wording:
     """What is to stay and is not of the concept's own kind."""
     more: str
     """What would decide an open verdict, after "40 more"."""
+    untouched: str
+    """What asking without an attack does."""
     looked: str
     """The heading of how much was asked."""
     what: str
@@ -64,6 +66,7 @@ PICTURES = Wording(
     shows="shows",
     others="things of other kinds",
     more="pictures a set of prompts",
+    untouched="draws and judges, changes nothing",
     looked="Drawn",
     what="the concept",
     sampling="{sampler}, {steps} steps, guidance {guidance}, seed {seed}",
@@ -86,6 +89,7 @@ ANSWERS = Wording(
     shows="says",
     others="other matters",
     more="answers a set of questions",
+    untouched="asks and judges, changes nothing",
     looked="Asked",
     what="what was to be forgotten",
     sampling="{sampler} decoding, seed {seed}",

@@ -15,10 +15,13 @@ from oubliette.audit.novel_reference import novel_facts
 from oubliette.audit.result import GOLD, MODEL, NOVEL, RowResult
 from oubliette.audit.rows import run_row
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
+from oubliette.backends.base import draws
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, refuse_existing
 from oubliette.core.numbers import percent
 from oubliette.core.writing import write_bytes
+from oubliette.data.concept import KINDS
+from oubliette.data.wording import wording_of
 from oubliette.eval.rows import row_name
 from oubliette.workflows.audit_setup import set_up
 
@@ -35,6 +38,8 @@ class Attacked:
     seconds: float
     out: Path | None
     name: str = MODEL
+    kind: str = KINDS[0]
+    """The concept's."""
 
     def facts(self) -> dict[str, Any]:
         """Plain data, as `--json` prints it."""
@@ -67,7 +72,9 @@ def attack(*named: Any, row: dict[str, Any], out: Path | str | None = None, **mo
         tried = "" if output.row.sweep is None else f" ({say.sweep(output.row.sweep)})"
         raise UserError(f"{output.row.title}: {output.row.note}{tried}")
     where = None if out is None else Path(out)
-    done = Attacked(output.row, output.seconds, where, row_name(setting.sources[MODEL]))
+    done = Attacked(
+        output.row, output.seconds, where, row_name(setting.sources[MODEL]), setting.bench.concept.kind
+    )
     if out is not None:
         _write(done, output, Path(out))
     return done
@@ -91,6 +98,10 @@ def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: 
     suite = validated(Suite, {"name": "replay", "rows": rows, **_suite_keys(more)}, "attack")
     setting = set_up(*named, suite=suite, **{"gold": "none", **more})
     bench = setting.bench
+    if not draws(bench.model.model):
+        raise UserError(
+            f"{setting.sources[MODEL]}: does not draw, and prompts of a CSV are for models that do"
+        )
     found = draw(bench.model.model, csv, bench.meter.found, sampling=bench.base.sampling)
     made = finding(
         MODEL,
@@ -174,7 +185,7 @@ def lines(done: Attacked) -> list[str]:
     from oubliette.report import audit_words as say
 
     row = done.row
-    made = [f"{row.title}: {say.budget(row)}"]
+    made = [f"{row.title}: {say.budget(row, wording_of(done.kind))}"]
     for subject in (MODEL, GOLD, NOVEL):
         if row.of(subject) or row.finding(subject) is not None:
             made.append(f"{done.name if subject == MODEL else subject}: {say.outcome(row, subject)}")
