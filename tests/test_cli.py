@@ -337,6 +337,18 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["erase", "--model", "LM", "--forget=f.jsonl", "--require-leakage=0.1", "--dry-run"],
         "nothing was named that must be kept",
     ),
+    "rows to forget of a model that draws": (
+        ["erase", "--model", "MODEL", "--concept=car", "--method=uce", "--forget=f.jsonl", "--dry-run"],
+        "leave out forget (--forget)",
+    ),
+    "pairs of prompts of a language model": (
+        ["erase", "--model", "LM", "--forget=f.jsonl", "--prompts=pairs.csv", "--dry-run"],
+        "leave out data.pairs (--prompts)",
+    ),
+    "pictures of a language model": (
+        ["erase", "--model", "LM", "--forget=f.jsonl", "--data=pictures", "--dry-run"],
+        "leave out data.path (--data)",
+    ),
     "no forget file": (["erase", "--model", "LM", "--method=npo", "--dry-run"], "nothing to forget"),
     "a forget file that is retained": (
         ["erase", "--model", "LM", "--forget=f.jsonl", "--retain=f.jsonl", "--dry-run"],
