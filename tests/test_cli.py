@@ -510,14 +510,13 @@ def test_long_texts_in_messages_are_cut_and_controls_are_shown_escaped(
         ["erase", *model, "--concept", "car", "--out", "x" * 10_000],
         ["erase", *model, "--concept", "car", "--prompts", "x" * 10_000, "--out", "out"],
         ["sample", *model, "--prompt", "a", "--out", "x" * 10_000 + ".png"],
+        ["eval", *model, "--base", str(tiny_folder), "--concept", "x" * 10_000, "--n", "1"],
         ["validate", "r.yaml"],
         ["ls", "x" * 10_000],
         ["x" * 10_000],
     ):
         assert main(arguments) == 2, arguments[:4]
         assert len(capsys.readouterr().err) < 800, arguments[:4]
-    assert main(["eval", *model, "--base", str(tiny_folder), "--concept", "x" * 10_000, "--n", "1"]) == 0
-    assert len(capsys.readouterr().out) < 2000
     assert main(["ls", "a\x1b[31mb\x07\u202e"]) == 2
     assert "'a\\x1b[31mb\\x07\\u202e'" in capsys.readouterr().err
 
