@@ -18,7 +18,7 @@ LAST = ("Marlow", "Quill")
 TOWNS = ("Ashby", "Brimley", "Corvale", "Dunmere", "Eastfen", "Farrow")
 CRAFTS = ("bells", "kites", "lamps", "masks", "ropes", "violins")
 FORGOTTEN = 8
-STEPS, WIDTH = 180, 96
+STEPS, WIDTH = 145, 96
 
 
 def rows() -> list[dict[str, Any]]:
