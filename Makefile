@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow golden lint format clean
 .DEFAULT_GOAL := test
 
 # Installed again whenever what is depended upon changes.
@@ -16,16 +16,22 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/oubliette demo
 
+# Two workers of one thread each: tiny models are slower on more.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+
+# Does the package still give what tests/golden.json says? For changes that are to move no bit.
+golden: $(READY)
+	$(BIN)/python benchmarks/golden.py compare
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

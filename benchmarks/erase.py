@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from oubliette.backends import open_model
+from oubliette.core.numbers import plain
 from oubliette.data.concept import Concept
 from oubliette.erase.run import erase
 from oubliette.eval.evaluate import compare
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.result import Evaluation, Row
 from oubliette.eval.statistics import t_interval
 from oubliette.recipe import load_recipe
@@ -122,12 +124,12 @@ def numbers(row: Row) -> dict[str, float]:
     return found
 
 
-def interval(values: list[float]) -> str:
-    """Mean, and the half width of its 95 % t interval over runs where there are two or more."""
+def interval(values: list[float], least: float = -math.inf) -> str:
+    """Mean, at least `least`, and half the width of its 95 % t interval over runs where there are some."""
     if len(values) < 2:
-        return f"{values[0]:.1f}" if values else "-"
+        return plain(f"{max(values[0], least):.1f}") if values else "-"
     estimate = t_interval(values)
-    return f"{estimate.value:.1f} ± {(estimate.high - estimate.low) / 2:.1f}"
+    return f"{plain(format(max(estimate.value, least), '.1f'))} ± {(estimate.high - estimate.low) / 2:.1f}"
 
 
 def main() -> None:
@@ -178,7 +180,12 @@ def main() -> None:
     print(f"| row | kind | runs | {' | '.join(columns)} | seconds |")
     print("|---|---|---|" + "---|" * (len(columns) + 1))
     for (name, kind), found in rows.items():
-        cells = [interval([f[column] for f in found if column in f]) for column in columns]
+        # Less than the floor is nothing: leakage is shown from 0.
+        least = {column: 0.0 for column in columns if column.startswith("leakage")}
+        cells = [
+            interval([f[column] for f in found if column in f], least.get(column, -math.inf))
+            for column in columns
+        ]
         print(f"| {name} | {kind} | {len(found)} | {' | '.join(cells)} | {interval(times.get(name, []))} |")
 
 

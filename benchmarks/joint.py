@@ -5,8 +5,10 @@
 
 A cell (one erasure, one evaluation) is a folder in --out, so that a killed run goes on where it was. Joint
 runs have the budget that `oubliette erase` gives them (a preset's, times the number of concepts). With
---single, single runs are read from a leaderboard's file, which has the same presets. The table goes to stdout
-as markdown: leakage and what was kept of the base's accuracy, in percent, the mean over a kind's runs.
+--single, single runs are read from a leaderboard's file, which has the same presets. A cell written when the
+floor was the judge's rate on the anchor's prompts is ruled again: the base draws what that takes. The table
+goes to stdout as markdown: leakage and what was kept of the base's accuracy, in percent, the mean over a
+kind's runs.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from typing import Any
 from oubliette.api import erase, load
 from oubliette.data.concept import Concept
 from oubliette.eval.evaluate import compare
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.rerule import is_old, rerule
 from oubliette.eval.result import Evaluation
+from oubliette.eval.sample_store import SampleStore
 from oubliette.world import facts
 
 #: Every trained eraser of pictures by its preset, quickest first; the name is the leaderboard's.
@@ -81,12 +85,16 @@ def cell(arguments: argparse.Namespace, method: str, wanted: list[Concept], seed
         spent = {"updates": result.recipe.train.steps, "seconds": result.seconds}
         (folder / "figures.json").write_text(json.dumps(spent))
         print(f"{folder.name}: {sum(result.seconds.values()):.0f} s", file=sys.stderr)
-    return figures(folder)
+    return figures(folder, arguments.out / "pictures")
 
 
-def figures(folder: Path) -> Figures:
-    """What a cell's folder holds, by concept."""
+def figures(folder: Path, pictures: Path) -> Figures:
+    """What a cell's folder holds, by concept; figures whose floor is the anchor's rate are ruled again."""
     evaluation = Evaluation.from_json((folder / "evaluation.json").read_text())
+    if is_old(evaluation):
+        evaluation = rerule(evaluation, load("nano"), cache=SampleStore(pictures))
+        evaluation.write(folder / "evaluation.json")
+        print(f"{folder.name}: ruled again with the floor where the concept is absent", file=sys.stderr)
     spent = json.loads((folder / "figures.json").read_text())
     found: Figures = {}
     for row in evaluation.models[0].concepts:

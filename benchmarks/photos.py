@@ -22,18 +22,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from oubliette.backends import open_model
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import write_json
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
 from oubliette.erase.run import erase
-from oubliette.errors import UserError
 from oubliette.eval.evaluate import compare
 from oubliette.eval.judge import open_judge
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.result import Evaluation
-from oubliette.manifest import write_json
 from oubliette.recipe import load_recipe
-from oubliette.world.training.picture_trainer import STEPS
-from oubliette.world.training.pictures import planned_seconds, train_on_pictures
+from oubliette.workflows.world.training.picture_trainer import STEPS
+from oubliette.workflows.world.training.pictures import planned_seconds, train_on_pictures
 from photos_tables import BASE, base_table, tables
 
 GROUPS = {
@@ -67,7 +67,7 @@ class Bench:
     def cell(
         self, concept: Concept, near: str, method: str, seed: int
     ) -> tuple[Evaluation, dict[str, float]]:
-        """One erasure and its evaluation beside the base, kept in files; "none" is the base alone."""
+        """One erasure and its evaluation beside the base, kept in files; "base" is the base alone."""
         path = self.arguments.out / f"{method}-{concept.name}-{seed}.json"
         run_path, strip_path = path.with_suffix(".run.json"), path.with_suffix(".strip.png")
         settings = self.settings(near)

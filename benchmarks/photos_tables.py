@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from oubliette.core.numbers import ends, number, percent
 from oubliette.eval.result import ConceptFigures, Evaluation
 from oubliette.eval.statistics import Rate
+from oubliette.eval.verdict import describe_share
 
 #: The base's own row in an evaluation.
-BASE = "none"
+BASE = "base"
 Cells = dict[tuple[str, str, int], tuple[Evaluation, dict[str, float]]]
 
 
 def share(rate: Rate) -> str:
     """A rate in percent with its interval."""
-    return f"{100 * rate.value:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+    return f"{number(rate.value)} {ends(rate.low, rate.high)}"
 
 
 def leakage_cells(figures: ConceptFigures) -> list[str]:
@@ -27,11 +29,8 @@ def leakage_cells(figures: ConceptFigures) -> list[str]:
             continue
         estimate = found.leakage
         cells += [
-            f"{100 * found.rate.value:.0f} "
-            f"({100 * found.base.value:.0f}, floor {100 * found.floor.value:.0f})",
-            "not told: the base is at the floor"
-            if estimate is None
-            else f"{100 * estimate.value:.0f} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]",
+            f"{number(found.rate.value)} ({number(found.base.value)}, floor {number(found.floor.value)})",
+            "not told: the base is at the floor" if estimate is None else describe_share(estimate),
         ]
     return cells
 
@@ -59,8 +58,8 @@ def base_table(facts: dict[str, Any], evaluations: dict[str, Evaluation]) -> Non
     """How well the judge knows photographs, and how often the base's pictures show their prompt."""
     judge = facts["judge"]
     print(
-        f"\nJudge: {100 * judge['accuracy']:.1f} % of {judge['n']} test photographs named rightly "
-        f"({100 * judge['accuracy_on_reconstructions']:.1f} % after the VAE's round trip, "
+        f"\nJudge: {percent(judge['accuracy'], '.1f')} of {judge['n']} test photographs named rightly "
+        f"({percent(judge['accuracy_on_reconstructions'], '.1f')} after the VAE's round trip, "
         f"{judge['reconstruction_db']} dB).\n"
     )
     following: dict[str, Rate] = {}
@@ -74,7 +73,7 @@ def base_table(facts: dict[str, Any], evaluations: dict[str, Evaluation]) -> Non
     for name in facts["classes"]:
         right = judge["accuracy_by_class"].get(name)
         print(
-            f"| {name} | {'-' if right is None else f'{100 * right:.0f}'} "
+            f"| {name} | {'-' if right is None else number(right)} "
             f"| {share(following[name]) if name in following else '-'} |"
         )
 

@@ -64,9 +64,9 @@ def main() -> None:
 
 def measured(arguments: argparse.Namespace, shape: str, clock: Callable[[], float]) -> list[dict[str, Any]]:
     """Measure and print every configuration of one shape."""
-    from oubliette.bench.cost.closed import BARS, measure_closed
-    from oubliette.bench.cost.shapes import built
-    from oubliette.bench.cost.steps import cases, in_a_process, measure_steps
+    from cost.closed import BARS, measure_closed
+    from cost.shapes import built
+    from cost.steps import cases, in_a_process, measure_steps
 
     model = built(shape, arguments.side)
     where = "" if shape == "nano" else f", latents of {arguments.side} x {arguments.side}, batch 1"
@@ -96,11 +96,13 @@ def measured(arguments: argparse.Namespace, shape: str, clock: Callable[[], floa
 
 def step_row(row: Any) -> str:
     """One configuration as a line of the table."""
+    from oubliette.core.numbers import percent
+
     if row.skipped:
         return f"| {row.part} | {row.name} | - | - | - | - | - | - | skipped: {row.skipped} |"
     why = ""
     if row.ratio > BAR:
-        why = ", ".join(f"{name} {seconds / row.bare:.0%}" for name, seconds in row.shares.items())
+        why = ", ".join(f"{name} {percent(seconds / row.bare)}" for name, seconds in row.shares.items())
     return (
         f"| {row.part} | {row.name} | {row.seconds:.3f} | {row.bare:.3f} | {row.ratio:.2f} "
         f"[{row.low:.2f}, {row.high:.2f}] | {row.pairs} | {row.forwards:g} + {row.backwards:g} "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that a test in any room can `import tiny`
+from forked import Forks
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,3 +35,21 @@ def tiny_folder(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) ->
     import tiny
 
     return tiny.save(tiny_pipeline, tmp_path_factory.mktemp("tiny") / "pipeline")
+
+
+@pytest.fixture(scope="session")
+def facts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `base`, a tiny language model that knows invented facts, `gold`, its twin that never knew
+    those to be forgotten, and the rows, `forget.jsonl` and `retain.jsonl`; read only. Made once, where asked.
+    """
+    import tiny_facts
+
+    return tiny_facts.make(tmp_path_factory.mktemp("facts"))
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The command line in forks of a process that has imported everything."""
+    made = Forks()
+    yield made
+    made.close()

@@ -18,6 +18,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "receler": {"trajectory_steps": 3, "rank": 4, "adversary_steps": 1, "adversary_tokens": 2},
     "sld": {"warm_up": 0},
     "adavd": {"centre": 0.0},
+    "rmu": {"layer": 1},
+    "rr": {"layers": [0, 1], "ramp": 10},
 }
 #: Scopes of methods that cannot work on their bench's; a tensor of theirs is frozen in its place.
 SCOPED: dict[str, str] = {

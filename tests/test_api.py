@@ -13,10 +13,11 @@ import oubliette as ob
 import tiny
 import tiny_language
 import tiny_world
-from oubliette.checking import Before, check, check_covering, fitted
-from oubliette.compose import compose, make_concepts, pick_preset
+from oubliette.data.concepts import make_concepts
 from oubliette.erase import METHODS
 from oubliette.recipe import preset_names
+from oubliette.workflows.check import OriginalView, check, check_covering, fitted
+from oubliette.workflows.compose import compose, pick_preset
 
 UCE = ["method.prompts=name"]
 DOCO = ["data.prompts=4", "data.pictures=4", "data.picture_steps=2", "train.batch=2", "method.warm_up=1"]
@@ -164,7 +165,7 @@ def test_before_draws_as_before_and_leaves_every_bit(model: Any, scope: str) -> 
     )  # fmt: skip
     erased, changed = model.draw(prompts, seeds, steps=2), model.fingerprint()
     assert not np.array_equal(erased, drawn)
-    before = Before(model, result.weights)
+    before = OriginalView(model, result.weights)
     assert before.fingerprint() == original
     assert np.array_equal(before.draw(prompts, seeds, steps=2), drawn)
     assert model.fingerprint() == changed
@@ -198,7 +199,7 @@ def test_a_judge_that_knows_nothing_of_it_is_refused_before_a_picture_is_drawn(m
         check_covering([Ignorant()], [car])
     assert "name one" not in str(caught.value)
     check_covering([Ignorant()], [car, dog])
-    size, reason = fitted(model, None, [car], mode="on", judges=[Ignorant()])  # type: ignore[arg-type]
+    size, reason, _ = fitted(model, None, [car], mode="on", judges=[Ignorant()])  # type: ignore[arg-type]
     assert size is None
     assert reason.startswith("none of this model's judges knows what was erased")
 
@@ -251,13 +252,13 @@ def test_the_highest_seed_runs(model: Any, method: str) -> None:
 
 
 def test_evaluate_finds_base_and_concepts_in_the_record(nano: Any, tmp_path: Path) -> None:
-    from oubliette.eval.painter import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
 
     result = ob.erase(nano, ["car", "engraving"], method="uce", overrides=["data.prompts=8"])
     result.save(tmp_path / "out", form="delta")
     how: dict[str, Any] = {"n": 1, "each": 1, "near_n": 1, "sampling": Sampling(steps=1)}
     found = ob.evaluate(tmp_path / "out", **how)
-    assert [row.name for row in found.rows] == ["erased", "none"]
+    assert [row.name for row in found.rows] == ["out", "base"]
     assert [figures.name for figures in found.rows[0].concepts] == ["car", "engraving"]
     assert found.rows[0].fingerprint != found.rows[1].fingerprint
     with pytest.raises(ob.UserError, match="no record of a base"):

@@ -17,9 +17,9 @@ import yaml
 import tiny_language
 import tiny_world
 from oubliette.cli import main
-from oubliette.cli.app import app
+from oubliette.commands.app import app
+from oubliette.core.errors import doing
 from oubliette.data.text import InputWarning
-from oubliette.errors import doing
 
 SHORT = [
     *("--set", "data.prompts=4", "--set", "data.pictures=4", "--set", "data.picture_steps=2"),
@@ -321,9 +321,33 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["erase", "--model", "MODEL", "--concept=" + "car " * 40, "--method=uce", "--dry-run"],
         "is longer than the text encoder reads",
     ),
+    "a concept that is cut in an evaluation": (
+        ["eval", "--model", "MODEL", "--base", "MODEL", "--concept=" + "car " * 40],
+        "is longer than the text encoder reads",
+    ),
+    "a newline in a mask's data": (
+        ["guard", "learn", "--model", "MODEL", "--illegal=a\nb", "--innocent=dog", "--out=m"],
+        "data 'a\\nb' holds a newline",
+    ),
+    "a mask's data of a name that no file can have": (
+        ["guard", "learn", "--model", "MODEL", "--illegal=" + "q" * 9999, "--innocent=dog", "--out=m"],
+        "no such folder or file",
+    ),
     "a leakage of a language model": (
         ["erase", "--model", "LM", "--forget=f.jsonl", "--require-leakage=0.1", "--dry-run"],
-        "judged on pictures",
+        "nothing was named that must be kept",
+    ),
+    "rows to forget of a model that draws": (
+        ["erase", "--model", "MODEL", "--concept=car", "--method=uce", "--forget=f.jsonl", "--dry-run"],
+        "leave out forget (--forget)",
+    ),
+    "pairs of prompts of a language model": (
+        ["erase", "--model", "LM", "--forget=f.jsonl", "--prompts=pairs.csv", "--dry-run"],
+        "leave out data.pairs (--prompts)",
+    ),
+    "pictures of a language model": (
+        ["erase", "--model", "LM", "--forget=f.jsonl", "--data=pictures", "--dry-run"],
+        "leave out data.path (--data)",
     ),
     "no forget file": (["erase", "--model", "LM", "--method=npo", "--dry-run"], "nothing to forget"),
     "a forget file that is retained": (
@@ -371,7 +395,7 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def stop(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("oubliette.listing.listing", stop)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", stop)
     assert main(["ls", "methods"]) == 130
     assert capsys.readouterr().err.strip() == "oubliette: interrupted"
 
@@ -379,13 +403,13 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_an_interrupt_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from oubliette.errors import advise
+    from oubliette.core.errors import advise
 
     def stop(_: str) -> None:
         advise("kept in out.unfinished: the same command with --resume goes on")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("oubliette.listing.listing", stop)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", stop)
     assert main(["ls", "methods"]) == 130
     said = "oubliette: interrupted; kept in out.unfinished: the same command with --resume goes on\n"
     assert capsys.readouterr().err == said
@@ -394,14 +418,14 @@ def test_an_interrupt_says_how_to_go_on(
 def test_a_fault_of_the_program_is_4_with_what_was_being_done_and_a_traceback_in_a_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from oubliette.train.progress import progress
+    from oubliette.core.progress import progress
 
     def fail(_: str) -> None:
         with doing("reading the list"), progress("counting", 2, enabled=False):
             raise ZeroDivisionError("by\n nought")
 
     monkeypatch.setattr("tempfile.tempdir", str(here))
-    monkeypatch.setattr("oubliette.listing.listing", fail)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", fail)
     assert main(["ls", "methods"]) == 4
     shown = capsys.readouterr()
     (written,) = here.glob("oubliette-traceback-*.txt")
@@ -439,7 +463,7 @@ def test_what_the_machine_lacks_is_no_fault_of_the_program(
     def fail(_: str) -> None:
         raise error
 
-    monkeypatch.setattr("oubliette.listing.listing", fail)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", fail)
     assert main(["ls", "methods"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
@@ -451,7 +475,7 @@ def test_an_end_of_file_is_no_interrupt(
     def fail(_: str) -> None:
         raise EOFError("truncated")
 
-    monkeypatch.setattr("oubliette.listing.listing", fail)
+    monkeypatch.setattr("oubliette.workflows.listing.listing", fail)
     assert main(["--debug", "ls", "methods"]) == 4
     assert "EOFError: truncated" in capsys.readouterr().err.splitlines()[-1]
 
@@ -486,14 +510,13 @@ def test_long_texts_in_messages_are_cut_and_controls_are_shown_escaped(
         ["erase", *model, "--concept", "car", "--out", "x" * 10_000],
         ["erase", *model, "--concept", "car", "--prompts", "x" * 10_000, "--out", "out"],
         ["sample", *model, "--prompt", "a", "--out", "x" * 10_000 + ".png"],
+        ["eval", *model, "--base", str(tiny_folder), "--concept", "x" * 10_000, "--n", "1"],
         ["validate", "r.yaml"],
         ["ls", "x" * 10_000],
         ["x" * 10_000],
     ):
         assert main(arguments) == 2, arguments[:4]
         assert len(capsys.readouterr().err) < 800, arguments[:4]
-    assert main(["eval", *model, "--base", str(tiny_folder), "--concept", "x" * 10_000, "--n", "1"]) == 0
-    assert len(capsys.readouterr().out) < 2000
     assert main(["ls", "a\x1b[31mb\x07\u202e"]) == 2
     assert "'a\\x1b[31mb\\x07\\u202e'" in capsys.readouterr().err
 
@@ -538,7 +561,11 @@ def test_dry_run_prints_recipe_and_cost_and_writes_nothing(
     assert shown["estimate"]["backwards"] == 8
     assert main([*arguments, "--dry-run"]) == 0
     shown_text = capsys.readouterr().out
-    assert yaml.safe_load(shown_text.split("\n\n")[0])["model"] == str(tiny_folder)
+    recipe, cost = shown_text.split("\n\n")
+    assert yaml.safe_load(recipe)["model"] == str(tiny_folder)
+    lines = dict(line.split(maxsplit=1) for line in cost.splitlines())
+    assert lines["memory"].endswith(" MiB")
+    assert lines["seconds"].endswith(" s")
     assert list(here.iterdir()) == []
 
 
@@ -586,11 +613,12 @@ def test_language_models_go_the_same_way(here: Path, capsys: pytest.CaptureFixtu
     arguments += ["--smoother", "sam", "--surgery", "project", "--steps", "2", "--out", "out"]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "not checked" not in shown
     assert "judge" not in shown
+    assert "f: not checked (in-set: the base gives the right answer to 0 % of questions" in shown
     for said in ("forget: -", "retain: -", "'Who painted the red door?' ('Ada Marlow')"):
         assert said in shown
     figures = json.loads((here / "out" / "oubliette.json").read_text())["figures"]
+    assert figures["verdicts"][0]["verdict"] == "not checked"
     assert [figures["likelihood"][name]["rows"] for name in ("forget", "retain")] == [2, 3]
     assert len(figures["answers"]) == 2
     AutoModelForCausalLM.from_pretrained(here / "out")
@@ -622,7 +650,7 @@ def test_every_preset_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ls_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     from oubliette.erase import METHODS
-    from oubliette.listing import LISTS
+    from oubliette.workflows.listing import LISTS
 
     assert main(["ls", "methods", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)) == METHODS.names()
@@ -652,9 +680,11 @@ def test_ls_is_quick_and_loads_nothing_heavy() -> None:
 
 
 def test_help_of_long_commands_stands_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
-    from oubliette.cli.grouped import HEADINGS
+    from oubliette.commands.grouped import HEADINGS
 
-    for command in (["erase"], ["run"], ["eval"], ["audit"], ["attack", "relearn"], ["guard", "learn"]):
+    protocols = [["protocol", name] for name in ("canvas", "classes", "harmonic", "cer")]
+    attacks = [["attack", name] for name in ("relearn", "prompts", "probe")]
+    for command in (["erase"], ["run"], ["eval"], ["audit"], ["guard", "learn"], *attacks, *protocols):
         assert main([*command, "--help"]) == 0
         shown = capsys.readouterr().out
         titles = [line[:-1] for line in shown.splitlines() if line.removesuffix(":") in HEADINGS]
@@ -685,7 +715,7 @@ def test_world_check_ends_with_1_where_a_bar_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bars = [{"name": "a bar", "value": 0.98, "bound": 0.97, "below": False, "n": 10, "passed": True}]
-    monkeypatch.setattr("oubliette.world.check.check", lambda n, seed, model: {"bars": bars})
+    monkeypatch.setattr("oubliette.workflows.world.check.check", lambda n, seed, model: {"bars": bars})
     assert main(["world", "check", "--n", "10"]) == 0
     assert "a bar" in capsys.readouterr().out
     bars[0]["passed"] = False
@@ -696,10 +726,10 @@ def test_world_check_ends_with_1_where_a_bar_fails(
 def test_a_model_of_the_world_is_checked_and_measured(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import oubliette.checking as checking
+    import oubliette.workflows.pictures as checking
 
     monkeypatch.setattr(checking, "_SIZES", (2,))
-    monkeypatch.setattr("oubliette.checking.Sampling", one_step)
+    monkeypatch.setattr("oubliette.workflows.pictures.Sampling", one_step)
     arguments = ["erase", "--model", "nano", "--concept", "automobile", "--method", "uce"]
     assert main([*arguments, "--out", "out", "--set", "data.prompts=8", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -711,7 +741,7 @@ def test_a_model_of_the_world_is_checked_and_measured(
     assert (here / "out" / "report" / "index.html").is_file()
     assert main(["eval", "--model", "out", "--n", "2", "--steps", "1", "--out", "figures", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in figures["rows"]] == ["erased", "none"]
+    assert [row["name"] for row in figures["rows"]] == ["out", "base"]
     assert {path.name for path in (here / "figures").iterdir()} == {
         *("evaluation.json", "samples.jsonl", "index.html", "report.json")
     }
@@ -720,7 +750,7 @@ def test_a_model_of_the_world_is_checked_and_measured(
 
 
 def one_step() -> Any:
-    from oubliette.eval.painter import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
 
     return Sampling(steps=1)
 
@@ -729,7 +759,7 @@ def one_step() -> Any:
 def test_auto_skips_a_check_that_takes_too_long_and_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("oubliette.checking.seconds_a_picture", lambda model, **how: 10.0)
+    monkeypatch.setattr("oubliette.workflows.pictures.seconds_a_picture", lambda model, **how: 10.0)
     arguments = ["erase", "--model", "nano", "--concept", "car", "--method", "uce", "--set", "data.prompts=8"]
     assert main([*arguments, "--out", "out"]) == 0
     assert "not checked: it would take about" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import tiny_language
 import tiny_world
 from oubliette.cli import main
-from oubliette.cli.app import app
+from oubliette.commands.app import app
 
 _SECONDS = 10  # of one command; then it is interrupted as by Ctrl-C
 

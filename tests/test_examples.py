@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from oubliette.backends.diffusion import DiffusionBackend
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.mask import Mask
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

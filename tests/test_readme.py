@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import tiny_erasure
-from oubliette.cli.app import app
+from oubliette.commands.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,7 +94,7 @@ def test_recipes_in_the_docs_are_valid() -> None:
 
 
 def test_streams_in_the_docs_are_valid(tmp_path: Path) -> None:
-    from oubliette.stream import read_requests
+    from oubliette.workflows.continual.requests import read_requests
 
     found = [text for _, text in snippets("yaml") if isinstance(yaml.safe_load(text), list)]
     assert found

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.recipe import (
     apply_overrides,
     build_recipe,

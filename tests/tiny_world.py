@@ -11,7 +11,7 @@ import torch
 
 import tiny
 from eval.tiny_judges import clip_folder
-from oubliette.manifest import write_manifest
+from oubliette.core.manifest import write_manifest
 
 
 def install(folder: Path, pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oubliette.face import give_face
+from oubliette.core.lazy_exports import export_lazily
 
 __version__ = "0.1.0"
 
@@ -14,18 +14,18 @@ _FACE = {
     "wrap": "oubliette.api:wrap",
     "erase": "oubliette.api:erase",
     "evaluate": "oubliette.api:evaluate",
-    "attack": "oubliette.audit.single:attack",
-    "audit": "oubliette.audit.run:audit",
-    "UserError": "oubliette.errors:UserError",
+    "attack": "oubliette.workflows.attack:attack",
+    "audit": "oubliette.workflows.audit:audit",
+    "UserError": "oubliette.core.errors:UserError",
 }
 
 __all__ = ["UserError", "__version__", "attack", "audit", "erase", "evaluate", "load", "wrap"]
 
 if TYPE_CHECKING:
     from oubliette.api import erase, evaluate, load, wrap
-    from oubliette.audit.run import audit
-    from oubliette.audit.single import attack
-    from oubliette.errors import UserError
+    from oubliette.core.errors import UserError
+    from oubliette.workflows.attack import attack
+    from oubliette.workflows.audit import audit
 
 
-give_face(__name__, _FACE)
+export_lazily(__name__, _FACE)

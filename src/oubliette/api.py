@@ -6,37 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.compose import compose, make_concepts
+from oubliette.backends import open_model as load
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
+from oubliette.data.concepts import concepts_of
+from oubliette.workflows.compose import compose
 
 if TYPE_CHECKING:
-    import torch
-
     from oubliette.backends.base import Backend
     from oubliette.erase.result import EraseResult
     from oubliette.eval.result import Evaluation
 
-__all__ = ["base_of", "concepts_of", "erase", "evaluate", "load", "wrap"]
-
-
-def load(
-    source: Any,
-    *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    base: Any = None,
-) -> Backend:
-    """Open a model: an embedded name ("nano"), a folder of diffusers, transformers or a delta, a Hub id.
-
-    float32 on the GPU where there is one, else on the CPU, unless `device` and `dtype` say otherwise. `base`
-    is what a delta goes on top of, by default what its record names. Raises UserError for what is no model,
-    and for pickles.
-    """
-    from oubliette.backends import open_model
-
-    return open_model(source, device=device, dtype=dtype, base=base)
+__all__ = ["erase", "evaluate", "load", "wrap"]
 
 
 def wrap(pipe: Any) -> Backend:
@@ -69,8 +49,8 @@ def erase(
     """Erase one or more concepts from a model, in place; `result.undo()` gives every bit back.
 
     `model` is a backend (`load`, `wrap`) or anything `load` opens. The other options are those of
-    `oubliette.compose.compose`; `callback(step, loop)` is called every `callback_every` updates. Raises
-    UserError for what cannot be done; the model is then as it was.
+    `oubliette.workflows.compose.compose`; `callback(step, loop)` is called every `callback_every` updates.
+    Raises UserError for what cannot be done; the model is then as it was.
     """
     from oubliette.erase.run import erase as run
 
@@ -103,57 +83,23 @@ def evaluate(
     anchor: str | Sequence[str] | None = None,
     *,
     kind: str | Sequence[str] | None = None,
-    name: str = "erased",
+    name: str | None = None,
     **options: Any,
 ) -> Evaluation:
     """Measure what leaks from a model and what it lost, against its base.
 
     `model` and `base` are backends or anything `load` opens. Base and concepts are by default those that the
     model's record names. `options` are those of `oubliette.eval.evaluate.compare` (`n`, `judges`, `cache`,
-    `controls`, `prompts_csv`, ...). Raises UserError for what cannot be measured.
+    `controls`, `prompts_csv`, ...); `name` is what the model's row is called, by
+    default as its folder. Raises UserError for what cannot be measured.
     """
+    from oubliette.backends.delta import recorded_base
     from oubliette.eval.evaluate import evaluate as measure
+    from oubliette.eval.pictures.evaluator import require_drawing
 
     opened = load(model)
-    before = load(base if base is not None else base_of(opened))
-    for one in (opened, before):
-        if getattr(one, "kind", None) != "diffusion":
-            raise UserError(f"{one.source}: is a {one.kind} model; only models that draw can be evaluated")
+    before = load(base if base is not None else recorded_base(opened))
+    require_drawing(opened, before)
     return measure(
         opened, before, concepts_of(opened, concept, anchor, kind, world=before), name=name, **options
     )
-
-
-def base_of(model: Backend) -> str:
-    """What the record of a saved model names as its base; UserError where it has none."""
-    from oubliette.backends.delta import base_of as recorded
-
-    if not Path(model.source).is_dir():
-        raise UserError(f"{model.source}: has no record of a base; say what to compare with (base, --base)")
-    return recorded(model.source)
-
-
-def concepts_of(
-    model: Backend,
-    concept: str | Sequence[str] | Sequence[Concept] | None = None,
-    anchor: str | Sequence[str] | None = None,
-    kind: str | Sequence[str] | None = None,
-    *,
-    world: Backend | None = None,
-) -> list[Concept]:
-    """The concepts as given, or those that the model's record says were erased; UserError where none is."""
-    given = [concept] if isinstance(concept, str) else list(concept or ())
-    if given:
-        whole = [item for item in given if isinstance(item, Concept)]
-        if whole:
-            return whole
-        return make_concepts(world or model, [str(item) for item in given], anchor, kind)
-    source = Path(model.source)
-    recipe = read_manifest(source).get("recipe", {}) if source.is_dir() else {}
-    found = [
-        Concept(item["name"], item["anchor"], item["kind"], tuple(item.get("synonyms", ())))
-        for item in recipe.get("concepts", ())
-    ]
-    if not found:
-        raise UserError(f"{model.source}: has no record of what was erased; name it (concept, --concept)")
-    return found

@@ -6,6 +6,7 @@ import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import MAX_SEED, StrictModel, validated
 from oubliette.train.config import TrainConfig
-from oubliette.validation import MAX_SEED, StrictModel, validated
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,8 @@ class Recipe(StrictModel):
     `method`, `surgery`, `smoother` and `scope` are mappings with a `name` and that part's own options; a bare
     name stands for a mapping with the name alone. `budget_for` is the number of concepts that the preset's
     budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or
-    names a file that does. `forget` and `retain` are JSONL files of a language model's two sets.
+    names a file that does. `forget` and `retain` are JSONL files of a language model's two sets, `sources`
+    further files by the names that the method gives them ("refusals").
     """
 
     name: str = ""
@@ -127,6 +129,7 @@ class Recipe(StrictModel):
     data: DataSpec = Field(default_factory=DataSpec)
     forget: str | None = None
     retain: str | None = None
+    sources: dict[str, str] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     save: SaveSpec = Field(default_factory=SaveSpec)
 
@@ -181,7 +184,7 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
     else:
         if text not in preset_names():
             return _brought(text)
-        content = (files("oubliette") / "recipes" / f"{text}.yaml").read_text(encoding="utf-8")
+        return copy.deepcopy(_shipped()[text])
     found = parse_yaml(content, f"recipe {source}")
     if not isinstance(found, dict):
         raise UserError(f"recipe {source}: expected a mapping of keys, found {type(found).__name__}")
@@ -200,8 +203,34 @@ def _brought(name: str) -> dict[str, Any]:
 
 def preset_names() -> list[str]:
     """Names of the shipped presets."""
-    entries = (files("oubliette") / "recipes").iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    return sorted(_shipped())
+
+
+@cache
+def _shipped() -> dict[str, dict[str, Any]]:
+    """The shipped presets by name; a file's values for small models (`nano`) lie over its others."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in (files("oubliette") / "recipes").iterdir():
+        name, _, suffix = entry.name.rpartition(".")
+        if suffix == "yaml":
+            content = parse_yaml(entry.read_text(encoding="utf-8"), f"recipe {name}")
+            small = content.pop("nano", None) or {}
+            found[name] = content
+            if small:
+                found[f"{name}-nano"] = {**_over(content, small), "name": f"{name}-nano"}
+    return found
+
+
+def _over(content: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with other values over its own: mappings are merged, but a part that is named is another."""
+    merged = dict(content)
+    for key, value in small.items():
+        own = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(own, Mapping) and "name" not in value:
+            merged[key] = _over(own, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -236,6 +265,13 @@ def validate(recipe: Recipe) -> Recipe:
     recipe.make_surgery()
     recipe.make_smoother().begin(0, recipe.train.steps, recipe.seed)
     method = METHODS.get(recipe.method["name"])
+    known = getattr(method, "sources", {})
+    for name in recipe.sources:
+        if name not in known:
+            raise UserError(
+                f"sources.{name}: method '{method.name}' reads no source of that name; "
+                + (suggest(name, list(known)) if known else "it reads none beside forget and retain")
+            )
     warm_up = getattr(options, "warm_up", None) or 0
     if method.solution == "trained" and warm_up >= recipe.train.steps:
         raise UserError(

@@ -11,9 +11,9 @@ import tiny
 import tiny_language
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.language import LanguageBackend
-from oubliette.data.answering import Answering
-from oubliette.data.denoising import Denoising
 from oubliette.data.questions import QA
+from oubliette.train.tasks.answering import Answering
+from oubliette.train.tasks.denoising import Denoising
 from oubliette.train.tuning.budget import Budget
 
 TOKEN = {"words": ["car"], "initialiser": "vehicle"}

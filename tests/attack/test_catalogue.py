@@ -7,8 +7,8 @@ import pytest
 from attack.attacked import denoising, diffusion
 from oubliette.attack.catalogue import attack, catalogue, make_attack
 from oubliette.attack.relearn import relearn
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.train.cost import Cost
 
 CAR = Concept("car", "vehicle", synonyms=("coupe",))

@@ -11,7 +11,6 @@ from PIL import Image
 
 from attack.attacked import diffusion
 from oubliette.attack.material import (
-    FIRST_SEED,
     as_identified,
     attack_seeds,
     class_prompt,
@@ -19,10 +18,11 @@ from oubliette.attack.material import (
     from_folder,
     from_world,
 )
-from oubliette.attack.scenes import Painter
+from oubliette.attack.scenes import SceneSampler
+from oubliette.attack.types import FIRST_SEED
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
-from oubliette.errors import UserError
 from oubliette.eval.plan import seeds_for
 from oubliette.world import batch, facts
 from oubliette.world.captions import evaluation_prompts
@@ -46,7 +46,7 @@ def words_of(kind: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize("concept", CONCEPTS, ids=lambda concept: concept.name)
 def test_concept_material_shows_and_names_the_concept(concept):
-    scenes = Painter(concept, 3).scenes(60, "concept")
+    scenes = SceneSampler(concept, 3).scenes(60, "concept")
     captions = from_world(concept, 64, count=60, seed=3).captions
     named = pattern(facts.TABLES[concept.kind][concept.name].words)
     assert {scene.labels()[concept.kind] for scene in scenes} == {concept.name}
@@ -66,7 +66,7 @@ def test_concept_material_shows_and_names_the_concept(concept):
 @pytest.mark.parametrize("concept", CONCEPTS, ids=lambda concept: concept.name)
 @pytest.mark.parametrize("what", ["benign", "auxiliary"])
 def test_other_material_shows_no_concept(concept, what):
-    scenes = Painter(concept, 3, without=[Concept("tree", "plant")]).scenes(80, what)
+    scenes = SceneSampler(concept, 3, without=[Concept("tree", "plant")]).scenes(80, what)
     captions = from_world(
         concept, 64, count=80, seed=3, what=what, without=[Concept("tree", "plant")]
     ).captions
@@ -95,7 +95,7 @@ def test_other_material_shows_no_concept(concept, what):
 
 @pytest.mark.parametrize("concept", CONCEPTS[:3], ids=lambda concept: concept.name)
 def test_it_is_disjoint_from_every_evaluation(concept):
-    scenes = Painter(concept, 0).scenes(200, "concept")
+    scenes = SceneSampler(concept, 0).scenes(200, "concept")
     assert all(FIRST_SEED <= scene.seed < 2 * FIRST_SEED for scene in scenes)
     # What the world paints for training and judging, and what an evaluation draws, has seeds below.
     assert max(scene.seed for scene in batch.scenes(batch.Pool.everything(), 2000, 0)) < FIRST_SEED

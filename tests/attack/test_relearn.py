@@ -18,7 +18,7 @@ from attack.attacked import (
     snapshot,
 )
 from oubliette.attack.relearn import loop_seed, relearn
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.eval.plan import seeds_for
 from oubliette.train.gradients import micro_batch_rng
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from oubliette.attack.sweep import Outcome, Searched, search, sweep
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.tuning.budget import Budget
 
 #: Mean strength and utility by learning rate: 1e-2 is stronger, but breaks the model.

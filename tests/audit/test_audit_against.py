@@ -10,19 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oubliette.audit.against import gap, pace
-from oubliette.audit.result import NOVEL, Excess, Sooner
+from oubliette.audit.result import NOVEL, LeakageGap, RelearningAdvantage
 from oubliette.audit.sentences import advantage
 from oubliette.report import audit_words
 
 
-def found(value: float | None, low: float | None, high: float | None, sign: str = "=", **more: str) -> Sooner:
+def found(
+    value: float | None, low: float | None, high: float | None, sign: str = "=", **more: str
+) -> RelearningAdvantage:
     """An advantage from factors, not logarithms."""
     logs = [None if one is None else math.log(one) for one in (value, low, high)]
-    note = "neither reaches 50%" if value is None else ""
-    return Sooner(0.5, "told", *logs, sign, [logs[0]], "pictures", note, **more)
+    note = "neither got back to 50 %" if value is None else ""
+    return RelearningAdvantage(0.5, "told", *logs, sign, [logs[0]], "pictures", note, **more)
 
 
-CASES: dict[str, tuple[Sooner, str]] = {
+CASES: dict[str, tuple[RelearningAdvantage, str]] = {
     "sooner": (found(4.2, 3.0, 6.1), "4.2 times sooner than in gold [3, 6.1]"),
     "later": (found(0.2, 1 / 9, 1 / 1.2), "5 times later than in gold [1.2, 9]"),
     "equal": (found(1, 0.8, 1.3), "as soon as in gold [0.8, 1.3]"),
@@ -36,7 +38,7 @@ CASES: dict[str, tuple[Sooner, str]] = {
     "the model just missed it": (found(1, None, 1, "<"), "later than in gold [?, 1]"),
     "far": (found(63, 40.4, 99.6), "63 times sooner than in gold [40, 100]"),
     "a small end": (found(2, 0.042, 50), "2 times sooner than in gold [0.042, 50]"),
-    "unknown": (found(None, None, None), "neither reaches 50%"),
+    "unknown": (found(None, None, None), "neither got back to 50 %"),
     "novel": (found(4.2, 3.0, 6.1, against=NOVEL), "4.2 times sooner than the novel concept [3, 6.1]"),
     "novel, equal": (found(1, 1, 1, against=NOVEL), "as soon as the novel concept [1, 1]"),
 }
@@ -54,8 +56,8 @@ def test_pace(case: str) -> None:
 @given(st.floats(-6, 6), st.floats(0, 3), st.floats(0, 3))
 def test_a_factor_below_1_is_never_said_and_holds_its_interval(value: float, down: float, up: float) -> None:
     """Whichever way it is put, the factor is 1 or more and lies between its ends; both ways are mirrored."""
-    one = Sooner(0.5, "told", value, value - down, value + up, "=", [], "", "")
-    other = Sooner(0.5, "told", -value, -value - up, -value + down, "=", [], "", "")
+    one = RelearningAdvantage(0.5, "told", value, value - down, value + up, "=", [], "", "")
+    other = RelearningAdvantage(0.5, "told", -value, -value - up, -value + down, "=", [], "", "")
     said, turned = pace(one), pace(other)
     if said.startswith("as soon"):
         assert turned.startswith("as soon")
@@ -69,9 +71,11 @@ def test_a_factor_below_1_is_never_said_and_holds_its_interval(value: float, dow
 
 
 def test_gap() -> None:
-    assert gap(Excess(0.07, -0.05, 0.21, 32, "")) == "7 % [-5, 21] above gold"
-    assert gap(Excess(-0.07, -0.21, 0.05, 32, "")) == "7 % [-5, 21] below gold"
-    assert gap(Excess(0.0, -0.08, 0.08, 32, "")) == "0 % [-8, 8] above gold"
-    assert gap(Excess(-0.001, -0.08, 0.08, 32, "")) == "0 % [-8, 8] above gold"
-    both = [Excess(-0.02, -0.11, 0.06, 50, "in-set"), Excess(0.5, 0.4, 0.6, 50, "")]
-    assert audit_words.excess(both) == ("in-set: 2\u00a0% [−6, 11] below gold; 50\u00a0% [40, 60] above gold")
+    assert gap(LeakageGap(0.07, -0.05, 0.21, 32, "")) == "7 % [−5, 21] above gold"
+    assert gap(LeakageGap(-0.07, -0.21, 0.05, 32, "")) == "7 % [−5, 21] below gold"
+    assert gap(LeakageGap(0.0, -0.08, 0.08, 32, "")) == "0 % [−8, 8] above gold"
+    assert gap(LeakageGap(-0.001, -0.08, 0.08, 32, "")) == "0 % [−8, 8] above gold"
+    both = [LeakageGap(-0.02, -0.11, 0.06, 50, "in-set"), LeakageGap(0.5, 0.4, 0.6, 50, "")]
+    assert audit_words.excess(both) == (
+        "in-set: 2\u00a0% [−6,\u00a011] below gold; 50\u00a0% [40,\u00a060] above gold"
+    )

@@ -44,7 +44,7 @@ def here(
     """
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oubliette.audit.gauge.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.LeakageMeter.span", 0.5)
     monkeypatch.setenv("OUBLIETTE_CACHE", str(tmp_path_factory.mktemp("cache")))
     return tmp_path
 
@@ -62,7 +62,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_a_printed_suite_is_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from oubliette.audit.suite import build_suite, read_suite
+    from oubliette.audit.read_suite import build_suite, read_suite
 
     assert main(["audit", "--print-suite", "standard"]) == 0
     assert build_suite(yaml.safe_load(capsys.readouterr().out)) == read_suite("standard")
@@ -172,6 +172,7 @@ def test_an_audit_from_the_command_line(here: Path, capsys: pytest.CaptureFixtur
     assert "about" in capsys.readouterr().out
     assert main([*arguments, "--out", "out"]) == 0
     shown = capsys.readouterr().out
+    assert "bounds: leakage at most 10 %, kept at least 90 %, destroyed below 50 %; back at 50 %" in shown
     found = Audit.read(here / "out")
     assert shown.startswith(f"car: {found.verdict.word}")
     assert found.verdict.sentence in shown

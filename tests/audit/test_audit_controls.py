@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from audit import toys
-from oubliette.audit.parts import Parts
+from oubliette.audit.attack_cache import AttackCache
 from oubliette.audit.result import Audit
-from oubliette.audit.run import conclude, run_rows
-from oubliette.audit.setting import Setting
 from oubliette.eval.controls import shuffled
+from oubliette.workflows.audit import conclude, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 #: Parts depend on nothing but what is in their keys, so all tests may share them.
-PARTS = Parts(None)
+PARTS = AttackCache(None)
 
 
 def audited(model: Any, *rows: dict[str, Any], gold: Any = None, **more: Any) -> Audit:
@@ -111,23 +111,27 @@ def test_gold_that_leaks_too_excuses_the_model() -> None:
 
 def test_more_than_gold_but_not_clearly_over_the_bound_is_not_called_not_erased() -> None:
     """Where the anchor itself often shows the concept, a model mapped to it does, and gold does not."""
-    from oubliette.audit.result import Excess
+    from oubliette.audit.result import LeakageGap
     from oubliette.audit.suite import Limits
-    from oubliette.audit.verdict import NO, UNSURE, YES, _prompts
+    from oubliette.audit.verdict import NO, UNSURE, YES, _prompts, _together
 
     found = audited(toys.Pupil(0.12, 0.12, half=16.0, source="model"), toys.RELEARN, gold=toys.gold())
     model = next(made for made in found.rows[0].evaluated if made.subject == "model")
     limits = Limits(leakage=0.10)
     said = {
-        bound: _prompts(
-            model, [Excess(value, bound, bound, 48, split) for split in ("in-set", "withheld")], limits
-        )[0]
+        bound: _together(
+            _prompts(
+                model,
+                [LeakageGap(value, bound, bound, 48, split) for split in ("in-set", "withheld")],
+                limits,
+            )
+        )
         for bound, value in ((-0.3, -0.3), (0.5, 0.5))
     }
     assert said == {-0.3: NO, 0.5: UNSURE}
-    assert _prompts(model, [], limits)[0] == UNSURE
+    assert _together(_prompts(model, [], limits)) == UNSURE
     whole = audited(toys.base(), gold=toys.gold()).rows[0].evaluated[0]
-    assert _prompts(whole, [Excess(0.9, 0.8, 1.0, 48, "in-set")], limits)[0] == YES
+    assert _together(_prompts(whole, [LeakageGap(0.9, 0.8, 1.0, 48, "in-set")], limits)) == YES
 
 
 def test_few_pictures_are_inconclusive() -> None:

@@ -13,17 +13,18 @@ import tiny_erasure
 import tiny_world
 from audit import toys
 from audit.test_audit_cli import SMALL
-from oubliette.audit.bench import Described
-from oubliette.audit.drive import Attacks
+from oubliette.audit.attack_runner import PictureAttackRunner
+from oubliette.audit.context import Described
+from oubliette.audit.read_suite import read_suite
 from oubliette.audit.resolve import describe
 from oubliette.audit.result import Audit, RowResult
-from oubliette.audit.run import conclude, run_rows
-from oubliette.audit.setting import Setting
-from oubliette.audit.suite import ProbeRow, RelearnRow, read_suite
+from oubliette.audit.suite import ProbeRow, RelearnRow
 from oubliette.cli import main
 from oubliette.data.concept import Concept
 from oubliette.erase import METHODS
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.workflows.audit import conclude, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 CAR = Concept("car", "object")
 DETACH: dict[str, Any] = {"row": "probe", "probe": "detach", "cases": 48}
@@ -99,7 +100,7 @@ def test_fine_tuning_trains_the_weights_and_looks_through_the_attachment(mode: s
             drawn.append({"seen": seen, "bare": attacked.draw_latents([prompt], [0], **how)})
 
     spec = RelearnRow(mode=mode, budget={**SMALL, "learning_rate": 0.01})
-    driver = Attacks(CAR, bare, sampling=Sampling(steps=2, guidance=2.0, batch=4), words=["car"])
+    driver = PictureAttackRunner(CAR, bare, sampling=Sampling(steps=2, guidance=2.0, batch=4), words=["car"])
     prompt = (driver.rewrite(spec) or str)("a red car")
     driver.relearn(spec, model, seed=1, at=[0, 2], look=look)
     before, after = drawn
@@ -121,7 +122,7 @@ def here(
     """As in `test_audit_cli`: random weights for the embedded models, a base that shows the concept."""
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oubliette.audit.gauge.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.LeakageMeter.span", 0.5)
     monkeypatch.setenv("OUBLIETTE_CACHE", str(tmp_path_factory.mktemp("cache")))
     return tmp_path
 

@@ -11,19 +11,21 @@ import torch
 from PIL import Image
 
 import tiny_erasure
-from oubliette.audit.drive import Attacks
+from oubliette.audit.attack_runner import PictureAttackRunner
 from oubliette.audit.resolve import resolve
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
-from oubliette.eval.painter import Sampling
+from oubliette.eval.pictures.sampling import Sampling
 
 CAR = Concept("car", "object", "object")
 SMALL: dict[str, Any] = {"steps": 2, "batch": 2, "accumulation": 1, "pictures": 3}
 
 
-def attacks(**more: Any) -> Attacks:
-    return Attacks(CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4), **more)
+def attacks(**more: Any) -> PictureAttackRunner:
+    return PictureAttackRunner(
+        CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4), **more
+    )
 
 
 def folder(path: Path, count: int = 4) -> Path:
@@ -96,13 +98,13 @@ def test_fine_tuning_is_looked_at_and_taken_back(mode: str) -> None:
 
 
 def test_data_is_apart_from_the_evaluations(tmp_path: Path) -> None:
-    from oubliette.eval.evaluate import plan_for
+    from oubliette.eval.pictures.evaluator import plan_for
 
     base = tiny_erasure.backend()
     plan = plan_for(base, [CAR], n=16)
     asked = [prompt for item in plan.targets for prompt in item.prompts]
     taken = {seed for item in (*plan.targets, *plan.anchors, *plan.retained) for seed in item.seeds}
-    made = Attacks(CAR, base, sampling=Sampling(steps=2, batch=4), avoid=asked)
+    made = PictureAttackRunner(CAR, base, sampling=Sampling(steps=2, batch=4), avoid=asked)
     cases = made.cases(12, 0)
     assert {case.seed for case in cases} & taken == set()
     assert {case.prompt for case in cases} & set(asked) == set()
@@ -169,9 +171,9 @@ def test_items_are_timed_and_leave_no_trace() -> None:
 
 def test_what_searches_begin_with_is_drawn_once(tmp_path: Path) -> None:
     """By model, prompt and seed; what a search tries is drawn and forgotten."""
-    from oubliette.eval.pictures import PictureCache
+    from oubliette.eval.sample_store import SampleStore
 
-    store = PictureCache(tmp_path)
+    store = SampleStore(tmp_path)
     made, model = attacks(pictures=store), tiny_erasure.backend()
 
     def never(pictures: np.ndarray) -> np.ndarray:
@@ -184,7 +186,7 @@ def test_what_searches_begin_with_is_drawn_once(tmp_path: Path) -> None:
     other = PromptsRow(attack="random-tokens", cases=2, options={"tries": 1})
     made.search(other, model, hits=never, seed=0)
     assert (store.drawn, store.found) == (2, 2)
-    again = PictureCache(tmp_path)
+    again = SampleStore(tmp_path)
     assert attacks(pictures=again).search(spec, tiny_erasure.backend(), hits=never, seed=0) == first
     assert (again.drawn, again.found) == (0, 2)
     # The pictures of a probe are the base's of the same cases, and base and model are the same here.

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit
-from oubliette.audit.run import audit
-from oubliette.audit.suite import build_suite
 from oubliette.backends import open_model
 from oubliette.data.concept import Concept
 from oubliette.eval.controls import filtered, shuffled
-from oubliette.eval.scenery import words_of
+from oubliette.eval.surroundings import words_of
+from oubliette.workflows.audit import audit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -42,9 +42,9 @@ def test_gold_is_erased(tmp_path: Path, cache: Path) -> None:
 
 def test_nano_knows_nothing_of_the_novel_pool(tmp_path: Path, cache: Path) -> None:
     """So that its concepts can stand in for gold; what it knows is refused."""
-    from oubliette.audit.novel import novel_facts
-    from oubliette.audit.setting import set_up
-    from oubliette.errors import UserError
+    from oubliette.audit.novel_reference import novel_facts
+    from oubliette.core.errors import UserError
+    from oubliette.workflows.audit_setup import set_up
 
     suite = build_suite({**HOW, "rows": [EVALUATION, RELEARN]})
     for name in ("bicycle", "umbrella", "mushroom"):

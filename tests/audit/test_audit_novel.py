@@ -12,28 +12,30 @@ from PIL import Image
 
 import tiny_erasure
 from audit import toys
-from eval.fakes import NEON, RETAINED, ToyBank, ToyJudge
-from oubliette.audit.bench import Bench, Stand
-from oubliette.audit.gauge import Gauge
-from oubliette.audit.novel import choose, novel_facts
+from eval.fakes import NEON, ToyJudge
+from oubliette.audit.context import AuditContext, NovelReference
+from oubliette.audit.leakage_meter import LeakageMeter
+from oubliette.audit.novel_reference import choose, novel_facts
+from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit
-from oubliette.audit.run import audit, conclude, run_rows
-from oubliette.audit.setting import Setting, set_up
-from oubliette.audit.suite import build_suite
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
+from oubliette.workflows.audit import audit, conclude, run_rows
+from oubliette.workflows.audit_setup import Setting, set_up
 
 
-def bench_of(model: Any, *rows: dict[str, Any], found: float = 1.0, **more: Any) -> Bench:
+def bench_of(model: Any, *rows: dict[str, Any], found: float = 1.0, **more: Any) -> AuditContext:
     """A bench in which neon stands in; the judge finds it in that share of the pictures of it."""
     made = toys.bench(model, suite=toys.suite(*rows, **more))
-    gauge = Gauge(made.base, NEON, ToyJudge(), pictures=40, kept=9, seed=0, retained=RETAINED, bank=ToyBank())
-    gauge.full = np.arange(40) < 40 * found
-    made.novel = Stand(NEON, gauge, toys.ToyDriver("neon"), "given")
+    meter = LeakageMeter(
+        made.base, NEON, ToyJudge(), pictures=40, kept=9, seed=0, evaluator=made.evaluator.about([NEON])
+    )
+    meter.full = np.arange(40) < 40 * found
+    made.novel = NovelReference(NEON, meter, toys.ToyDriver("neon"), "given")
     return made
 
 
-def audited(bench: Bench) -> Audit:
+def audited(bench: AuditContext) -> Audit:
     sources = {"model": bench.model.model.source, "base": "original"}
     return conclude(Setting(bench, sources, []), run_rows(bench, None, show_progress=False))
 
@@ -89,9 +91,9 @@ def test_strength_is_held_to_what_the_judge_finds_in_the_given_pictures() -> Non
 
 
 def test_what_the_model_knows_already_is_refused() -> None:
-    with pytest.raises(UserError, match="the model knows 'neon' already: before any attack it shows 100%"):
+    with pytest.raises(UserError, match="the model knows 'neon' already: before any attack it shows 100 %"):
         novel_facts(bench_of(toys.Pupil(), toys.RELEARN))
-    with pytest.raises(UserError, match="in 0% of its own pictures"):
+    with pytest.raises(UserError, match="in 0 % of its own pictures"):
         novel_facts(bench_of(toys.Pupil(novel=9.0), toys.RELEARN, found=0.0))
     assert novel_facts(toys.bench(toys.Pupil(), suite=toys.suite(toys.RELEARN))) is None
 
@@ -162,7 +164,7 @@ def ask(**more: Any) -> dict[str, Any]:
 def test_a_checkpoint_of_ones_own_with_pictures_of_something_new(
     okapis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oubliette.audit.gauge.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.LeakageMeter.span", 0.5)
     more = {"gold": "novel", "novel": "okapi", "novel_data": okapis}
     done = audit(**ask(**more), out=tmp_path / "out", cache=tmp_path / "cache", show_progress=False)
     row = done.audit.rows[1]

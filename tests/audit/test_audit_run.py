@@ -13,13 +13,14 @@ import torch
 
 from audit import toys
 from eval.fakes import CAR
-from oubliette.audit import run, setting
-from oubliette.audit.bench import Bench
+from oubliette.audit import setup as setting
+from oubliette.audit.context import AuditContext
 from oubliette.audit.result import Audit
-from oubliette.audit.run import audit, run_rows
 from oubliette.audit.schema import make_schema, schema
-from oubliette.audit.setting import Setting
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.workflows import audit as run
+from oubliette.workflows.audit import audit, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 SUITE = toys.suite(toys.RELEARN, toys.BENIGN, toys.PROBE, toys.PROMPTS, pictures=8, points=3, kept=3)
 
@@ -148,7 +149,7 @@ def test_gold_is_attacked_once_and_its_results_serve_the_next_audit(stage: Stage
     assert again.audit.seed == 1
 
 
-def bench_of(**more: Any) -> Bench:
+def bench_of(**more: Any) -> AuditContext:
     return toys.bench(toys.Pupil(half=2.0), suite=toys.suite(toys.RELEARN, pictures=8, points=3), **more)
 
 
@@ -157,7 +158,7 @@ def test_readings_are_what_was_drawn() -> None:
     bench = bench_of()
     row = run_rows(bench, None, show_progress=False)[1].row
     (curve,) = row.of("model")
-    target = bench.gauge.target
+    target = bench.meter.target
     luck = np.array([toys.luck(p, s) for p, s in zip(target.prompts, target.seeds, strict=True)])
     for reading in curve.readings:
         strength = 1 - 2 ** (-reading.step / 2.0)
@@ -270,11 +271,11 @@ def test_a_concept_that_no_judge_covers_is_refused() -> None:
     from oubliette.data.concept import Concept
 
     with pytest.raises(UserError, match="no judge covers 'dragon'"):
-        setting.make_bench(
+        setting.make_context(
             toys.base(), toys.base(), None, Concept("dragon", "object"), SUITE, judges=[toys.ToyJudge()]
         )
     with pytest.raises(UserError, match="no judge covers 'car'"):
-        setting.make_bench(toys.base(), toys.base(), None, CAR, SUITE)
+        setting.make_context(toys.base(), toys.base(), None, CAR, SUITE)
 
 
 def test_a_mask_that_guard_wrote_is_bound_to_the_model(tiny_folder: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from oubliette.audit.suite import build_suite, log_spaced, read_suite, suite_names, suite_text
-from oubliette.errors import UserError
+from oubliette.audit.read_suite import build_suite, read_suite, suite_names, suite_text
+from oubliette.audit.suite import log_spaced
+from oubliette.core.errors import UserError
 
 EVALUATION = {"row": "evaluation"}
 

@@ -8,17 +8,18 @@ import pytest
 
 from audit import toys
 from oubliette.audit import dry
-from oubliette.audit.bench import Bench
-from oubliette.audit.drive import Attacks
-from oubliette.audit.parts import RowOutput
+from oubliette.audit.attack_cache import RowOutput
+from oubliette.audit.attack_runner import PictureAttackRunner
+from oubliette.audit.context import AuditContext
+from oubliette.audit.read_suite import build_suite
 from oubliette.audit.result import Audit, RowResult
-from oubliette.audit.run import conclude, run_rows
-from oubliette.audit.setting import Setting
-from oubliette.audit.suite import BenignRow, RelearnRow, build_suite
+from oubliette.audit.suite import BenignRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
-from oubliette.errors import UserError
-from oubliette.eval.painter import Sampling
+from oubliette.core.errors import UserError
+from oubliette.eval.pictures.sampling import Sampling
 from oubliette.report import audit_words
+from oubliette.workflows.audit import conclude, run_rows
+from oubliette.workflows.audit_setup import Setting
 
 #: Multiples of the speed at which a pupil relearns.
 RATES = [0.25, 1.0, 4.0]
@@ -28,7 +29,7 @@ def swept(**sweep: Any) -> dict[str, Any]:
     return {**toys.RELEARN, "sweep": {"learning_rates": RATES, **sweep}}
 
 
-def run(model: toys.Pupil, row: dict[str, Any], **more: Any) -> tuple[Bench, RowOutput]:
+def run(model: toys.Pupil, row: dict[str, Any], **more: Any) -> tuple[AuditContext, RowOutput]:
     bench = toys.bench(model, gold=toys.gold(), suite=toys.suite(row, pictures=24, points=5, **more))
     return bench, run_rows(bench, None, show_progress=False)[1]
 
@@ -87,7 +88,7 @@ def test_where_no_rate_keeps_enough_the_row_is_skipped_and_says_so() -> None:
     )
     row = output.row
     assert row.status == "skipped"
-    assert row.note == "no learning rate of the sweep kept 90% of the rest"
+    assert row.note == "no learning rate of the sweep kept 90 % of the rest"
     assert row.sweep is not None
     assert row.sweep.winner is None
     assert len(row.sweep.tried) == 2
@@ -120,10 +121,12 @@ def test_a_sweep_is_counted_beforehand() -> None:
         assert getattr(whole, count) * 4 == getattr(bare, count) * (4 + 9)
 
 
-def attacks() -> Attacks:
+def attacks() -> PictureAttackRunner:
     import tiny_erasure
 
-    return Attacks(toys.CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4))
+    return PictureAttackRunner(
+        toys.CAR, tiny_erasure.backend(), sampling=Sampling(steps=2, guidance=2.0, batch=4)
+    )
 
 
 def test_a_row_begins_with_the_catalogues_rates_or_its_own() -> None:
@@ -164,7 +167,7 @@ def test_a_row_without_a_sweep_is_written_as_ever() -> None:
 
 
 def test_the_full_suite_sweeps_f2_and_l1() -> None:
-    from oubliette.audit.suite import read_suite
+    from oubliette.audit.read_suite import read_suite
 
     rows = read_suite("full").rows
     assert [row.attack for row in rows if getattr(row, "sweep", None) is not None] == ["F2", "L1"]

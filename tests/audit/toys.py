@@ -12,15 +12,16 @@ import numpy as np
 from eval.fakes import CAR, RETAINED, THINGS, ToyBank, ToyExtractor, ToyJudge, ToyModel
 from oubliette.attack.probes.probe import Shown
 from oubliette.attack.prompts.records import Case, Found
-from oubliette.audit.bench import Bench, Described
-from oubliette.audit.setting import make_bench
-from oubliette.audit.suite import Suite, build_suite
-from oubliette.eval.pictures import PictureCache
+from oubliette.audit.context import AuditContext, Described
+from oubliette.audit.read_suite import build_suite
+from oubliette.audit.setup import make_context
+from oubliette.audit.suite import Suite
+from oubliette.eval.sample_store import SampleStore
 from oubliette.train.cost import Cost
 
 STEPS = 64
 #: Pictures that all tests share: they depend on nothing but model, prompt and seed.
-PICTURES = PictureCache()
+PICTURES = SampleStore()
 
 
 class Pupil(ToyModel):
@@ -212,8 +213,8 @@ def gold() -> Pupil:
 
 def bench(
     model: Any, *, gold: Any = None, suite: Suite, cache: Path | None = None, driver: Any = None
-) -> Bench:
-    return make_bench(
+) -> AuditContext:
+    return make_context(
         model,
         base(),
         gold,

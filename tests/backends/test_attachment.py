@@ -12,7 +12,7 @@ import torch
 from oubliette.backends import open_model
 from oubliette.backends.attachment import ATTACHMENTS
 from oubliette.backends.guidance import Guidance
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 HOW: dict[str, Any] = {"steps": 3, "guidance": 2.0}
 

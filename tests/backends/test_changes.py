@@ -7,14 +7,14 @@ import torch
 
 from oubliette.backends.changes import RoundingWarning, changed_tensors
 from oubliette.backends.stored import narrowed
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 
 def test_rounding_loss_follows_its_definition() -> None:
     base = {"a": torch.randn(50).half(), "b": torch.randn(50).half()}
     now = {"a": base["a"].float() + 1e-3 * torch.randn(50), "b": base["b"].float()}
     lost = (now["a"] - now["a"].half().float()).norm() / (now["a"] - base["a"].float()).norm()
-    with pytest.warns(RoundingWarning, match=f"{float(lost):.1%}"):
+    with pytest.warns(RoundingWarning, match=f"{100 * float(lost):.1f} %"):
         changed = changed_tensors(now, base.__getitem__).tensors
     assert list(changed) == ["a"]
     with pytest.warns(RoundingWarning, match="the whole update: what is saved is the base"):

@@ -14,7 +14,7 @@ from oubliette.backends import open_model
 from oubliette.backends.base import Backend
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.sampling import start_noise
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 PROMPTS = ["a photo of a car", "a painting of a dog", ""]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oubliette.backends.family import families, family_of
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 
 def test_families_are_data() -> None:

@@ -10,8 +10,8 @@ from oubliette.backends import open_model
 from oubliette.backends.base import Backend
 from oubliette.backends.language import LanguageBackend
 from oubliette.backends.tokens import IGNORED
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
-from oubliette.errors import UserError
 from oubliette.train.scope import select
 
 KINDS = ["llama", "gpt2"]
@@ -127,7 +127,7 @@ def test_saved_models_open_with_transformers_and_keep_unchanged_bytes(folders, t
     AutoTokenizer.from_pretrained(tmp_path / "out")
     opened = open_model(tmp_path / "out", device="cpu")
     assert torch.equal(opened.tensors()[name], model.tensors()[name].to(dtype).float())
-    from oubliette.manifest import read_manifest
+    from oubliette.core.manifest import read_manifest
 
     facts = read_manifest(tmp_path / "out")
     assert facts["changed"] == [name]

@@ -12,9 +12,9 @@ from transformers import BloomConfig, BloomForCausalLM
 import tiny_language
 from oubliette.backends import open_model
 from oubliette.backends.language import LanguageBackend
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
-from oubliette.errors import UserError
-from oubliette.sample import sample
+from oubliette.workflows.sample import sample
 
 
 @pytest.fixture(scope="module", params=tiny_language.KINDS)

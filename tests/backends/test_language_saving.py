@@ -16,7 +16,7 @@ import tiny_language
 from oubliette.backends import open_model
 from oubliette.backends.language import LanguageBackend
 from oubliette.backends.soundness import ModelWarning
-from oubliette.manifest import RECORD_NAME
+from oubliette.core.manifest import RECORD_NAME
 
 BESIDE = {
     "LICENSE": "as is",

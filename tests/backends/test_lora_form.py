@@ -16,9 +16,9 @@ from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.language import LanguageBackend
 from oubliette.backends.lora_form import TruncationWarning
 from oubliette.backends.truncation import truncated
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_manifest
 from oubliette.erase.run import EraseResult, erase
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
 from oubliette.recipe import SaveSpec, build_recipe
 
 CONV = "unet.down_blocks.0.resnets.0.conv1.weight"

@@ -8,7 +8,7 @@ import torch
 import tiny
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.noise import NoiseSchedule
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 
 def test_add_noise_and_velocity_are_those_of_the_scheduler() -> None:

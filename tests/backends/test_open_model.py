@@ -16,8 +16,8 @@ import torch
 import oubliette.world
 import tiny
 from oubliette.backends import open_model
-from oubliette.errors import UserError
-from oubliette.manifest import write_manifest
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import write_manifest
 
 
 def test_a_backend_is_returned_as_it_is(tiny_folder: Path) -> None:

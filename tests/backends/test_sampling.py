@@ -10,7 +10,7 @@ import torch
 import tiny
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.sampling import check_steps, denoise, make_scheduler, start_noise
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 
 def _run(model: DiffusionBackend, x: torch.Tensor, **more: Any) -> torch.Tensor:

@@ -16,8 +16,8 @@ import tiny
 from oubliette.backends import open_model
 from oubliette.backends.changes import RoundingWarning
 from oubliette.backends.diffusion import DiffusionBackend
-from oubliette.errors import UserError
-from oubliette.manifest import hash_file, read_manifest, write_manifest
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import hash_file, read_manifest, write_manifest
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -253,7 +253,7 @@ def test_an_overlay_takes_one_component_from_elsewhere(half_folder: Path, tmp_pa
 def test_rounding_is_warned_of_by_what_it_eats(half_folder: Path, tmp_path: Path) -> None:
     model = opened(half_folder)
     edit(model, scale=1e-4)
-    with pytest.warns(RoundingWarning, match=r"\d\.\d% of the update"):
+    with pytest.warns(RoundingWarning, match=r"\d\.\d % of the update"):
         model.save(tmp_path / "out")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

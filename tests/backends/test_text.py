@@ -10,7 +10,7 @@ import torch
 
 import tiny
 from oubliette.backends.diffusion import DiffusionBackend
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 PROMPTS = ["a photo of a car", "van gogh", ""]
 

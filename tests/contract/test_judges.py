@@ -4,18 +4,15 @@ identity.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.eval.judge import JUDGES, Judge, covering, default_judges, open_judge
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 
 CAR = Concept("car", "object", "object")
 
@@ -23,7 +20,7 @@ CAR = Concept("car", "object", "object")
 def _oracle(folder: Path) -> Judge:
     from tiny_judges import oracle
 
-    from oubliette.eval.oracle_judge import OracleJudge
+    from oubliette.eval.pictures.oracle_judge import OracleJudge
 
     return OracleJudge(oracle(), oracle().classes, fingerprint="2" * 64)
 
@@ -145,7 +142,7 @@ def test_classifier_threshold(tmp_path: Path, shown: np.ndarray) -> None:
 
 
 def test_clip_hits_are_its_probability_against_the_anchor(tmp_path: Path, shown: np.ndarray) -> None:
-    from oubliette.eval.clip import clip_accuracy
+    from oubliette.eval.pictures.clip import clip_accuracy
 
     judge = _clip(tmp_path)
     clip = judge.clip  # type: ignore[attr-defined]

@@ -13,12 +13,12 @@ import torch
 
 import tiny_language
 from oubliette.backends import open_model
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.erase import METHODS
 from oubliette.erase.result import EraseResult
 from oubliette.erase.run import erase
-from oubliette.errors import UserError
 from oubliette.recipe import build_recipe, preset_names, read_recipe
-from oubliette.validation import StrictModel
 from short_methods import SCOPED, SHORT, saved_as
 
 CONCEPTS = [

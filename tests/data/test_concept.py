@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept, hint
 from oubliette.data.text import InputWarning
-from oubliette.errors import UserError
 
 
 def test_a_concept_is_tidied_and_can_be_a_key() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oubliette.core.errors import UserError
 from oubliette.data.csv import PromptRow, read_prompts
-from oubliette.errors import UserError
 
 HEADER = "case_number,prompt,evaluation_seed\n"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(str.strip)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oubliette.core.errors import UserError
 from oubliette.data.pictures import decode, read_pictures
-from oubliette.errors import UserError
 
 
 def encoded(colour: tuple, size: tuple[int, int] = (8, 8), kind: str = "PNG", mode: str = "RGB") -> bytes:

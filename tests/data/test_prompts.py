@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import KINDS, Concept
 from oubliette.data.prompts import TextBank, as_generator, bank_from_file, load_bank
 from oubliette.data.words import fill
-from oubliette.errors import UserError
 
 CAR = Concept("airplane", "car")
 STYLE = Concept("Van Gogh", "painting", "style")
@@ -172,4 +172,4 @@ def test_what_a_bank_cannot_give_is_said(bank: TextBank, tmp_path: Path) -> None
 
 def test_banks_are_shipped_with_the_package() -> None:
     shipped = {entry.name for entry in (files("oubliette.data") / "banks").iterdir()}
-    assert shipped == {"object.txt", "style.txt", "person.txt", "retain.txt"}
+    assert shipped == {"object.txt", "style.txt", "person.txt", "retain.txt", "refusals.txt"}

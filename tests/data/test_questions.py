@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, read_questions
-from oubliette.errors import UserError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 JSON = st.recursive(
@@ -33,7 +33,11 @@ def test_the_three_shapes(tmp_path: Path) -> None:
         {"text": "All of it counts."},
     ]
     rows = read_questions(written(tmp_path, "\n\n".join(json.dumps(line) for line in lines)))
-    assert rows == [QA("Who?", "She."), QA("1 + 1 =", " 2"), QA("", "All of it counts.")]
+    assert rows == [
+        QA("Who?", "She.", alternatives=("Her.",)),
+        QA("1 + 1 =", " 2"),
+        QA("", "All of it counts."),
+    ]
     assert [row.plain for row in rows] == [False, False, True]
 
 

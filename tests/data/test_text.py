@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import tiny
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.data.text import InputWarning, check_text, refuse_cut, warn_of_cut
-from oubliette.errors import UserError
 
 LONG = "car " * 40
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from oubliette.core.errors import UserError
 from oubliette.erase.edit import Edit, apply_edits
-from oubliette.errors import UserError
 
 
 def named(dtype: torch.dtype = torch.float32) -> dict[str, nn.Parameter]:

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import tiny_erasure
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.erase.latents import CacheWarning
 from oubliette.erase.prepare import prepare, target_of
 from oubliette.erase.request import ErasureRequest, PromptPair
-from oubliette.errors import UserError
 from tiny_erasure import CAR, VAN_GOGH
 
 

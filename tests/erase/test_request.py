@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.text import InputWarning
 from oubliette.erase.request import ErasureRequest, PromptPair, read_pairs
-from oubliette.errors import UserError
 from oubliette.recipe import build_recipe
 
 CONCEPTS = (Concept("car", "object"), Concept("van gogh", "painting", "style"))

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import tiny_erasure
+from oubliette.core.errors import UserError
 from oubliette.erase.result import PHASES
 from oubliette.erase.run import erase
-from oubliette.errors import UserError
 from oubliette.recipe import build_recipe, load_recipe
 from oubliette.train.loop import NonFiniteLoss
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from fakes import CAR, ToyModel
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.eval.controls import check_control, open_control, prompt_filter, shuffled
-from oubliette.eval.painter import Painter, Sampling
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.sample_store import SampleStore
+from oubliette.eval.sampler import CachedSampler
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_shuffled_weights_come_back_after_an_error() -> None:
 
 
 def open_one(spec: str, base: ToyModel, concepts: list[Concept]) -> None:
-    painter = Painter("none", base, PictureCache(), Sampling(), role="control")
+    painter = CachedSampler("base", base, SampleStore(), Sampling(), role="control")
     with open_control(spec, painter, concepts, ["car"]):
         pass
 
@@ -88,14 +89,14 @@ def test_on_a_real_pipeline_only_the_denoiser_is_shuffled_and_every_bit_comes_ba
     from oubliette.backends import open_model
 
     model = open_model(tiny_pipeline)
-    before, cache = model.fingerprint(), PictureCache()
-    how = {"steps": 2, "guidance": 2.0}
-    plain = cache.draw(model, ["a car"], [0], **how)
+    before, cache = model.fingerprint(), SampleStore()
+    how = Sampling(steps=2, guidance=2.0)
+    plain = cache.draw(model, ["a car"], [0], how)
     text = model.encode_text(["a car"]).hidden.clone()
     with shuffled(model, 0):
-        inside = cache.draw(model, ["a car"], [0], **how)
+        inside = cache.draw(model, ["a car"], [0], how)
         assert torch.equal(model.encode_text(["a car"]).hidden, text)
     assert model.fingerprint() == before
     assert not np.array_equal(plain, inside)
-    assert np.array_equal(PictureCache().draw(model, ["a car"], [0], **how), plain)
+    assert np.array_equal(SampleStore().draw(model, ["a car"], [0], how), plain)
     assert cache.drawn == 2

@@ -33,4 +33,4 @@ def test_base_is_one_and_floor_is_zero(hits: int, expected: float) -> None:
 def test_a_base_that_does_not_show_the_concept_has_no_leakage() -> None:
     found = leakage(mask(0, 40), mask(2, 40), mask(2, 40), judge="j", split="s")
     assert found.leakage is None
-    assert "the base shows the concept in 5%" in found.note
+    assert "the base shows the concept in 5 %" in found.note

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fakes import CAR, NEON, RETAINED, ToyBank
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.csv import PromptRow
-from oubliette.errors import UserError
 from oubliette.eval import plan as own
 from oubliette.eval.plan import Plan, make_plan, seeds_for
 
@@ -37,10 +37,59 @@ def test_what_is_drawn_and_by_whom() -> None:
     assert [(s.concept.name, len(s)) for s in made.retained] == [("truck", 5), ("boat", 2), ("flat", 2)]
     assert [(s.concept.name, len(s)) for s in made.references] == [("truck", 2), ("boat", 2), ("flat", 2)]
     assert made.shared == made.targets + made.retained
-    assert made.pictures(rows=3) == 4 * (4 * 6 + 5 + 2 + 2) + 2 * 6 + 3 * 2
+    # Half as many of an anchor, since others are known. Of the floor's pictures no row draws boat's third and
+    # flat's third to sixth in-set ones, nor the 12 withheld ones.
+    assert made.pictures(rows=3) == 4 * (4 * 6 + 5 + 2 + 2) + 2 * 3 + 3 * 2 + (1 + 4) + 12
     assert made.kept == {"object": ["truck", "boat"], "style": ["flat"]}
     assert made.names == {"object": ["car", "truck", "boat"], "style": ["neon", "flat"]}
-    assert len({s.key for s in (*made.shared, *made.base_only)}) == 4 + 3 + 2 + 3
+    assert len({s.key for s in (*made.shared, *made.base_only)}) == 4 + 3 + 2 + 4 + 3
+
+
+def test_the_floor_is_asked_of_others_of_the_kind_in_the_words_of_both_splits() -> None:
+    made = plan([CAR, NEON])
+    shown = {(s.concept.name, s.split): s for s in made.absent}
+    assert set(shown) == {(name, split) for name in ("car", "neon") for split in ("in-set", "withheld")}
+    # Six pictures, spread evenly over truck and boat; those of the retained sets are used as far as they go.
+    car = shown["car", "in-set"]
+    assert [("truck" in prompt, "boat" in prompt) for prompt in car.prompts] == [(True, False)] * 3 + [
+        (False, True)
+    ] * 3
+    truck, boat = made.retained[:2]
+    assert car.seeds[:3] == truck.seeds[:3]
+    assert car.seeds[3:5] == boat.seeds
+    assert car.prompts[3:5] == boat.prompts
+    withheld = shown["car", "withheld"]
+    assert len(withheld) == 6
+    assert not set(withheld.seeds) & {seed for item in made.shared for seed in item.seeds}
+    assert all("lorry" in prompt or "vessel" in prompt for prompt in withheld.prompts)
+    assert made.absent_of(CAR, "in-set") == car
+    assert made.absent_of(CAR, "csv") == car
+    assert made.absent_of(CAR, "withheld") == withheld
+
+
+def test_concepts_of_one_kind_share_the_floors_pictures() -> None:
+    other = Concept("house", "object", "object")
+    made = plan([CAR, other], forbidden={CAR: ["car"], other: ["house"]})
+    first, second = (made.absent_of(concept, "withheld") for concept in (CAR, other))
+    assert first is not None
+    assert second is not None
+    assert (first.prompts, first.seeds) == (second.prompts, second.seeds)
+    alone = plan([CAR])
+    more = sum(map(len, made.targets)) + sum(map(len, made.anchors))
+    less = sum(map(len, alone.targets)) + sum(map(len, alone.anchors))
+    assert made.pictures(0) - alone.pictures(0) == more - less
+
+
+def test_where_no_other_of_the_kind_is_known_there_is_no_floor_but_the_anchor() -> None:
+    lonely = Concept("Mira", "person", "person")
+    made = plan([lonely], near={})
+    assert made.absent_of(lonely, "in-set") is None
+    assert [len(item) for item in made.anchors] == [6]
+
+
+def test_a_table_has_the_floor_of_the_in_set_wording() -> None:
+    made = plan([CAR], rows=ROWS)
+    assert {item.split for item in made.absent} == {"in-set"}
 
 
 def test_references_are_the_retained_prompts_with_other_seeds() -> None:
@@ -60,11 +109,11 @@ def test_seeds_are_31_bits_and_a_larger_n_extends_a_smaller_one() -> None:
 
 
 def test_prompts_that_name_another_erased_concept_are_left_out() -> None:
-    class Mixed(ToyBank):
+    class MixedWeights(ToyBank):
         def evaluation(self, concept: Concept, n: int, split: str = "in-set", seed: int = 0) -> list[str]:
             return [f"a {concept.name} in {style} style" for style in ("neon", "flat") for _ in range(n)]
 
-    made = plan([CAR, NEON], Mixed())
+    made = plan([CAR, NEON], MixedWeights())
     car = next(s for s in made.targets if s.concept == CAR)
     assert set(car.prompts) == {"a car in flat style"}
     assert all("neon" not in prompt for s in made.retained for prompt in s.prompts)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.eval.resistance import Curve, Point, advantage, area, recovered, steps_to
 from oubliette.eval.statistics import Estimate, Rate
 
@@ -105,20 +105,24 @@ def test_censored_advantages_are_bounds():
     later = advantage(quick, slow)
     assert (later.bound, later.gold_steps) == (">", None)
     assert later.value == pytest.approx(math.log(8))
-    assert "gold does not reach 50% within 8 steps" in later.note
+    assert "gold did not get to 50 % within 8 steps" in later.note
     sooner = advantage(slow, quick)
     assert (sooner.bound, sooner.erased_steps) == ("<", None)
     assert sooner.value == pytest.approx(-math.log(8))
 
 
+#: That it is not within these steps, not that it is.
+NEITHER = "neither got back to 50 % (the model not within 4 steps, gold not within 8)"
+
+
 def test_undefined_advantages_say_why():
     good = curve((0, 0.0), (3, 1.0))
     for erased, gold, why in (
-        (curve((0, 0.5), (3, 1.0)), good, "the erased model leaks 50% at step 0 already"),
-        (good, curve((0, 0.9), (3, 1.0)), "the gold model leaks 90% at step 0 already"),
-        (curve((0, None), (3, None)), good, "leakage of the erased model is undefined"),
+        (curve((0, 0.5), (3, 1.0)), good, "the model leaks 50 % at step 0 already"),
+        (good, curve((0, 0.9), (3, 1.0)), "the gold model leaks 90 % at step 0 already"),
+        (curve((0, None), (3, None)), good, "leakage of the model is undefined"),
         (good, curve((0, None)), "leakage of the gold model is undefined"),
-        (curve((0, 0.0), (4, 0.1)), curve((0, 0.0), (8, 0.1)), "neither reaches 50% (erased within 4 steps"),
+        (curve((0, 0.0), (4, 0.1)), curve((0, 0.0), (8, 0.1)), NEITHER),
     ):
         found = advantage(erased, gold)
         assert found.value is None is found.times

@@ -8,8 +8,9 @@ from fakes import CAR, RETAINED
 
 from oubliette.eval import verdict
 from oubliette.eval.leakage import Leakage, leakage
+from oubliette.eval.statistics import Estimate
 from oubliette.eval.utility import Utility, utility
-from oubliette.eval.verdict import Bounds, Verdict, decide, exit_code
+from oubliette.eval.verdict import Bounds, Verdict, as_shown, decide, describe_share, exit_code
 
 
 def share(value: float, n: int = 100) -> np.ndarray:
@@ -53,7 +54,7 @@ def test_words(found: list[Leakage], kept: Utility | None, word: str) -> None:
 def test_a_cost_is_said() -> None:
     found = decide(leaks(0.0, 0.0), keeps(0.7, 1.0), Bounds())
     assert found.word == verdict.SUPPRESSED
-    assert "at a cost: IRA under 90% of the base's" in found.reasons
+    assert "at a cost: IRA under 90 % of the base's" in found.reasons
 
 
 def test_the_bound_asked_for_decides() -> None:
@@ -63,7 +64,8 @@ def test_the_bound_asked_for_decides() -> None:
 
 def test_bounds_are_printed() -> None:
     assert (
-        str(Bounds()) == "leakage at most 10%, utility at least 90% of the base's, destroyed below 50% of it"
+        str(Bounds())
+        == "leakage at most 10 %, utility at least 90 % of the base's, destroyed below 50 % of it"
     )
 
 
@@ -84,3 +86,54 @@ def test_exit_codes(words: list[str], code: int) -> None:
 
 def test_no_verdict_without_an_audit_is_erased_or_hidden() -> None:
     assert not {"erased", "hidden"} & set(verdict.WORDS)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "shown"),
+    [
+        (0.04, -0.05, 0.13, "4 % [0, 13]"),
+        (-0.67, -2.37, -0.15, "0 % [0, 0], too few pictures"),
+        (-0.1, -0.2, -0.02, "0 % [0, 0]"),
+        (1.0, 0.44, 2.28, "100 % [44, 100], too few pictures"),
+        (1.0, 0.9, 1.11, "100 % [90, 111]"),
+        (0.3, None, 0.8, "30 % [0, 80], too few pictures"),
+        (0.3, 0.1, None, "30 % [10, 100], too few pictures"),
+        (1.6, 0.8, 2.6, "160 % [80, 160], too few pictures"),
+        (0.5, 0.0, 1.0, "50 % [0, 100]"),
+        (0.5, -0.01, 1.0, "50 % [0, 100], too few pictures"),
+    ],
+)
+def test_a_share_is_shown_as_what_it_can_be(
+    value: float, low: float | None, high: float | None, shown: str
+) -> None:
+    assert describe_share(Estimate(value, low, high, 9)) == shown
+
+
+def test_what_is_shown_does_not_decide() -> None:
+    """The interval as it is lies under the bound here, and its shown end too; the estimate stays in the
+    figures."""
+    found = leakage(share(0.0, 40), share(0.9, 40), share(0.1, 40), judge="j", split="in-set")
+    assert found.leakage is not None
+    assert found.leakage.value < 0
+    assert as_shown(found.leakage)[0].value == 0
+    assert decide([found], None, Bounds()).reasons == ["in-set leakage 0 % [0, 1]"]
+
+
+@pytest.mark.parametrize(
+    ("found", "kept", "more"),
+    [
+        (leaks(0.0, n=16), None, "about 19 more pictures a set of prompts would decide it"),
+        (leaks(0.02, 0.0, n=50), None, "about 5 more pictures a set of prompts would decide it"),
+        (leaks(0.1), None, "more pictures would not decide it: it lies at the bound"),
+        (leaks(0.09, 0.0), None, "more pictures would not decide it: it lies at the bound"),
+        # One set over the bound is enough for the worse word, whatever the other does.
+        (leaks(0.14, 0.1), None, "about 150 more pictures a set of prompts would decide it"),
+        (leaks(0.0, 0.0), keeps(0.55, 1), "about 290 more of what must be kept would decide it"),
+        (leaks(0.0, 0.0), keeps(1, 1), ""),
+        (leaks(1.0, 1.0), keeps(1, 1), ""),
+    ],
+)
+def test_what_is_open_says_how_many_more_pictures_would_decide_it(
+    found: list[Leakage], kept: Utility | None, more: str
+) -> None:
+    assert decide(found, kept, Bounds()).more == more

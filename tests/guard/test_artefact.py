@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guard.toy_model import FROZEN, SHAPES, TO_K, mask, one_line
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.artefact import make_schema, schema
 from oubliette.guard.mask import read_mask
 

@@ -18,7 +18,7 @@ from guard.toy_model import CONV, FROZEN, SHAPES, TO_K, TO_OUT, Toy, mask, one_l
 from oubliette import guard
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.language import LanguageBackend
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.canonical import own_name
 from oubliette.guard.mask import Mask, read_mask
 

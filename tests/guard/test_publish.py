@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from guard.toy_model import mask, one_line
 from oubliette import guard
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.publish import publish
 
 

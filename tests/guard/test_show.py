@@ -14,7 +14,7 @@ import tiny_language
 from guard.toy_model import CONV, FROZEN, SHAPES, TO_K, TO_OUT, Toy, mask
 from oubliette import guard
 from oubliette.backends.language import LanguageBackend
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.card import BYPASSES, card_text
 from oubliette.guard.mask import Mask
 from oubliette.guard.show import picture, summary

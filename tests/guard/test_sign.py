@@ -12,7 +12,7 @@ import pytest
 
 from guard.toy_model import mask, one_line
 from oubliette import guard
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.mask import read_mask
 from oubliette.guard.sign import SIGNATURE_NAME, sign, verify_signature
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guard.toy_model import Toy, one_line
 from oubliette.backends.diffusion import DiffusionBackend
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard import text_vector
 from oubliette.guard.mask import Mask, read_mask
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from oubliette.core.manifest import fingerprint
 from oubliette.guard.mask import Mask
-from oubliette.manifest import fingerprint
 
 SHAPES = {
     "unet.conv_in.weight": (8, 4, 3, 3),

@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oubliette.eval.agreement import Agreement
 from oubliette.eval.auroc import Auroc
-from oubliette.eval.cmmd import Cmmd
-from oubliette.eval.fidelity import Kid, paired_distance
+from oubliette.eval.grids import Grid, Line, Picture
 from oubliette.eval.leakage import leakage
-from oubliette.eval.pictures import encode_png
+from oubliette.eval.pictures.clip_agreement import Agreement
+from oubliette.eval.pictures.cmmd import Cmmd
+from oubliette.eval.pictures.fidelity import Kid, paired_distance
 from oubliette.eval.result import ClipFigures, ConceptFigures, Evaluation, Fidelity, JudgeFacts, Row, Settings
 from oubliette.eval.statistics import Rate, ratio_above_floor, t_interval
 from oubliette.eval.utility import Kept, Utility
 from oubliette.eval.verdict import Bounds, decide
 from oubliette.report.build import load_snippet
-from oubliette.report.data import Curve, Grid, Line, Picture, ReportData, Run
+from oubliette.report.data import Curve, ReportData, Run
 
 CONCEPTS = (
     ("car", "object", "object", "truck"),
@@ -29,7 +29,7 @@ CONCEPTS = (
 ROWS = {
     "UCE": ("model", 0.02, 0.16, 0.86, 0.95, 0.97),
     "DoCo": ("model", 0.0, 0.0, 0.92, 0.96, 0.97),
-    "none": ("control", 0.98, 0.96, 0.97, 0.98, 0.98),
+    "base": ("control", 0.98, 0.96, 0.97, 0.98, 0.98),
     "gold": ("control", 0.0, 0.02, 0.96, 0.98, 0.97),
     "random weights": ("control", 0.0, 0.0, 0.0, 0.02, 0.04),
     "prompt filter": ("control", 0.04, 0.94, 0.97, 0.98, 0.98),
@@ -51,7 +51,7 @@ def _kept(share: float, base: float, n: int, concepts: int) -> Kept:
 
 def _figures(name: str, concept: tuple[str, str, str, str], bounds: Bounds) -> ConceptFigures:
     _, in_set, withheld, near, far, cross = ROWS[name]
-    _, base_in, base_out, base_near, base_far, base_cross = ROWS["none"]
+    _, base_in, base_out, base_near, base_far, base_cross = ROWS["base"]
     found = [
         leakage(mask(share, N), mask(base, N), mask(floor, N), judge=judge, split=split)
         for judge, floor in (("oracle", 0.02), ("clip:nano-clip", 0.08))
@@ -86,11 +86,11 @@ def make_evaluation() -> Evaluation:
     bounds = Bounds()
     rows = []
     for index, (name, (role, *_)) in enumerate(ROWS.items()):
-        apart = 0.0 if name == "none" else 0.05 + 0.3 * (name == "random weights")
+        apart = 0.0 if name == "base" else 0.05 + 0.3 * (name == "random weights")
         fidelity = Fidelity(
             Kid(0.0004 + apart / 20, 0.0003, "nano-clip", 100, 64, 138, 138),
             None
-            if name == "none"
+            if name == "base"
             else paired_distance(apart + np.arange(50) / 900, apart / 3 + np.arange(50) / 900, "nano-clip"),
             t_interval(0.72 - apart + np.arange(50) / 500),
             Cmmd(0.05 + apart, 0.02 + apart, 0.08 + apart, apart, "nano-clip", 138, 138),
@@ -131,7 +131,7 @@ def square(prompt: str, name: str, index: int) -> np.ndarray:
 
 def make_report(draw: Callable[[str, str, int], np.ndarray] = square) -> ReportData:
     """A whole report; `draw(prompt, model, index)` makes its pictures."""
-    columns = ["none", "UCE", "DoCo", "gold"]
+    columns = ["base", "UCE", "DoCo", "gold"]
     grids = []
     for name, _, _, near in CONCEPTS:
         for title, subject, bad in (
@@ -143,12 +143,12 @@ def make_report(draw: Callable[[str, str, int], np.ndarray] = square) -> ReportD
             for index in range(6):
                 prompt = f"a picture of {subject} in some style, number {index}"
                 found = [
-                    not bad or column == "none" or (column == "UCE" and index == 3) for column in columns
+                    not bad or column == "base" or (column == "UCE" and index == 3) for column in columns
                 ]
                 if not bad and index == 4:
                     found[2] = False
                 pictures = [
-                    Picture.of(encode_png(draw(prompt, column, index)), hit)
+                    Picture.of(draw(prompt, column, index), hit)
                     for column, hit in zip(columns, found, strict=True)
                 ]
                 lines.append(Line(prompt, index, pictures))

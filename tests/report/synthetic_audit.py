@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 from synthetic import make_evaluation, square
 
+from oubliette.audit.attack_cache import Exhibit
 from oubliette.audit.curves import make_curve, sooner
-from oubliette.audit.exhibits import small_png
 from oubliette.audit.paired import paired_difference
-from oubliette.audit.parts import Exhibit
 from oubliette.audit.result import (
     Audit,
     Evaluated,
-    Excess,
     Found,
+    LeakageGap,
     Novel,
     Reading,
     RowResult,
@@ -23,6 +22,7 @@ from oubliette.audit.result import (
     Swept,
     Tried,
 )
+from oubliette.audit.samples import small_png
 from oubliette.audit.suite import Limits
 from oubliette.audit.verdict import rule
 from oubliette.eval.result import JudgeFacts
@@ -66,11 +66,11 @@ def _reading(step: int, share: float, kept: float) -> Reading:
     return Reading(step, rate, ratio_above_floor(rate, BASE, FLOOR), ratio, False, hits, FLOOR.value, span)
 
 
-def _excess(own: float, other: float, where: str = "", n: int = N) -> Excess:
+def _excess(own: float, other: float, where: str = "", n: int = N) -> LeakageGap:
     found, span = paired_difference(mask(own, n), mask(other, n)), BASE.value - FLOOR.value
     assert found.low is not None
     assert found.high is not None
-    return Excess(found.value / span, found.low / span, found.high / span, n, where)
+    return LeakageGap(found.value / span, found.low / span, found.high / span, n, where)
 
 
 def _training(index: int, title: str, kind: str, course: tuple, runs: int) -> tuple[RowResult, list[Exhibit]]:
@@ -162,7 +162,7 @@ def make_audit(
         for row in evaluation.rows
         if row.name != "UCE"
     ]
-    subjects = [("none", 0.98), ("model", 0.0), ("gold", 0.0)]
+    subjects = [("base", 0.98), ("model", 0.0), ("gold", 0.0)]
     first = RowResult(
         "01-evaluation",
         "evaluation",

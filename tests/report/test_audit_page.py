@@ -109,8 +109,8 @@ def test_a_sweep_has_its_table_and_a_row_without_a_winner_says_why(page: AuditPa
     assert "0.0005 0.22 (0.20 to 0.24) 96 % 0.001 0.46 (0.44 to 0.48) 94 % taken 0.003" in text
     assert "72 % keeps too little" in text
     row = next(row for row in page.audit.rows if row.sweep is not None)
-    none = replace(row, status="skipped", note="no rate kept 90%", curves=[], sooner=None, sweep=sweep(None))
-    assert "Skipped: no rate kept 90% Learning rates tried" in shown([page.audit.rows[0], none])
+    none = replace(row, status="skipped", note="no rate kept 90 %", curves=[], sooner=None, sweep=sweep(None))
+    assert "Skipped: no rate kept 90 % Learning rates tried" in shown([page.audit.rows[0], none])
 
 
 def test_a_bare_audit_is_a_page(page: AuditPage) -> None:

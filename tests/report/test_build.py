@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 from fakes import CAR, NEON, RETAINED, THINGS, ToyBank, ToyJudge, ToyModel
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.eval.evaluate import compare
-from oubliette.eval.pictures import PictureCache
-from oubliette.report.build import load_snippet, make_curves, make_grids, make_run, read_curves
-from oubliette.report.data import Picture, ReportData
+from oubliette.eval.grids import Picture, make_grids
+from oubliette.eval.sample_store import SampleStore
+from oubliette.report.build import load_snippet, make_curves, make_run, read_curves
+from oubliette.report.data import ReportData
 from oubliette.report.page import render
 
 
 def test_grids_hold_the_same_prompt_and_seed_drawn_by_every_model() -> None:
     others = [name for name in THINGS if name not in ("car", "neon")]
-    cache = PictureCache()
+    cache = SampleStore()
     models = {"good": ToyModel(others), "bad": ToyModel()}
     evaluation = compare(
         models,
@@ -45,7 +43,7 @@ def test_grids_hold_the_same_prompt_and_seed_drawn_by_every_model() -> None:
         ("neon", "prompts of the kind the eraser was given", True),
         ("neon", "withheld wordings and synonyms", True),
     ]
-    assert all(grid.columns == ["none", "good", "bad", "gold"] and len(grid.lines) == 3 for grid in grids)
+    assert all(grid.columns == ["base", "good", "bad", "gold"] and len(grid.lines) == 3 for grid in grids)
     first = grids[0].lines[0]
     assert [picture.found for picture in first.pictures] == [True, False, True, False]
     assert [picture.found for picture in grids[2].lines[0].pictures] == [True] * 4
@@ -89,4 +87,4 @@ def test_a_run_carries_its_recipe_as_yaml() -> None:
 
 
 def test_pictures_are_base64() -> None:
-    assert Picture.of(b"\x00\xff", True) == Picture("AP8=", True)
+    assert Picture.of("an answer", True) == Picture("", True, "an answer")

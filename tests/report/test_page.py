@@ -11,7 +11,7 @@ from browser import probe
 from reader import read
 from synthetic import CONCEPTS, make_evaluation, make_report
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.report.data import ReportData
 from oubliette.report.page import render, write_page
 
@@ -82,8 +82,8 @@ def test_figures_on_the_page_are_those_of_the_json(html: str) -> None:
     assert figure is not None
     assert figure.leakage is not None
     assert figure.rate.hits == 8
-    assert "16\u00a0% (8 of 50)" in html
-    assert f"{100 * figure.leakage.value:.0f}\u00a0% [{100 * figure.leakage.low:.0f}," in html
+    assert "16\u00a0% (8\u00a0of\u00a050)" in html
+    assert f"{100 * figure.leakage.value:.0f}\u00a0% [{100 * figure.leakage.low:.0f},\u00a0" in html
 
 
 def test_names_and_prompts_are_escaped(data: ReportData) -> None:

@@ -15,8 +15,8 @@ from oubliette.report import words
         (words.rate(Rate.of(2, 50)), "4 % (2 of 50)"),
         (words.rate(None), "–"),
         (words.interval(Rate.of(0, 50)), "[0, 7]"),
-        (words.estimate(Estimate(0.25, -0.02, None, 9)), "25 % [−2, ∞]"),
-        (words.estimate(Estimate(-0.001, None, 0.1, 9)), "0 % [−∞, 10]"),
+        (words.estimate(Estimate(0.25, -0.02, None, 9)), "25 % [0, 100], too few pictures"),
+        (words.estimate(Estimate(-0.001, None, 0.1, 9)), "0 % [0, 10], too few pictures"),
         (words.estimate(None), "–"),
         (words.shown(Estimate(-0.04, -0.1, 0.1, 9)), "0 %"),
         (words.plain(Estimate(0.1234, 0.1, 0.2, 9)), "0.123 [0.100, 0.200]"),
@@ -41,10 +41,10 @@ def test_words(made: str, expected: str) -> None:
 def test_headlines() -> None:
     evaluation = make_evaluation()
     assert words.headline(evaluation.row("DoCo")) == "suppressed on prompts for all 3 concepts"
-    assert words.headline(evaluation.row("none")) == "not erased for all 3 concepts"
+    assert words.headline(evaluation.row("base")) == "not erased for all 3 concepts"
 
 
 def test_the_bases_own_row_carries_its_name() -> None:
     evaluation = make_evaluation()
-    assert words.label("none", evaluation) == "nano (base)"
+    assert words.label("base", evaluation) == "nano (base)"
     assert words.label("gold", evaluation) == "gold"

@@ -2,7 +2,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.checkpoint import has_checkpoint, read_checkpoint, write_checkpoint
 
 

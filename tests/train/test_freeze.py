@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.freeze import apply_freeze
 
 from .models import MlpBackend

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import oubliette.train
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.config import TrainConfig
 from oubliette.train.finetune import FineTune
 from oubliette.train.freeze import apply_freeze

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.config import TrainConfig
 from oubliette.train.loop import Loop
 from oubliette.train.low_rank import LowRank, matrices_in

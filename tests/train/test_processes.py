@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.processes import Processes
 
 from .launched import train

@@ -1,6 +1,6 @@
 import pytest
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train import SCOPES
 from oubliette.train.scope import select
 

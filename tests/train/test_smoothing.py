@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.roles import Role
 from oubliette.train.smoothing import NoSmoother, Sam
 from oubliette.train.weights import Weights

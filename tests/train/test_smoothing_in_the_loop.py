@@ -6,12 +6,11 @@ import torch
 import tiny_erasure
 import tiny_language
 from oubliette.backends.language import LanguageBackend
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.doco import DoCo
 from oubliette.erase.language.npo import NPO
 from oubliette.erase.language.prepare import prepare
 from oubliette.erase.request import ErasureRequest
-from oubliette.errors import UserError
-from oubliette.estimate import estimate
 from oubliette.recipe import build_recipe
 from oubliette.train import SMOOTHERS, SURGERIES
 from oubliette.train.config import TrainConfig
@@ -20,6 +19,7 @@ from oubliette.train.scope import select
 from oubliette.train.smoothing import Cr, Gp, NoSmoother, Passes, Rs, Sam, Wa
 from oubliette.train.surgery import PCGrad, Priority, Project, TorchJD
 from oubliette.train.weights import Weights
+from oubliette.workflows.estimate import estimate
 
 from .landscape import ROLES, Quadratic, flat, gradients_of
 from .models import MlpBackend, TwoTasks
@@ -239,7 +239,7 @@ def test_the_estimate_counts_the_passes_that_a_smoother_says_it_takes():
 
 
 def test_each_is_listed_with_a_sentence():
-    from oubliette.listing import listing
+    from oubliette.workflows.listing import listing
 
     for what, registry in (("smoothers", SMOOTHERS), ("surgeries", SURGERIES)):
         found = listing(what)

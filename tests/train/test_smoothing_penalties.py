@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.roles import Role
 from oubliette.train.smoothing import Cr, Gp, NoSmoother, Sam
 from oubliette.train.weights import Weights

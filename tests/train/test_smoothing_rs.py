@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.gradients import step_rng
 from oubliette.train.roles import Role
 from oubliette.train.smoothing import NoSmoother, Rs

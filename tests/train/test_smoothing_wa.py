@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.config import TrainConfig
 from oubliette.train.loop import Loop
 from oubliette.train.smoothing import Wa

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.roles import Role
 from oubliette.train.surgery import DocoRef, Project, Sum, products
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train import SURGERIES
 from oubliette.train.roles import Role
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.recipe import build_recipe, validate
 from oubliette.train.roles import Role
 from oubliette.train.surgery import PCGrad, Sum, TorchJD

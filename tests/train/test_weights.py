@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.weights import Weights
 
 from .models import MlpBackend

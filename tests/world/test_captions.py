@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.world import facts
 from oubliette.world.captions import (
     SPLITS,

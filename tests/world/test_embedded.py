@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.world import batch as B
 from oubliette.world import embedded, facts
 from oubliette.world.oracle import load

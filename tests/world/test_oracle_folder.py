@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.world.oracle import OracleNet, load
 
 GOOD = '{"classes": {"object": ["car", "none"]}, "side": 64}'

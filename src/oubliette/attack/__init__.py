@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oubliette.registry import Registry
+from oubliette.core.registry import Registry
 from oubliette.train.tuning import MODES
 
 __all__ = ["ATTACKS", "PROBES", "PROMPT_ATTACKS"]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field
 
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel, validated
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError, suggest
 from oubliette.train.cost import Cost
 from oubliette.train.tuning.budget import Budget
-from oubliette.validation import StrictModel, validated
 
 if TYPE_CHECKING:
     from oubliette.train.tuning.modes import Reword

@@ -14,22 +14,21 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oubliette.attack.types import FIRST_SEED, What
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.words import article, pattern, with_article
-from oubliette.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.data.denoising import Denoising
+    from oubliette.train.tasks.denoising import Denoising
 
 __all__ = [
-    "FIRST_SEED",
     "Material",
-    "What",
     "as_identified",
     "attack_seeds",
     "class_prompt",
@@ -37,11 +36,6 @@ __all__ = [
     "from_folder",
     "from_world",
 ]
-
-FIRST_SEED = 2**31
-"""The smallest seed of anything an attacker draws or paints."""
-
-What = Literal["concept", "benign", "auxiliary", "prior"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class Material:
         """The task to hand to `oubliette.attack.relearn.relearn`, with a prior set beside it where one is
         given.
         """
-        from oubliette.data.denoising import Denoising
+        from oubliette.train.tasks.denoising import Denoising
 
         beside = None if prior is None else (prior.pictures, prior.captions)
         return Denoising(model, self.pictures, self.captions, prior=beside, prior_weight=prior_weight)
@@ -142,10 +136,10 @@ def from_world(
     those in `without` show in none of it, unless one is the concept itself. Larger counts extend smaller
     ones. UserError for a count of zero and for a concept that the world does not have.
     """
-    from oubliette.attack.scenes import Painter
+    from oubliette.attack.scenes import SceneSampler
 
     _positive(count)
-    painter = Painter(concept, seed, avoid=avoid, without=without)
+    painter = SceneSampler(concept, seed, avoid=avoid, without=without)
     pictures, captions = painter.paint(count, what)
     return Material(_fitted(pictures, side), captions, what, f"the picture world, seed {seed}")
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from oubliette.attack.material import FIRST_SEED, What
+from oubliette.attack.types import FIRST_SEED, What
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError, suggest
 from oubliette.world import facts
 from oubliette.world.captions import PORTRAIT_TEMPLATES, TEMPLATES, article
 from oubliette.world.scene import Scene, paint, random_scene
 
-__all__ = ["Painter"]
+__all__ = ["SceneSampler"]
 
 Rng = np.random.Generator
 
@@ -24,7 +24,7 @@ _STREAM = 71  # the world's own streams of scenes and captions are numbered belo
 _TRIES = 200
 
 
-class Painter:
+class SceneSampler:
     """Paints one attacker's pictures and writes their captions; scene i depends on the seed, what, and i
     alone.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.tuning.budget import Budget
 
 __all__ = ["Attempt", "Outcome", "Searched", "Swept", "need_optuna", "search", "sweep"]

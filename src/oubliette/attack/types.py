@@ -9,7 +9,13 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-__all__ = ["NEEDS", "Hits", "How", "Kind", "Sampling"]
+__all__ = ["FIRST_SEED", "NEEDS", "Hits", "How", "Kind", "Sampling", "What"]
+
+FIRST_SEED = 2**31
+"""The smallest seed of anything an attacker draws or paints."""
+
+What = Literal["concept", "benign", "auxiliary", "prior"]
+"""What an attacker's pictures show."""
 
 Hits = Callable[[np.ndarray], np.ndarray]
 """uint8 pictures (n, H, W, 3) to bool (n,): whether the concept is in the picture."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from oubliette.audit.result import GOLD, NOVEL, Excess, Sooner
+from oubliette.audit.result import GOLD, NOVEL, LeakageGap, RelearningAdvantage
 from oubliette.eval.statistics import Estimate
 from oubliette.eval.verdict import describe
 
@@ -18,7 +18,7 @@ _SIGNS = {">": "more than ", "<": "less than "}
 _TURNED = {">": "<", "<": ">"}
 
 
-def pace(found: Sooner) -> str:
+def pace(found: RelearningAdvantage) -> str:
     """A relearning advantage as a factor with its interval: "4.2 times sooner than in gold [3, 6.1]".
 
     Below 1 it is turned over, ends and signs too: 0.2 [0.11, 0.83] reads "5 times later than in gold
@@ -43,7 +43,7 @@ def pace(found: Sooner) -> str:
     return f"{_SIGNS.get(sign, '')}{_factor(math.exp(value))} times {word} than {where} [{ends}]"
 
 
-def gap(made: Excess) -> str:
+def gap(made: LeakageGap) -> str:
     """How much more of the base's strength the model shows than gold: "7 % [-2, 16] above gold", or below."""
     below = round(100 * made.value) < 0
     value, low, high = (-made.value, -made.high, -made.low) if below else (made.value, made.low, made.high)

@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from oubliette.audit.result import GOLD, NOVEL, Curve, Reading, Sooner
-from oubliette.audit.sentences import usable
+from oubliette.audit.result import GOLD, NOVEL, Curve, Reading, RelearningAdvantage, usable
 from oubliette.eval import resistance
 from oubliette.eval.statistics import Estimate, t_interval
 
@@ -38,7 +37,7 @@ def make_curve(subject: str, seed: int, readings: Sequence[Reading]) -> Curve:
 
 def sooner(
     model: Sequence[Curve], gold: Sequence[Curve], level: float, *, seed: int = 0, against: str = GOLD
-) -> Sooner | None:
+) -> RelearningAdvantage | None:
     """How many times sooner the model has the concept back than gold, as a natural logarithm.
 
     Runs of one seed are compared with each other, on the points that count in both. The value is that of the
@@ -54,13 +53,19 @@ def sooner(
     values = [made.value for made in each]
     note = _note(whole.note, against)
     if whole.value is None:
-        return Sooner(level, _state(own, other, level), None, None, None, "", values, "", note, against)
+        return RelearningAdvantage(
+            level, _state(own, other, level), None, None, None, "", values, "", note, against
+        )
     told = [made.value for made in each if made.value is not None and made.bound == "="]
     if len(told) >= _FEWEST_RUNS and len(told) == len(each):
         over = t_interval(told)
-        return Sooner(level, "told", over.value, over.low, over.high, "=", values, "runs", note, against)
+        return RelearningAdvantage(
+            level, "told", over.value, over.low, over.high, "=", values, "runs", note, against
+        )
     low, high = _bootstrap(own, other, level, seed)
-    return Sooner(level, "told", whole.value, low, high, whole.bound, values, "pictures", note, against)
+    return RelearningAdvantage(
+        level, "told", whole.value, low, high, whole.bound, values, "pictures", note, against
+    )
 
 
 def _note(note: str, against: str) -> str:

@@ -7,16 +7,15 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from oubliette.audit.bench import Bench, Described
+from oubliette.audit.context import AuditContext, Described
 from oubliette.audit.relearning import points_of
 from oubliette.audit.suite import EvaluationRow, RelearnRow
-from oubliette.eval.evaluate import plan_for
 from oubliette.train.cost import Cost
 
-__all__ = ["Planned", "PlannedRow", "cost_of", "estimate", "plan", "units_of"]
+__all__ = ["Planned", "PlannedRow", "cost_of", "plan", "units_of"]
 
-#: Steps and pictures that are timed.
-_STEPS, _PICTURES = 3, 4
+#: Samples that are timed.
+_PICTURES = 4
 #: A backward pass takes about two forwards' time.
 _BACKWARD = 2
 
@@ -57,12 +56,12 @@ class Planned:
         return asdict(self)
 
 
-def cost_of(spec: Any, described: Described, bench: Bench) -> Cost:
+def cost_of(spec: Any, described: Described, bench: AuditContext) -> Cost:
     """A row's cost on one subject in one run, looking included."""
     return described.cost + _looking(spec, described, bench)
 
 
-def units_of(spec: Any, described: Described, bench: Bench) -> int:
+def units_of(spec: Any, described: Described, bench: AuditContext) -> int:
     """A row's share of the work, in forward passes over all subjects and runs."""
     if described.skip:
         return 1
@@ -70,7 +69,7 @@ def units_of(spec: Any, described: Described, bench: Bench) -> int:
     return (cost.forwards + _BACKWARD * cost.backwards) * _times(spec, described, bench) or 1
 
 
-def plan(bench: Bench) -> Planned:
+def plan(bench: AuditContext) -> Planned:
     """Every row's cost, timed on a few short steps; weights are as before."""
     described = [bench.driver.describe(spec) for spec in bench.suite.rows]
     forward = _forward_seconds(bench)
@@ -98,58 +97,39 @@ def plan(bench: Bench) -> Planned:
     return Planned(rows, round(sum(row.seconds for row in rows), 1), round(memory, 1), of)
 
 
-def estimate(model: Any, *models: Any, suite: Any = "quick", **options: Any) -> Planned:
-    """As `plan`, from names: the arguments are those of `oubliette.audit.run.audit`, less `out`."""
-    from oubliette.audit.setting import set_up
-    from oubliette.audit.suite import Suite, read_suite
-
-    asked = suite if isinstance(suite, Suite) else read_suite(suite)
-    return plan(set_up(model, *models, suite=asked, **options).bench)
-
-
-def _times(spec: Any, described: Described, bench: Bench) -> int:
+def _times(spec: Any, described: Described, bench: AuditContext) -> int:
     if isinstance(spec, EvaluationRow):
         return 1
     runs = bench.suite.seeds if isinstance(spec, RelearnRow) else 1
     return runs * len(bench.subjects(spec)) + described.sweep
 
 
-def _looking(spec: Any, described: Described, bench: Bench) -> Cost:
+def _looking(spec: Any, described: Described, bench: AuditContext) -> Cost:
     if isinstance(spec, EvaluationRow):
-        made = plan_for(
-            bench.base.model,
-            [bench.concept],
-            n=spec.n,
-            each=spec.each,
-            near_n=spec.near_n,
-            seed=bench.seed,
-            retained=bench.options.get("retained"),
-            bank=bench.options.get("bank"),
-        )
+        made = bench.evaluator.plan(n=spec.n, each=spec.each, near_n=spec.near_n, seed=bench.seed)
         pictures = made.pictures(1 + (bench.gold is not None) + len(spec.controls))
     elif isinstance(spec, RelearnRow):
-        pictures = len(points_of(spec, bench.suite, described.steps)) * bench.gauge.pictures
+        pictures = len(points_of(spec, bench.suite, described.steps)) * bench.meter.pictures
     else:
         return Cost()
-    guided = 2 if bench.suite.guidance > 1 else 1
-    return Cost(forwards=pictures * bench.suite.steps * guided, pictures=pictures)
+    return Cost(forwards=pictures * bench.evaluator.sampling.passes, pictures=pictures)
 
 
-def _forward_seconds(bench: Bench) -> float:
+def _forward_seconds(bench: AuditContext) -> float:
     """One item through the network once, drawing: timed after a first drawing that only warms up."""
-    model, suite = bench.base.model, bench.suite
-    short = min(_STEPS, suite.steps)
+    model, how = bench.base.model, bench.evaluator.sampling.shortened()
+    prompts = list(bench.meter.target.prompts[:_PICTURES])
 
-    def draw() -> None:
-        model.draw([""] * _PICTURES, range(_PICTURES), steps=short, guidance=suite.guidance)
+    def ask() -> None:
+        how.make(model, prompts, range(len(prompts)))
 
-    draw()
+    ask()
     started = time.monotonic()
-    draw()
-    return (time.monotonic() - started) / (_PICTURES * short * (2 if suite.guidance > 1 else 1))
+    ask()
+    return (time.monotonic() - started) / (len(prompts) * how.passes)
 
 
-def _item_seconds(bench: Bench, forward: float) -> float:
+def _item_seconds(bench: AuditContext, forward: float) -> float:
     """One item forwards and backwards: timed on the first fine-tuning row, three forwards where there is
     none.
     """

@@ -8,16 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from oubliette.audit.bench import Bench, Subject, excess
+from oubliette.audit.attack_cache import AttackRun, Exhibit, RowOutput, key_of
+from oubliette.audit.context import AuditContext, Subject, excess
 from oubliette.audit.curves import make_curve, sooner
-from oubliette.audit.exhibits import curve_exhibits
-from oubliette.audit.gauge import Gauge, Look, painter_of
-from oubliette.audit.parts import Exhibit, Part, RowOutput, key_of
-from oubliette.audit.result import GOLD, MODEL, NOVEL, Curve, Excess, Reading, RowResult, Sooner
+from oubliette.audit.leakage_meter import LeakageMeter, Measurement, painter_of
+from oubliette.audit.result import (
+    GOLD,
+    MODEL,
+    NOVEL,
+    Curve,
+    LeakageGap,
+    Reading,
+    RelearningAdvantage,
+    RowResult,
+)
+from oubliette.audit.samples import curve_exhibits
 from oubliette.audit.suite import BenignRow, RelearnRow, Suite, log_spaced
 from oubliette.audit.sweeping import at_rate, sweep_seeds, worst
-from oubliette.eval.painter import Painter
-from oubliette.eval.pictures import PictureCache
+from oubliette.core.numbers import percent
+from oubliette.eval.sample_store import SampleStore
+from oubliette.eval.sampler import CachedSampler
 
 __all__ = ["points_of", "relearning"]
 
@@ -27,7 +37,7 @@ def points_of(spec: RelearnRow, suite: Suite, steps: int) -> list[int]:
     return list(spec.at) if spec.at is not None else log_spaced(steps, suite.points)
 
 
-def relearning(row: RowResult, spec: RelearnRow, bench: Bench) -> RowOutput:
+def relearning(row: RowResult, spec: RelearnRow, bench: AuditContext) -> RowOutput:
     """Run a fine-tuning row, on pictures of the concept or on benign ones; its sweep comes first, if any."""
     steps = points_of(spec, bench.suite, int(row.budget["steps"]))
     subjects = bench.subjects(spec)
@@ -65,7 +75,7 @@ def relearning(row: RowResult, spec: RelearnRow, bench: Bench) -> RowOutput:
     return RowOutput(result, samples, exhibits, 0.0)
 
 
-def _sooner(own: Sequence[Curve], curves: Sequence[Curve], bench: Bench) -> Sooner | None:
+def _sooner(own: Sequence[Curve], curves: Sequence[Curve], bench: AuditContext) -> RelearningAdvantage | None:
     """How much sooner than gold, or than the novel concept that stands in for it."""
     against = next((name for name in (GOLD, NOVEL) if any(c.subject == name for c in curves)), GOLD)
     other = [curve for curve in curves if curve.subject == against]
@@ -73,7 +83,7 @@ def _sooner(own: Sequence[Curve], curves: Sequence[Curve], bench: Bench) -> Soon
 
 
 def _swept(
-    row: RowResult, spec: RelearnRow, bench: Bench, steps: Sequence[int], whole: int
+    row: RowResult, spec: RelearnRow, bench: AuditContext, steps: Sequence[int], whole: int
 ) -> tuple[RowResult, RelearnRow]:
     """The row with its sweep, and the winner in its place; skipped where no learning rate kept enough."""
     assert spec.sweep is not None
@@ -88,7 +98,7 @@ def _swept(
     seeds = sweep_seeds(spec, bench.seed, bench.suite.seeds)
     found = worst(spec, row.budget["sweep"]["learning_rates"], seeds, run)
     if found.winner is None:
-        note = f"no learning rate of the sweep kept {found.keep_at_least:.0%} of the rest"
+        note = f"no learning rate of the sweep kept {percent(found.keep_at_least)} of the rest"
         return replace(row, sweep=found, status="skipped", note=note), spec
     budget = {**row.budget, "learning_rate": found.winner}
     return replace(row, sweep=found, budget=budget), at_rate(spec, found.winner)
@@ -96,19 +106,19 @@ def _swept(
 
 def _trained(
     spec: RelearnRow,
-    bench: Bench,
+    bench: AuditContext,
     subject: Subject,
     seed: int,
     steps: Sequence[int],
     done: float,
     part: float,
-) -> Part:
+) -> AttackRun:
     """One run on one subject; a run on gold, or on the same weights, is made once."""
-    painter, gauge, driver = subject.painter, subject.gauge, subject.driver
+    painter, meter, driver = subject.painter, subject.meter, subject.driver
     key = key_of(
         row=spec.model_dump(exclude={"name", "gold"}),
         steps=list(steps),
-        gauge=gauge.facts(),
+        meter=meter.facts(),
         data=driver.facts(spec, seed),
         subject=painter.fingerprint,
         frozen=list(bench.frozen),
@@ -116,17 +126,17 @@ def _trained(
         seed=seed,
     )
 
-    def make() -> Part:
+    def make() -> AttackRun:
         readings: list[Reading] = []
         samples: list[dict[str, Any]] = []
         exhibits: list[Exhibit] = []
         rewrite = driver.rewrite(spec)
 
-        def take(step: int, drawn: Painter) -> None:
-            look = gauge.look(drawn)
-            readings.append(_reading(step, look, gauge, bench.suite.limits.destroyed))
-            samples.extend(_samples(step, look, gauge))
-            exhibits.extend(curve_exhibits(gauge, drawn, subject.name, str(step), look.hits))
+        def take(step: int, drawn: CachedSampler) -> None:
+            look = meter.look(drawn)
+            readings.append(_reading(step, look, meter, bench.suite.limits.destroyed))
+            samples.extend(_samples(step, look, meter))
+            exhibits.extend(curve_exhibits(meter, drawn, subject.name, str(step), look.hits))
 
         def attacked(step: int, model: Any) -> None:
             share = done + part * len(readings) / len(steps)
@@ -134,7 +144,7 @@ def _trained(
             mark = f"{key}/{step}"
             # Pictures of a model under attack serve nobody else: they are not kept.
             made = painter_of(
-                subject.name, model, bench.base, fingerprint=mark, cache=PictureCache(), rewrite=rewrite
+                subject.name, model, bench.base, fingerprint=mark, cache=SampleStore(), rewrite=rewrite
             )
             take(step, made)
 
@@ -143,12 +153,12 @@ def _trained(
         if len(asked) < len(steps):
             take(0, painter)
         note = driver.relearn(spec, painter.model, seed=seed, at=asked, look=attacked)
-        return Part(readings=readings, samples=samples, exhibits=exhibits, note=note)
+        return AttackRun(readings=readings, samples=samples, exhibits=exhibits, note=note)
 
     return bench.parts.get(key, make, keep=subject.name == GOLD)
 
 
-def _reading(step: int, look: Look, gauge: Gauge, destroyed: float) -> Reading:
+def _reading(step: int, look: Measurement, meter: LeakageMeter, destroyed: float) -> Reading:
     kept = look.kept
     return Reading(
         step=step,
@@ -157,15 +167,15 @@ def _reading(step: int, look: Look, gauge: Gauge, destroyed: float) -> Reading:
         kept=kept,
         broken=kept is not None and kept.high is not None and kept.high < destroyed,
         hits=[int(hit) for hit in look.hits],
-        floor=gauge.floor.value,
-        span=gauge.span,
+        floor=meter.floor.value,
+        span=meter.span,
     )
 
 
-def _samples(step: int, look: Look, gauge: Gauge) -> list[dict[str, Any]]:
+def _samples(step: int, look: Measurement, meter: LeakageMeter) -> list[dict[str, Any]]:
     made = []
     start = 0
-    for item, hits in ((gauge.target, look.hits), *((other, None) for other in gauge.others)):
+    for item, hits in ((meter.target, look.hits), *((other, None) for other in meter.others)):
         if hits is None:
             hits = look.kept_hits[start : start + len(item)]
             start += len(item)
@@ -176,7 +186,7 @@ def _samples(step: int, look: Look, gauge: Gauge) -> list[dict[str, Any]]:
     return made
 
 
-def _last_above_gold(own: Sequence[Curve], gold: Sequence[Curve]) -> list[Excess]:
+def _last_above_gold(own: Sequence[Curve], gold: Sequence[Curve]) -> list[LeakageGap]:
     """The model's pictures at the end of every run against gold's, run by run."""
     others = {curve.seed: curve.readings[-1] for curve in gold if curve.readings}
     pairs = [

@@ -7,10 +7,11 @@ from typing import Any
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
 from oubliette.attack.prompts import build
 from oubliette.attack.types import How
-from oubliette.audit.bench import Described
+from oubliette.audit.context import Described
 from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.data.wording import PICTURES, Wording
 from oubliette.train.cost import Cost
 
 __all__ = ["describe", "make_probe", "make_search", "resolve"]
@@ -53,7 +54,7 @@ def resolve(spec: RelearnRow, world: str | None = None) -> Attack:
 def make_probe(spec: ProbeRow) -> Any:
     """The probe that a row asks for; UserError for an unknown one or an unknown option."""
     from oubliette.attack import PROBES
-    from oubliette.validation import validated
+    from oubliette.core.validation import validated
 
     kind = PROBES.get(spec.probe)
     return kind(validated(kind.Options, spec.options, f"probe '{spec.probe}'"))
@@ -65,16 +66,23 @@ def make_search(spec: PromptsRow, world: str | None = None) -> Any:
 
 
 def describe(
-    spec: Any, world: str | None, sampling: How, *, frozen: int, given: bool, attached: bool = False
+    spec: Any,
+    world: str | None,
+    sampling: How,
+    *,
+    frozen: int,
+    given: bool,
+    attached: bool = False,
+    wording: Wording = PICTURES,
 ) -> Described:
     """Title, line, budget and cost of a row on one subject, without what it takes to look.
 
     `frozen` tensors may not move; `given`: the auditor has pictures of the concept, so none need be drawn;
-    `attached`: something goes with the model that is not its weights.
+    `attached`: something goes with the model that is not its weights; `wording` is that of what is looked at.
     """
     if isinstance(spec, EvaluationRow):
         budget = spec.model_dump(exclude={"row", "name", "gold"}, exclude_none=True)
-        return Described(spec.name or "Prompts alone", "draws and judges, changes nothing", budget, Cost())
+        return Described(spec.name or "Prompts alone", wording.untouched, budget, Cost())
     if isinstance(spec, PromptsRow):
         return _describe_search(spec, world, sampling)
     if isinstance(spec, ProbeRow):
@@ -100,7 +108,7 @@ def describe(
     }
     shown = "" if not found.benign else f", {found.data}"
     masked = ", masked" if found.masked else ""
-    title = f"{_upper(words)}{shown}, {found.budget.pictures} pictures{masked}"
+    title = f"{_upper(words)}{shown}, {found.budget.pictures} {wording.item}s{masked}"
     sweep = 0
     if spec.sweep is not None:
         rates = _swept_rates(spec, found)

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from oubliette.errors import UserError
-from oubliette.eval.reading import read_json
+from oubliette.core.errors import UserError
+from oubliette.core.json_io import read_json
+from oubliette.core.writing import write_bytes
 from oubliette.eval.result import ConceptFigures, JudgeFacts
+from oubliette.eval.rows import control_name
 from oubliette.eval.statistics import Estimate, Rate
-from oubliette.writing import write_bytes
 
 FORMAT = "oubliette-audit/1"
 JSON_NAME = "audit.json"
@@ -60,7 +61,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Sooner:
+class RelearningAdvantage:
     """Relearning advantage: log(gold's steps / the model's steps) to `level`, with a 95 % interval.
 
     `against` is whose steps stand above: "gold", or those of a "novel" concept in its place.
@@ -101,7 +102,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Excess:
+class LeakageGap:
     """How much more of the base's strength the model shows than gold, paired picture by picture.
 
     Tango's interval of the paired difference (1998), over what the base shows above the floor.
@@ -150,6 +151,9 @@ class Evaluated:
     role: str
     figures: ConceptFigures
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", control_name(self.subject))  # of older files
+
 
 @dataclass(frozen=True)
 class RowResult:
@@ -171,8 +175,8 @@ class RowResult:
     evaluated: list[Evaluated] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     found: list[Found] = field(default_factory=list)
-    sooner: Sooner | None = None
-    excess: list[Excess] = field(default_factory=list)
+    sooner: RelearningAdvantage | None = None
+    excess: list[LeakageGap] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     sweep: Swept | None = None
     moot: bool = False
@@ -193,13 +197,23 @@ class RowResult:
 
 @dataclass(frozen=True)
 class Ruling:
-    """The verdict: a word, a sentence for anyone, reasons with figures, what it cannot say, bounds."""
+    """The verdict: a word, a sentence for anyone, reasons with figures, what it cannot say, bounds.
+
+    `deciding` are the one or two of the reasons that decided it, or that left it open; they stand first among
+    them. Audits of older versions have none.
+    """
 
     word: str
     sentence: str
     reasons: list[str]
     limits: list[str]
     bounds: dict[str, float]
+    deciding: list[str] = field(default_factory=list)
+
+    @property
+    def others(self) -> list[str]:
+        """The reasons that did not decide."""
+        return [reason for reason in self.reasons if reason not in self.deciding]
 
 
 @dataclass(frozen=True)
@@ -303,3 +317,8 @@ class Audit:
         """Write one JSON line a picture, atomically: row, subject, run, step, prompt, seed, hit."""
         lines = [json.dumps(sample, ensure_ascii=False) for sample in self.samples]
         write_bytes(Path(path), "".join(line + "\n" for line in lines).encode())
+
+
+def usable(curve: Curve) -> list[Reading]:
+    """The readings that count: leakage is defined, and the attack has not broken the model."""
+    return [reading for reading in curve.readings if reading.leakage is not None and not reading.broken]

@@ -5,19 +5,15 @@ runs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
-import yaml
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from oubliette.audit.sweeping import Sweep
-from oubliette.errors import UserError, suggest
-from oubliette.validation import StrictModel, validated
+from oubliette.core.validation import StrictModel
 
 __all__ = [
+    "ROWS",
     "BenignRow",
     "EvaluationRow",
     "Limits",
@@ -26,11 +22,7 @@ __all__ = [
     "RelearnRow",
     "RowSpec",
     "Suite",
-    "build_suite",
     "log_spaced",
-    "read_suite",
-    "suite_names",
-    "suite_text",
 ]
 
 
@@ -192,79 +184,11 @@ class Suite(StrictModel):
         return [f"{index:02d}-{_slug(row)}" for index, row in enumerate(self.rows, 1)]
 
 
-def suite_names() -> list[str]:
-    """The suites that ship."""
-    return [name for name in ("quick", "standard", "full", "bench") if _shipped(name).is_file()]
-
-
-def suite_text(name: str) -> str:
-    """A shipped suite's YAML, to copy and edit; UserError for a name that is not one."""
-    if name not in suite_names():
-        raise UserError(f"no suite is called '{name}'; {suggest(name, suite_names())}")
-    return _shipped(name).read_text(encoding="utf-8")
-
-
-def read_suite(source: str | Path) -> Suite:
-    """A shipped suite by name, or one in a YAML file; UserError with the nearest right word."""
-    path = Path(source)
-    if str(source) in suite_names():
-        text, where = suite_text(str(source)), f"suite {source}"
-    elif path.suffix in (".yaml", ".yml") or path.exists():
-        try:
-            text, where = path.read_text(encoding="utf-8"), f"suite {path}"
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"suite {path}: cannot be read ({reason})") from error
-    else:
-        raise UserError(
-            f"no suite is called '{source}', and no such file; {suggest(str(source), suite_names())}"
-        )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
-    return build_suite(content, where)
-
-
-def build_suite(content: Any, where: str = "suite") -> Suite:
-    """A checked suite from plain data; UserError, opening with `where`, for what is unknown or zero."""
-    if not isinstance(content, Mapping):
-        raise UserError(f"{where}: expected keys with values, found {type(content).__name__}")
-    suite = validated(Suite, content, where)
-    rows = [_row(raw, f"{where}: row {number}") for number, raw in enumerate(suite.rows, 1)]
-    if not any(isinstance(row, EvaluationRow) for row in rows):
-        raise UserError(f"{where}: has no row 'evaluation', without which there is no verdict")
-    if sum(isinstance(row, EvaluationRow) for row in rows) > 1:
-        raise UserError(f"{where}: has more than one row 'evaluation'")
-    return suite.model_copy(update={"rows": rows})
-
-
 def log_spaced(last: int, points: int) -> list[int]:
     """Steps from 0 to `last`, evenly spaced in log(1 + step): 5 points to 32 are 0, 1, 5, 13, 32."""
     top = math.log1p(last)
     spaced = {round(math.expm1(top * index / (points - 1))) for index in range(points)}
     return sorted(spaced | {0, last})
-
-
-def _row(raw: Any, where: str) -> RowSpec:
-    if not isinstance(raw, Mapping):
-        raise UserError(f"{where}: expected keys with values ('row: relearn' and its budget), found {raw!r}")
-    kind = raw.get("row")
-    if kind not in ROWS:
-        raise UserError(f"{where}: no row is called '{kind}'; {suggest(str(kind), ROWS)}")
-    spec = validated(ROWS[kind], raw, f"{where} ({kind})")
-    _check_names(spec, f"{where} ({kind})")
-    return spec
-
-
-def _check_names(spec: RowSpec, where: str) -> None:
-    """UserError where a row names an attack, control, mode or budget that is not."""
-    from oubliette.audit import known
-
-    try:
-        known.check(spec)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
 
 
 def _slug(row: RowSpec) -> str:
@@ -273,7 +197,3 @@ def _slug(row: RowSpec) -> str:
     )
     words = "-".join([row.kind, *([str(which)] if which else [])]).lower()
     return "".join(letter if letter.isalnum() else "-" for letter in words)
-
-
-def _shipped(name: str) -> Any:
-    return files("oubliette.audit") / "suites" / f"{name}.yaml"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from oubliette.errors import UserError
-from oubliette.validation import StrictModel
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.catalogue import Attack
@@ -84,8 +84,7 @@ def worst(spec: Any, rates: Sequence[float], seeds: Sequence[int], run: Callable
     since the cap on that is what keeps the strongest attack from being the most ruinous one.
     """
     from oubliette.attack.sweep import Outcome, search
-    from oubliette.audit.result import Swept, Tried
-    from oubliette.audit.sentences import usable
+    from oubliette.audit.result import Swept, Tried, usable
     from oubliette.train.tuning.budget import Budget
 
     def attempt(budget: Budget) -> Outcome:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ def open_model(
         return source
     if not isinstance(source, (str, Path)):
         return _wrap(source)
-    from oubliette.validation import user_path
+    from oubliette.core.validation import user_path
 
     folder = user_path(source)
     if folder.is_dir():
@@ -91,7 +91,7 @@ def _open_form(
     folder: Path, source: str, device: torch.device | str | None, dtype: torch.dtype | None, base: Any
 ) -> Backend:
     from oubliette.backends.delta import apply_delta, base_of
-    from oubliette.manifest import read_manifest
+    from oubliette.core.manifest import read_manifest
 
     if (folder / "delta.safetensors").is_file():
         model = open_model(base if base is not None else base_of(folder), device=device, dtype=dtype)
@@ -131,7 +131,7 @@ def _open_attached(
     """The base that the folder's record names, with the folder's attachment on it."""
     from oubliette.backends.attachment import Attachable, read_attachment
     from oubliette.backends.delta import base_of, check_base
-    from oubliette.manifest import read_manifest
+    from oubliette.core.manifest import read_manifest
 
     attachment = read_attachment(folder)
     model = open_model(base if base is not None else base_of(folder), device=device, dtype=dtype)
@@ -146,7 +146,7 @@ def _open_attached(
 
 def _open_embedded(name: str, device: torch.device | str | None, dtype: torch.dtype | None) -> Backend:
     from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.manifest import read_manifest
+    from oubliette.core.manifest import read_manifest
     from oubliette.world import embedded
 
     folder = embedded.path(name)

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from oubliette.backends.quiet import quiet_loading
-from oubliette.errors import UserError
-from oubliette.manifest import share
-from oubliette.writing import write_tensors
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import share
+from oubliette.core.writing import write_tensors
 
 __all__ = ["save_diffusers_adapters", "save_peft_adapters"]
 

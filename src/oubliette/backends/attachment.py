@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_object, update_digest, write_json
-from oubliette.registry import Registry
-from oubliette.writing import write_tensors
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_object, update_digest, write_json
+from oubliette.core.registry import Registry
+from oubliette.core.writing import write_tensors
 
 if TYPE_CHECKING:
     from oubliette.backends.guidance import Guidance, Guide

@@ -82,3 +82,8 @@ class Backend(Protocol):
         What changed is written in the base's dtype, or in `dtype`.
         """
         ...
+
+
+def draws(model: Any) -> bool:
+    """Whether a model draws pictures."""
+    return hasattr(model, "draw")

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_manifest
+from oubliette.core.numbers import percent
 
 __all__ = ["Changes", "RoundingWarning", "changed_tensors", "lost_in", "round_as_stored"]
 
@@ -74,7 +75,7 @@ def changed_tensors(
     if update_square and not changed:
         lost = 1.0
     if lost > ROUNDING_BOUND:
-        what = f"eats {lost:.1%} of the update's norm" if changed else "eats the whole update"
+        what = f"eats {percent(lost, '.1f')} of the update's norm" if changed else "eats the whole update"
         outcome = "" if changed else ": what is saved is the base, bit for bit"
         warnings.warn(
             f"rounding to {' and '.join(sorted(dtypes))} {what}{outcome}; "

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from oubliette.backends.stored import canonical
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest
-from oubliette.writing import write_tensors
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_manifest
+from oubliette.core.writing import write_tensors
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -52,8 +52,20 @@ def base_of(folder: Path | str) -> str:
         return os.path.normpath(folder / relative)
     source = base.get("source")
     if not source or source == "memory":
-        raise UserError(f"{folder}: its record names no base that can be opened; give the base with base=...")
+        raise UserError(
+            f"{folder}: its record names no base that can be opened; give the base (--base, or "
+            "base=... in Python)"
+        )
     return str(source)
+
+
+def recorded_base(model: Backend) -> str:
+    """What the record of an opened model names as its base; UserError where it has none."""
+    if not Path(model.source).is_dir():
+        raise UserError(
+            f"{model.source}: has no record of a base; say what to compare with (--base, in Python base=...)"
+        )
+    return base_of(model.source)
 
 
 def base_facts(base_source: str, base_fingerprint: str, folder: Path) -> dict[str, str]:
@@ -69,7 +81,8 @@ def check_base(model: Backend, expected: str | None, said: str) -> None:
     if not expected or (own := model.fingerprint()) == expected:
         return
     raise UserError(
-        f"{said} {expected[:12]}..., but {model.source} has {own[:12]}...; give the right base with base=..."
+        f"{said} {expected[:12]}..., but {model.source} has {own[:12]}...; give the right base (--base, or "
+        "base=... in Python)"
     )
 
 

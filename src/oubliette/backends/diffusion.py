@@ -23,8 +23,8 @@ from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.sampling import sampler_for
 from oubliette.backends.stored import StoredModel, canonical
 from oubliette.backends.text import TextEmbedding, TextReader
-from oubliette.errors import UserError
-from oubliette.manifest import read_manifest, read_object
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_manifest, read_object
 
 __all__ = ["DiffusionBackend", "TextEmbedding"]
 

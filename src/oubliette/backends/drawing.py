@@ -67,9 +67,13 @@ class Drawing(Attachable):
         guidance: float = 3.0,
         batch: int = 32,
         progress: Callable[[int, int], None] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """As `draw`, before decoding: (n, C, h, w) float32 on the model's device."""
-        drawn = self._drawn(prompts, seeds, steps, guidance, batch, progress)
+        """As `draw`, before decoding: (n, C, h, w) float32 on the model's device.
+
+        `on_step(done, total)` is called after each sampling step of a batch, in pictures' worth of steps.
+        """
+        drawn = self._drawn(prompts, seeds, steps, guidance, batch, progress, on_step)
         parts = [latents.float() for latents in drawn]
         return torch.cat(parts) if parts else torch.zeros((0, *self.latent_shape), device=self.device)
 
@@ -104,13 +108,15 @@ class Drawing(Attachable):
         guidance: float,
         batch: int,
         progress: Callable[[int, int], None] | None,
+        on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[Tensor]:
         if len(prompts) != len(seeds):
             raise ValueError(f"one seed a prompt: found {len(prompts)} prompts and {len(seeds)} seeds")
         for first in range(0, len(prompts), batch):
             guide = self.guide(prompts[first : first + batch], guidance=guidance, steps=steps)
             noise = start_noise(self.latent_shape, seeds[first : first + batch])
-            yield self._denoise(noise, guide, None, steps=steps)[0]
+            told = None if on_step is None else _within(on_step, first, len(noise), len(prompts), steps)
+            yield self._denoise(noise, guide, None, steps=steps, on_step=told)[0]
             if progress is not None:  # the caller has decoded the batch by the time it asks for the next
                 progress(min(first + batch, len(prompts)), len(prompts))
 
@@ -118,7 +124,24 @@ class Drawing(Attachable):
         empty = self.unconditional(len(text))
         return Guidance(self.predict, text, empty, guidance, steps, tuple(prompts))
 
-    def _denoise(self, noise: Tensor, guide: Guide, stop: int | None, *, steps: int) -> tuple[Tensor, Tensor]:
+    def _denoise(
+        self,
+        noise: Tensor,
+        guide: Guide,
+        stop: int | None,
+        *,
+        steps: int,
+        on_step: Callable[[int], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         check_steps(steps, self.scheduler_config)
         scheduler = make_scheduler(self.sampler, self.scheduler_config)
-        return denoise(guide, scheduler, noise.to(self.device, self.dtype), steps=steps, stop=stop)
+        return denoise(
+            guide, scheduler, noise.to(self.device, self.dtype), steps=steps, stop=stop, on_step=on_step
+        )
+
+
+def _within(
+    told: Callable[[int, int], None], first: int, count: int, total: int, steps: int
+) -> Callable[[int], None]:
+    """What `denoise` calls after each step of a batch of `count` pictures that begins at `first`."""
+    return lambda number: told(first + count * (number + 1) // steps, total)

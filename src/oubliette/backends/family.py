@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
+from oubliette.backends.hooks import blocks_of
 from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
-from oubliette.data.questions import QA
-from oubliette.errors import UserError, suggest
-from oubliette.manifest import (
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.manifest import (
     atomic_folder,
     read_manifest,
     refuse_existing,
@@ -35,7 +35,8 @@ from oubliette.manifest import (
     update_digest,
     write_manifest,
 )
-from oubliette.manifest import record as make_record
+from oubliette.core.manifest import record as make_record
+from oubliette.data.questions import QA
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -161,12 +162,23 @@ class LanguageBackend:
         """Questions and answers as tokens on the CPU; answers count in the loss, and all of a plain text."""
         return self.reader.encode(pairs)
 
-    def predict(self, batch: TokenBatch) -> Tensor:
-        """Next-token logits (B, L, vocabulary), with a graph where gradients are on."""
+    def predict(self, batch: TokenBatch, embeddings: Tensor | None = None) -> Tensor:
+        """Next-token logits (B, L, vocabulary), with a graph where gradients are on.
+
+        `embeddings` (B, L, width) take the place of the batch's own (`embed`).
+        """
         batch = batch.to(self.device)
-        return self.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits
+        words = {"input_ids": batch.input_ids} if embeddings is None else {"inputs_embeds": embeddings}
+        return self.model(**words, attention_mask=batch.attention_mask, use_cache=False).logits
+
+    def embed(self, batch: TokenBatch) -> Tensor:
+        """The embeddings (B, L, width) that `predict` begins with, as the model scales them itself."""
+        found: Tensor = self.model.get_input_embeddings()(batch.input_ids.to(self.device))
+        return found
+
+    def blocks(self) -> list[nn.Module]:
+        """The decoder's blocks, first to last, for `oubliette.backends.hooks`."""
+        return blocks_of(self.model, self.model.config.get_text_config().num_hidden_layers)
 
     def rehearse(self, count: int) -> Tensor:
         """`predict` on rows of made-up tokens, 128 each or as many as the model takes."""
@@ -176,11 +188,14 @@ class LanguageBackend:
 
     def log_likelihood(self, logits: Tensor, batch: TokenBatch) -> Tensor:
         """The log-likelihood of each row's counted tokens, summed over the row: shape (B,), fp32."""
+        return self.token_log_likelihood(logits, batch).sum(dim=1)
+
+    def token_log_likelihood(self, logits: Tensor, batch: TokenBatch) -> Tensor:
+        """The log-likelihood of each counted token, and 0 of every other: shape (B, L - 1), fp32."""
         labels = batch.labels[:, 1:].to(logits.device)
-        losses = F.cross_entropy(
+        return -F.cross_entropy(
             logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
         )
-        return -losses.sum(dim=1)
 
     @torch.no_grad()
     def respond(self, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from oubliette.backends.delta import check_base
 from oubliette.backends.stored import canonical
 from oubliette.backends.truncation import TOLERANCE, Product, truncated
-from oubliette.errors import UserError
-from oubliette.manifest import hash_file, read_manifest, read_object
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import hash_file, read_manifest, read_object
+from oubliette.core.numbers import percent
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -147,7 +148,7 @@ def low_rank(
     form = LowRankForm(products, values, merged, common)
     if form.error > ERROR_BOUND:
         warnings.warn(
-            f"a LoRA of rank {common} leaves out {form.error:.2%} of the update's norm; "
+            f"a LoRA of rank {common} leaves out {percent(form.error, '.2f')} of the update's norm; "
             "a higher save.rank (or none) keeps more, save.form delta all of it",
             TruncationWarning,
             stacklevel=2,

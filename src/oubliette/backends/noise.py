@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_object
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_object
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,14 +10,15 @@ from contextlib import contextmanager
 def quiet_loading() -> Iterator[None]:
     """Switch off the progress bars of diffusers and transformers inside the block, and put them back.
 
-    So too transformers' table of what it found in a file: what is missing there is an error of ours.
+    So too their tables and lines of what they found in a file: what is missing there is an error of ours.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     switched: list = []
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    verbosity = {each: each.get_verbosity() for each in (diffusers_logging, transformers_logging)}
+    for library in verbosity:
+        library.set_verbosity_error()
     for library in (diffusers_logging, transformers_logging):
         if library.is_progress_bar_enabled():
             library.disable_progress_bar()
@@ -25,6 +26,7 @@ def quiet_loading() -> Iterator[None]:
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
+        for library, level in verbosity.items():
+            library.set_verbosity(level)
         for library in switched:
             library.enable_progress_bar()

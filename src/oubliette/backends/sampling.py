@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from oubliette.backends.guidance import Guide
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 
 SAMPLERS = ("ddim", "dpm", "flow")
 

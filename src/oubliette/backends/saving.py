@@ -18,8 +18,8 @@ from oubliette.backends.delta import base_facts, base_of, write_delta
 from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import canonical, narrowed
-from oubliette.errors import UserError, suggest
-from oubliette.manifest import (
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.manifest import (
     atomic_folder,
     read_manifest,
     refuse_existing,
@@ -27,7 +27,7 @@ from oubliette.manifest import (
     update_digest,
     write_manifest,
 )
-from oubliette.manifest import record as make_record
+from oubliette.core.manifest import record as make_record
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oubliette.manifest import hash_file, read_manifest
+from oubliette.core.manifest import hash_file, read_manifest
 
 __all__ = ["ModelWarning", "faults_of", "look_for_faults"]
 

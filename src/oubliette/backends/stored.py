@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.manifest import RECORD_NAME, read_object, write_json
-from oubliette.writing import write_tensors
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import RECORD_NAME, read_object, write_json
+from oubliette.core.writing import write_tensors
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers' and transformers' file names

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oubliette.backends.family import Family
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 _KEPT_PROMPTS = 4096  # bounds the cache: 4096 prompts of 77 x 768 floats are under 1 GB
 _Rows = Callable[[Any], Tensor]  # input embeddings (B, k, d) of one encoder, given its lookup of tokens

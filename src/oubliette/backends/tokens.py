@@ -10,8 +10,8 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, Turn
-from oubliette.errors import UserError
 
 __all__ = ["IGNORED", "TokenBatch", "TokenReader"]
 

@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from oubliette.bench.words import slug
-from oubliette.errors import UserError, suggest
-from oubliette.validation import StrictModel
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel
+from oubliette.eval.rows import BASE, control_name
 
-__all__ = ["Cell", "Subject", "Target", "cells_of", "check_subjects", "chosen"]
+__all__ = ["Cell", "Subject", "Target", "cells_of", "chosen"]
 
 
 class Subject(StrictModel):
@@ -26,11 +27,16 @@ class Subject(StrictModel):
     method: str | None = None
     set: list[str] = Field(default_factory=list)
     model: str | None = None
-    control: Literal["none", "gold", "random weights", "prompt filter"] | None = None
+    control: Literal["base", "none", "gold", "random weights", "prompt filter"] | None = None
     published: bool = False
     runs: int | None = Field(default=None, ge=1)
     only: list[str] | None = None
     attacked: bool = True
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is the base itself, which older plans call "none"."""
+        return self.control is not None and control_name(self.control) == BASE
 
     @model_validator(mode="after")
     def _one(self) -> Subject:
@@ -85,17 +91,3 @@ def chosen(cells: Sequence[Cell], subjects: Sequence[str], known: Sequence[Subje
         if name not in names:
             raise UserError(f"the plan has no subject '{name}'; {suggest(name, names)}")
     return [cell for cell in cells if not subjects or cell.subject.name in subjects]
-
-
-def check_subjects(subjects: Sequence[Subject], targets: Sequence[Target], base: str, where: str) -> None:
-    """UserError where a method or an override is not known or does not fit, before anything is erased."""
-    from oubliette.api import load
-    from oubliette.bench.subjects import recipe_of
-
-    opened = load(base)
-    for subject in subjects:
-        if subject.method is not None:
-            try:
-                recipe_of(Cell(subject=subject, target=targets[0], seed=0), opened)
-            except UserError as error:
-                raise UserError(f"{where}: subject '{subject.name}': {error}") from None

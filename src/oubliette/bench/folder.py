@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_object, refuse_existing, write_json
-from oubliette.unfinished import LOCK_FILES, locked, note
-from oubliette.writing import make_parents, write_bytes, writing
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_object, refuse_existing, write_json
+from oubliette.core.run_folder import LOCK_FILES, locked, note
+from oubliette.core.writing import make_parents, write_bytes, writing
 
 __all__ = ["claim", "seal", "whole"]
 
@@ -29,7 +29,7 @@ def claim(
     benchmark, None where they are of this one. UserError then, for a base of other weights, for a folder that
     holds other things, and where another process is at work in it.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
 
     if not out.is_dir():
         refuse_existing(out)
@@ -38,7 +38,7 @@ def claim(
         out.mkdir(exist_ok=True)
     with locked(out):
         try:
-            path, weights = out / _FACTS, load(base).fingerprint()
+            path, weights = out / _FACTS, open_model(base).fingerprint()
             if path.is_file():
                 before = read_object(path)
                 part = differs(before)

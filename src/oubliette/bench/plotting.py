@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from oubliette.writing import write_bytes
+from oubliette.core.writing import write_bytes
 
 __all__ = ["COLOURS", "GOLD", "canvas", "save"]
 

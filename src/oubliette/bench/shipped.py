@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 
 __all__ = ["SHIPPED", "plan_content", "plan_text"]
 

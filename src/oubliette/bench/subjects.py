@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.bench.cells import Cell
+from oubliette.bench.cells import Cell, Subject, Target
+from oubliette.core.errors import UserError
 from oubliette.eval.controls import FILTER, GOLD, RANDOM, filtered, shuffled
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
     from oubliette.recipe import Recipe
 
-__all__ = ["concept_of", "open_subject", "recipe_of"]
+__all__ = ["check_subjects", "concept_of", "open_subject", "recipe_of"]
 
 
 def concept_of(cell: Cell, base: Any) -> Concept:
     """The cell's concept, with kind and anchor filled in from the base's world."""
-    from oubliette.compose import make_concepts
+    from oubliette.data.concepts import make_concepts
 
     target = cell.target
     return make_concepts(base, [target.name], target.anchor, target.kind)[0]
@@ -27,8 +28,8 @@ def concept_of(cell: Cell, base: Any) -> Concept:
 
 def recipe_of(cell: Cell, base: Any) -> Recipe:
     """The recipe of a cell whose subject is a method; saved as a delta, or attached where it is that."""
-    from oubliette.compose import compose, pick_preset
     from oubliette.recipe import read_recipe
+    from oubliette.workflows.compose import compose, pick_preset
 
     target, subject = cell.target, cell.subject
     preset = subject.method if subject.published else pick_preset(base, subject.method)
@@ -50,26 +51,39 @@ def open_subject(cell: Cell, base: Any, models: Path, latents: Path) -> Iterator
     """The cell's model; one that is erased is saved to `models` and opened from there, as a user would have
     it.
     """
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.erase.run import erase
-    from oubliette.eval.scenery import words_of
+    from oubliette.eval.surroundings import words_of
 
     subject = cell.subject
     if subject.method is not None:
         folder = models / cell.key
         if not folder.is_dir():
-            result = erase(load(base.source), recipe_of(cell, base), cache=latents, show_progress=False)
+            result = erase(open_model(base.source), recipe_of(cell, base), cache=latents, show_progress=False)
             result.save(folder)
-        yield load(folder)
+        yield open_model(folder)
     elif subject.model is not None:
-        yield load(subject.model)
+        yield open_model(subject.model)
     elif subject.control == GOLD:
-        yield load("nano-gold")
+        yield open_model("nano-gold")
     elif subject.control == RANDOM:
-        model = load(base.source)
+        model = open_model(base.source)
         with shuffled(model, cell.seed):
             yield model
     elif subject.control == FILTER:
-        yield filtered(load(base.source), words_of(base, concept_of(cell, base)))
+        yield filtered(open_model(base.source), words_of(base, concept_of(cell, base)))
     else:
-        yield load(base.source)
+        yield open_model(base.source)
+
+
+def check_subjects(subjects: Sequence[Subject], targets: Sequence[Target], base: str, where: str) -> None:
+    """UserError where a method or an override is not known or does not fit, before anything is erased."""
+    from oubliette.backends import open_model
+
+    opened = open_model(base)
+    for subject in subjects:
+        if subject.method is not None:
+            try:
+                recipe_of(Cell(subject=subject, target=targets[0], seed=0), opened)
+            except UserError as error:
+                raise UserError(f"{where}: subject '{subject.name}': {error}") from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from oubliette.core.numbers import number, plain
 from oubliette.eval.statistics import t_interval
 
-__all__ = ["NOTHING", "counted", "markdown", "mean_of", "percent", "plain", "slug"]
+__all__ = ["NOTHING", "counted", "leaked", "markdown", "mean_of", "percent", "plain", "slug"]
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -27,7 +28,12 @@ def slug(*words: str) -> str:
 
 def percent(values: Sequence[float | None]) -> str:
     """The mean of shares as whole percents; see `mean_of`."""
-    return mean_of(values, lambda value: f"{100 * value:.0f}")
+    return mean_of(values, number)
+
+
+def leaked(values: Sequence[float | None]) -> str:
+    """The mean of leakages as `percent` has it; one below the judge's floor is shown as 0."""
+    return mean_of(values, lambda value: number(max(value, 0.0)))
 
 
 def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str:
@@ -40,11 +46,6 @@ def mean_of(values: Sequence[float | None], show: Callable[[float], str]) -> str
     made = t_interval(there)
     assert made.high is not None
     return f"{plain(show(made.value))} ± {show(made.high - made.value)}"
-
-
-def plain(text: str) -> str:
-    """No minus before a zero, and a real minus elsewhere."""
-    return text.lstrip("-+") if not text.strip("-+0.") else text.replace("-", "−")
 
 
 def counted(words: Sequence[str]) -> str:

@@ -6,11 +6,14 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.text import InputWarning, check_text
 from oubliette.data.words import pattern
-from oubliette.errors import UserError, suggest
 
 KINDS = ("object", "style", "person")
+#: What a set of questions and answers is about, where that takes the place of a concept.
+FACTS, OTHER_FACTS = "fact", "other fact"
+_ANSWERED = (FACTS, OTHER_FACTS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Concept:
             object.__setattr__(self, field, value)
         if not name:
             raise UserError("the concept is empty; give the word to be erased, such as 'car'")
-        if self.kind not in KINDS:
+        if self.kind not in (*KINDS, *_ANSWERED):
             raise UserError(f"concept {name!r}: no kind {self.kind!r}; {suggest(self.kind, KINDS)}")
         if anchor.casefold() in {name.casefold(), *others}:
             raise UserError(
@@ -77,3 +80,8 @@ def hint(concepts: Iterable[Concept]) -> None:
                 InputWarning,
                 stacklevel=1,
             )
+
+
+def samples_of(kind: str) -> str:
+    """What is looked at where something of this kind was forgotten: "pictures", or "answers"."""
+    return "answers" if kind in _ANSWERED else "pictures"

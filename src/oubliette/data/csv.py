@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oubliette.core.errors import UserError
+from oubliette.core.validation import MAX_SEED
 from oubliette.data.text import check_text
-from oubliette.errors import UserError
-from oubliette.validation import MAX_SEED
 
 COLUMNS = ("case_number", "prompt", "evaluation_seed")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 __all__ = ["objects", "read_objects"]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.core.errors import UserError
 from oubliette.data.csv import read_table
 from oubliette.data.jsonl import read_objects
 from oubliette.data.text import check_text
-from oubliette.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _METADATA = ("metadata.jsonl", "metadata.csv")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 
 import numpy as np
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import KINDS, Concept
 from oubliette.data.text import check_text
 from oubliette.data.words import SLOT, fill, pattern, slotted, with_article
-from oubliette.errors import UserError, suggest
 
 if TYPE_CHECKING:
     import torch

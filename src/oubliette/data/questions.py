@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.jsonl import read_objects
-from oubliette.errors import UserError, suggest
 
 __all__ = ["QA", "Turn", "read_questions"]
 
@@ -16,6 +16,11 @@ Turn = tuple[str, str]
 """(role, content) of a conversation: "system", "user" or "assistant"."""
 
 _SHAPES = (("question", "answer"), ("prompt", "completion"))
+#: What only measuring reads of a row: our keys, and TOFU's.
+_MEASURED = {
+    "alternatives": ("alternatives", "paraphrased_answer"),
+    "paraphrases": ("paraphrases", "paraphrased_question"),
+}
 _CONVERSATIONS = ("messages", "conversations")
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system"}
 _KNOWN_ROLES = ("system", "user", "assistant")
@@ -30,14 +35,17 @@ class QA:
     """A question with its answer (the loss is on the answer alone), or plain text (question "", all of it
     counts).
 
-    `history` are the turns before the question, where it belongs to a conversation. `where` is where the row
-    stands ("forget.jsonl, line 3"), for messages; it has no part in comparisons.
+    `history` are the turns before the question, where it belongs to a conversation. `alternatives` are
+    answers as right as the first, `paraphrases` the question in other words; both are for measuring alone.
+    `where` is where the row stands ("forget.jsonl, line 3"), for messages; it has no part in comparisons.
     """
 
     question: str
     answer: str
     history: tuple[Turn, ...] = ()
     where: str = field(default="", compare=False)
+    alternatives: tuple[str, ...] = ()
+    paraphrases: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -98,10 +106,22 @@ def _pairs(where: str, content: dict[str, Any], question: str, answer: str) -> l
         raise UserError(
             f"{where}: {len(questions)} in '{question}' and {len(answers)} in '{answer}'; expected as many"
         )
+    more: dict[str, Any] = {}
+    if not isinstance(asked, list) and not isinstance(given, list):
+        more = {name: _texts(where, content, keys) for name, keys in _MEASURED.items()}
     return [
-        QA(_plain(where, question, one), _plain(where, answer, other), where=where)
+        QA(_plain(where, question, one), _plain(where, answer, other), where=where, **more)
         for one, other in zip(questions, answers, strict=True)
     ]
+
+
+def _texts(where: str, content: dict[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    """The texts, one or several, that lie under the first of the keys that is there."""
+    key = next((key for key in keys if content.get(key)), None)
+    if key is None:
+        return ()
+    found = content[key]
+    return tuple(_plain(where, key, text) for text in (found if isinstance(found, list) else [found]))
 
 
 def _are_turns(value: Any) -> bool:

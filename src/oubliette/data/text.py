@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 __all__ = ["InputWarning", "check_text", "refuse_cut", "warn_of_cut"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from oubliette.registry import Registry
+from oubliette.core.registry import Registry
 
 METHODS: Registry[Any] = Registry(
     "method",
@@ -32,10 +32,22 @@ METHODS: Registry[Any] = Registry(
         "hirm": "oubliette.erase.diffusion.hirm:HiRM",
         "npo": "oubliette.erase.language.npo:NPO",
         "graddiff": "oubliette.erase.language.graddiff:GradDiff",
+        "simnpo": "oubliette.erase.language.simnpo:SimNPO",
+        "wga": "oubliette.erase.language.weighted:WGA",
+        "satimp": "oubliette.erase.language.weighted:SatImp",
+        "undial": "oubliette.erase.language.distilled:Undial",
+        "ceu": "oubliette.erase.language.distilled:CEU",
+        "me": "oubliette.erase.language.entropy:MaximumEntropy",
+        "idk": "oubliette.erase.language.refusals:IDK",
+        "dpo": "oubliette.erase.language.refusals:DPO",
+        "idk-ap": "oubliette.erase.language.refusals:IDKAP",
+        "rmu": "oubliette.erase.language.rmu:RMU",
+        "rr": "oubliette.erase.language.rr:RR",
     },
 )
 """Every method: a class with `name`, `backend`, `solution` (trained, solved, attached), `paper`, `Options`,
-built from `(options, request)`. A trained one is an `oubliette.train.objective.Objective`; a solved one has
+built from `(options, request)`, and `sources`, the names of files that it reads beside the forget and the
+retain set, with what each holds. A trained one is an `oubliette.train.objective.Objective`; a solved one has
 `solve(model, data, scope) -> Iterator[Edit]`; an attached one has `attachment(model, data, scope)`, an
 `oubliette.backends.attachment.Attachment`, and is an Objective too where that has parameters to train."""
 

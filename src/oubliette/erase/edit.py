@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 Factors = tuple[Tensor, Tensor]
 

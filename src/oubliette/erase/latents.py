@@ -6,22 +6,24 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from oubliette.manifest import fingerprint
+from oubliette.core.manifest import fingerprint
+from oubliette.core.progress import Tick, progress
+from oubliette.core.writing import write_bytes
 from oubliette.train.checkpoint import DIGEST
 from oubliette.train.processes import Processes
-from oubliette.train.progress import progress
-from oubliette.writing import write_bytes
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
 
-_BATCH = 32
+#: Pictures that are drawn at once.
+BATCH = 32
 
 
 class CacheWarning(UserWarning):
@@ -69,9 +71,9 @@ class LatentStore:
         # Every process must see the same files missing, so none writes before all have looked.
         kept = [_read(path, model.latent_shape) for path in paths]
         # A batch is drawn whole where one of it is missing: a picture's last bits depend on its neighbours.
-        starts = range(0, len(paths), _BATCH)
-        gone = [first for first in starts if any(each is None for each in kept[first : first + _BATCH])]
-        missing = [i for first in gone for i in range(first, min(first + _BATCH, len(paths)))]
+        starts = range(0, len(paths), BATCH)
+        gone = [first for first in starts if any(each is None for each in kept[first : first + BATCH])]
+        missing = [i for first in gone for i in range(first, min(first + BATCH, len(paths)))]
         processes = Processes(model.device)
         processes.wait()
         out = torch.zeros(len(prompts), *model.latent_shape)
@@ -104,22 +106,31 @@ class LatentStore:
     ) -> Tensor:
         processes = Processes(model.device)
         out = torch.zeros(len(prompts), *model.latent_shape, device=model.device)
-        starts = list(range(0, len(prompts), _BATCH))
+        starts = list(range(0, len(prompts), BATCH))
         mine = starts[processes.index :: processes.count]
         shown = self.show_progress and processes.is_main
+        total = sum(len(prompts[first : first + BATCH]) for first in mine)
+        done = 0
         with (
-            progress(title, len(mine) * _BATCH, "pictures", enabled=shown) as tick,
+            progress(title, total, "pictures", enabled=shown) as tick,
             torch.autocast(model.device.type, enabled=False),
         ):
-            for done, first in enumerate(mine, start=1):
-                part = slice(first, first + _BATCH)
+            for first in mine:
+                part = slice(first, first + BATCH)
                 out[part] = model.draw_latents(
-                    list(prompts[part]), list(seeds[part]), steps=steps, guidance=guidance, batch=_BATCH
+                    list(prompts[part]),
+                    list(seeds[part]),
+                    steps=steps,
+                    guidance=guidance,
+                    batch=BATCH,
+                    # A batch takes seconds: the bar moves within it.
+                    on_step=partial(_further, tick, done),
                 )
                 # A batch at a time, by whoever drew it: a run that is killed goes on from what it has.
                 for path, latent in zip(paths[part], out[part], strict=False):
                     _write(path, latent.cpu())
-                tick(done * _BATCH, "")
+                done += len(prompts[part])
+                tick(done, "")
         if processes.count > 1:
             from accelerate.utils import reduce
 
@@ -130,6 +141,11 @@ class LatentStore:
     def _path(self, key: str) -> Path:
         assert self.folder is not None
         return self.folder / "latents" / key[:2] / f"{key}.safetensors"
+
+
+def _further(tick: Tick, before: int, pictures: int, _total: int) -> None:
+    """Tell of a batch under way, `before` it so many pictures."""
+    tick(before + pictures, "")
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from oubliette.core.errors import UserError
+from oubliette.core.validation import MAX_SEED
 from oubliette.data.text import InputWarning
 from oubliette.data.words import fill, pattern, slotted
 from oubliette.erase.latents import LatentStore
 from oubliette.erase.request import ErasureRequest, PromptPair
-from oubliette.errors import UserError
-from oubliette.validation import MAX_SEED
 
 if TYPE_CHECKING:
     import numpy as np

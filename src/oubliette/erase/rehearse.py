@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from oubliette.backends.attachment import Attachable
 from oubliette.backends.lora_form import check_lora, holds
+from oubliette.core.errors import UserError
 from oubliette.data.text import refuse_cut, warn_of_cut
 from oubliette.erase import METHODS, PREPARERS
 from oubliette.erase.request import ErasureRequest
-from oubliette.errors import UserError
 from oubliette.recipe import Recipe, validate
 from oubliette.train import SCOPES
 from oubliette.train.freeze import apply_freeze
@@ -43,6 +43,7 @@ def settle(model: Backend, recipe: Recipe) -> Settled:
             f"method '{method.name}' is for {method.backend} models, {model.source} is a {model.kind} model; "
             f"known for it: {', '.join(fitting)}"
         )
+    _check_material(model, recipe)
     if method.solution == "attached":
         _check_attachable(model, recipe)
     scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
@@ -59,6 +60,26 @@ def rehearse(model: Backend, recipe: Recipe) -> Settled:
     settled.method(recipe.method_options(), settled.request)
     PREPARERS.get(model.kind)(model, settled.request, seed=recipe.seed, show_progress=False)
     return settled
+
+
+def _check_material(model: Backend, recipe: Recipe) -> None:
+    """UserError for material that a model of this kind would not look at."""
+    data = recipe.data
+    if hasattr(model, "draw"):
+        given: dict[str, Any] = {"forget (--forget)": recipe.forget, "retain, a file of rows": recipe.retain}
+        fitting = "concepts (--concept) and prompts"
+    else:
+        given = {
+            "data.pairs (--prompts)": data.pairs,
+            "data.path (--data)": data.path,
+            "data.retain, prompts": data.retain or None,
+        }
+        fitting = "rows of questions and answers (--forget, --retain)"
+    idle = [name for name, value in given.items() if value is not None]
+    if idle:
+        raise UserError(
+            f"{model.source}: is a {model.kind} model, which reads {fitting}; leave out {', '.join(idle)}"
+        )
 
 
 def _check_lengths(model: Backend, request: ErasureRequest) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import hint
 from oubliette.data.csv import read_table
 from oubliette.data.text import InputWarning, check_text
 from oubliette.data.words import pattern
-from oubliette.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -34,7 +34,8 @@ class PromptPair:
 class ErasureRequest:
     """One erasure: its concepts and the user's own material, which goes before the bank's.
 
-    `concepts` may be empty for language models, whose material is `forget` and `retain_file`. `pairs` are the
+    `concepts` may be empty for language models, whose material is `forget`, `retain_file` and further
+    `sources` by name. `pairs` are the
     user's prompts, `pictures` a folder of the user's anchor pictures, `retain` prompts that are to stay as
     they are. `prompt_count` is how many prompts are made for each concept, `picture_count` how many pictures
     for all together, where the user brought none; `picture_steps` and `picture_guidance` how the base draws.
@@ -53,6 +54,7 @@ class ErasureRequest:
     picture_guidance: float = 6.0
     forget: Path | None = None
     retain_file: Path | None = None
+    sources: Mapping[str, Path] = field(default_factory=dict)
     avoid: tuple[Concept, ...] = ()
 
     @classmethod
@@ -83,6 +85,7 @@ class ErasureRequest:
             picture_guidance=data.picture_guidance,
             forget=None if recipe.forget is None else Path(recipe.forget),
             retain_file=None if recipe.retain is None else Path(recipe.retain),
+            sources={name: Path(path) for name, path in recipe.sources.items()},
             avoid=made(data.avoid),
         )
         for prompt in request.retain:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from oubliette.backends.base import Backend
 
-__all__ = ["PHASES", "EraseResult", "Held", "Moved", "OnTop"]
+__all__ = ["PHASES", "AttachedEdit", "EraseResult", "Moved", "Reversible"]
 
 PHASES = ("load", "prepare", "optimise", "save", "evaluate")
 
 
-class Held(Protocol):
+class Reversible(Protocol):
     """What an erasure changed, and the way back."""
 
     @property
@@ -37,7 +37,7 @@ class Held(Protocol):
         """The model as it was before, for good."""
 
 
-class Moved(Held, Protocol):
+class Moved(Reversible, Protocol):
     """What an erasure changed and may be saved."""
 
     def exact(self) -> AbstractContextManager[None]:
@@ -45,7 +45,7 @@ class Moved(Held, Protocol):
         ...
 
 
-class OnTop:
+class AttachedEdit:
     """An attachment: no tensor of the model moves, and taking it off is the way back."""
 
     names: ClassVar[list[str]] = []

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
+from oubliette.core.errors import UserError
 from oubliette.erase import ELEMENTS, PREPARERS
 from oubliette.erase.edit import apply_edits
 from oubliette.erase.rehearse import settle
-from oubliette.erase.result import EraseResult, OnTop
-from oubliette.errors import UserError
+from oubliette.erase.result import AttachedEdit, EraseResult
 from oubliette.recipe import Recipe
 from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.loop import Loop
@@ -57,7 +57,7 @@ def erase(
         show_progress=show_progress,
     )
     attached = method.solution == "attached"
-    held = OnTop(model) if attached else _weights(model, recipe, scoped, data)
+    held = AttachedEdit(model) if attached else _weights(model, recipe, scoped, data)
     result = EraseResult(model, recipe, held)
     try:
         _RUNNERS[method.solution](

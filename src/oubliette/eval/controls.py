@@ -9,27 +9,29 @@ from typing import Any
 
 import torch
 
+from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
-from oubliette.errors import UserError, suggest
-from oubliette.eval.painter import Painter
+from oubliette.eval.rows import BASE, control_name
+from oubliette.eval.sampler import CachedSampler
 
-NONE, GOLD, RANDOM, FILTER = "none", "gold", "random weights", "prompt filter"
+#: NONE is the base itself: nothing was erased from it.
+NONE, GOLD, RANDOM, FILTER = BASE, "gold", "random weights", "prompt filter"
 CONTROLS = (NONE, GOLD, RANDOM, FILTER)
 
 
 @contextmanager
 def open_control(
     spec: str | tuple[str, Any],
-    base: Painter,
+    base: CachedSampler,
     concepts: Sequence[Concept],
     words: Iterable[str],
     *,
     seed: int = 0,
-) -> Iterator[Painter]:
-    """A control as a painter: `gold[=MODEL]`, `random weights`, `prompt filter`, `none`, or (name, model).
+) -> Iterator[CachedSampler]:
+    """A control as a painter: `gold[=MODEL]`, `random weights`, `prompt filter`, `base`, or (name, model).
 
-    `base` is the painter of the base, which "none" is; `words` are what the prompt filter drops. Random
+    `base` is the painter of the base, which "base" is; `words` are what the prompt filter drops. Random
     weights are the base's own denoiser with the entries of every tensor shuffled, put back bit for bit when
     the block ends. Raises UserError for an unknown control or where no gold model is known.
     """
@@ -37,6 +39,7 @@ def open_control(
         yield base.like(spec[0], spec[1])
         return
     name, _, argument = spec.partition("=")
+    name = control_name(name)
     check_control(name)
     if name == GOLD:
         yield base.like(GOLD, _open_gold(argument, base.model, concepts))
@@ -52,7 +55,7 @@ def open_control(
 
 def check_control(name: str) -> None:
     """UserError unless there is a control of this name (what follows "=" aside)."""
-    if name.partition("=")[0] not in CONTROLS:
+    if control_name(name.partition("=")[0]) not in CONTROLS:
         raise UserError(f"no control is called '{name}'; {suggest(name, CONTROLS)}")
 
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from oubliette.data.concept import Concept
-from oubliette.eval.cmmd import cmmd
-from oubliette.eval.fidelity import feature_distances, kid, paired_distance
+from oubliette.data.wording import wording_of
+from oubliette.eval.floor import ground_of
 from oubliette.eval.judge import Judge, covering
 from oubliette.eval.leakage import Leakage, leakage
-from oubliette.eval.observe import Observation
+from oubliette.eval.pictures.cmmd import cmmd
+from oubliette.eval.pictures.fidelity import feature_distances, kid, paired_distance
+from oubliette.eval.pictures.observe import Observation
 from oubliette.eval.plan import IN_SET, Plan, PromptSet
 from oubliette.eval.result import ClipFigures, ConceptFigures, Fidelity
 from oubliette.eval.statistics import Rate, t_interval
@@ -30,20 +32,24 @@ def concept_figures(
     *,
     bounds: Bounds,
     clip: str | None,
+    gold: Observations | None = None,
+    is_gold: bool = False,
 ) -> ConceptFigures:
     """All figures of one row on one concept.
 
-    `seen` are the row's observations of the plan's shared sets, `base` the base's of all sets. The first
-    judge that covers the concept decides; the others are reported beside it.
+    `seen` are the row's observations of the plan's shared sets, `base` the base's of all sets, `gold` those
+    of a model that never knew the concept, which `is_gold` says the row is. The first judge that covers the
+    concept decides; the others are reported beside it.
     """
     able = covering(judges, concept)
     targets = [item for item in plan.targets if item.concept == concept and len(item)]
     anchor = next((item for item in plan.anchors if item.concept == concept and len(item)), None)
-    figures = (
-        []
-        if anchor is None
-        else [_leakage(item, anchor, judge, seen, base) for item in targets for judge in able]
-    )
+    figures = [
+        _leakage(item, anchor, judge, plan, seen, base, gold)
+        for item in targets
+        if anchor is not None or plan.absent_of(concept, item.split) is not None
+        for judge in able
+    ]
     judge = able[0].name if able and figures else None
     kept = None if judge is None else _utility(concept, plan, targets, judge, seen, base)
     return ConceptFigures(
@@ -55,7 +61,13 @@ def concept_figures(
         leakage=figures,
         utility=kept,
         clip=[made for item in targets if clip and (made := _clip(item, clip, seen, base))],
-        verdict=decide([figure for figure in figures if figure.judge == judge], kept, bounds),
+        verdict=decide(
+            [figure for figure in figures if figure.judge == judge],
+            kept,
+            bounds,
+            gold=is_gold,
+            words=wording_of(concept.kind),
+        ),
     )
 
 
@@ -83,14 +95,31 @@ def fidelity_figures(plan: Plan, seen: Observations, base: Observations, extract
 
 
 def _leakage(
-    item: PromptSet, anchor: PromptSet, judge: Judge, seen: Observations, base: Observations
+    item: PromptSet,
+    anchor: PromptSet | None,
+    judge: Judge,
+    plan: Plan,
+    seen: Observations,
+    base: Observations,
+    gold: Observations | None,
 ) -> Leakage:
+    absent = plan.absent_of(item.concept, item.split)
+    aside = None if anchor is None else base[anchor.key].hits[judge.name]
+    ground = ground_of(
+        None if absent is None else base[absent.key].hits[judge.name],
+        None if gold is None else gold[item.key].hits[judge.name],
+        aside,
+        item.concept.kind,
+    )
     return leakage(
         seen[item.key].hits[judge.name],
         base[item.key].hits[judge.name],
-        base[anchor.key].hits[judge.name],
+        ground.hits,
         judge=judge.name,
         split=item.split,
+        anchor=None if ground.hits is aside else aside,
+        ground=ground.words,
+        words=wording_of(item.concept.kind),
     )
 
 

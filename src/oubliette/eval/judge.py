@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from oubliette.errors import UserError
-from oubliette.registry import Registry
-from oubliette.validation import user_path
+from oubliette.core.errors import UserError
+from oubliette.core.registry import Registry
+from oubliette.core.validation import user_path
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -41,9 +41,9 @@ class Judge(Protocol):
 JUDGES: Registry[Any] = Registry(
     "judge",
     {
-        "oracle": "oubliette.eval.oracle_judge:OracleJudge",
-        "clip": "oubliette.eval.clip_judge:ClipJudge",
-        "classifier": "oubliette.eval.classifier_judge:ClassifierJudge",
+        "oracle": "oubliette.eval.pictures.oracle_judge:OracleJudge",
+        "clip": "oubliette.eval.pictures.clip_judge:ClipJudge",
+        "classifier": "oubliette.eval.pictures.classifier_judge:ClassifierJudge",
     },
 )
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.csv import PromptRow
 from oubliette.data.words import pattern
-from oubliette.errors import UserError
 
 IN_SET, WITHHELD, CSV = "in-set", "withheld", "csv"
 SPLITS = (IN_SET, WITHHELD)
@@ -53,17 +53,20 @@ class PromptSet:
 class Plan:
     """Everything an evaluation draws.
 
-    `targets` name an erased concept, `anchors` its anchor (drawn by the base alone: the floor), `retained`
-    one concept each that must be kept, `references` the retained prompts with fresh seeds (drawn by the base
-    alone: what KID is taken against). `near` maps an erased concept to its declared neighbour. `each`
-    pictures of a retained concept count for IRA and CRA, so that every concept weighs the same; the near
-    neighbour has more of its own.
+    `targets` name an erased concept, `retained` one concept each that must be kept. The base alone draws the
+    rest: `anchors` name an erased concept's anchor; `absent` holds for an erased concept and a wording the
+    prompts of the other concepts of its kind, where it is certainly not to be seen (the judge's floor; what
+    is in-set there is drawn for `retained` too, as far as that goes); `references` are the retained prompts
+    with fresh seeds (what KID is taken against). `near` maps an erased concept to its declared neighbour.
+    `each` pictures of a retained concept count for IRA and CRA, so that every concept weighs the same; the
+    near neighbour has more of its own.
     """
 
     concepts: tuple[Concept, ...]
     near: dict[Concept, str]
     targets: tuple[PromptSet, ...]
     anchors: tuple[PromptSet, ...]
+    absent: tuple[PromptSet, ...]
     retained: tuple[PromptSet, ...]
     references: tuple[PromptSet, ...]
     each: int
@@ -78,7 +81,16 @@ class Plan:
     @property
     def base_only(self) -> tuple[PromptSet, ...]:
         """The sets that only the base draws."""
-        return (*self.anchors, *self.references)
+        return (*self.anchors, *self.absent, *self.references)
+
+    def absent_of(self, concept: Concept, split: str) -> PromptSet | None:
+        """Where the concept is certainly absent, in the wording of a split; None where nothing is known.
+
+        Prompts of a table are of no known wording: theirs is the in-set one.
+        """
+        wanted = IN_SET if split == CSV else split
+        found = (item for item in self.absent if item.concept == concept and item.split == wanted)
+        return next((item for item in found if len(item)), None)
 
     @property
     def kept(self) -> dict[str, list[str]]:
@@ -90,9 +102,15 @@ class Plan:
         """All names of a kind, erased and kept."""
         return _by_kind((*self.concepts, *(item.concept for item in self.retained)))
 
+    @property
+    def drawn(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """Prompts with their seeds, each once: what every model draws, and what the base does."""
+        return distinct(self.shared), distinct((*self.shared, *self.base_only))
+
     def pictures(self, rows: int) -> int:
         """How many pictures are drawn for the base and `rows` more models when the cache is empty."""
-        return sum(map(len, self.shared)) * (rows + 1) + sum(map(len, self.base_only))
+        own, base = self.drawn
+        return len(own) * rows + len(base)
 
 
 def make_plan(
@@ -120,21 +138,31 @@ def make_plan(
     targets: list[PromptSet] = []
     anchors = []
     notes: list[str] = []
+    splits = SPLITS if rows is None else (IN_SET,)
     for concept in concepts:
         if rows is not None:
             targets.append(_from_rows(concept, rows, alone=len(concepts) == 1))
         else:
-            for split in SPLITS:
+            for split in splits:
                 pool = bank.evaluation(concept, n * _SPARE, split, seed)
                 targets.append(_make_set("target", concept, split, pool, words[concept], n, seed))
-        pool = bank.anchor_evaluation(concept, n * _SPARE, seed)
-        anchors.append(_make_set("anchor", concept, IN_SET, pool, every, n, seed))
-    kept = []
+        # Where others of the kind are known the anchor is no floor: half as many tell whether it shows.
+        count = -(-n // 2) if any(other.kind == concept.kind for other in retained) else n
+        pool = bank.anchor_evaluation(concept, count * _SPARE, seed)
+        anchors.append(_make_set("anchor", concept, IN_SET, pool, every, count, seed))
+    kept, known = [], {}
     neighbours = {(concept.kind, name) for concept, name in near.items()}
+    shares = _shares(concepts, retained, n)
     for other in retained:
-        count = max(each, near_n) if (other.kind, other.name) in neighbours else each
-        pool = bank.evaluation(other, count * _SPARE, IN_SET, seed)
-        kept.append(_make_set("retained", other, IN_SET, pool, every, count, seed))
+        count, share = max(each, near_n) if (other.kind, other.name) in neighbours else each, shares[other]
+        pool = bank.evaluation(other, max(count, share) * _SPARE, IN_SET, seed)
+        whole = _make_set("retained", other, IN_SET, pool, every, max(count, share), seed)
+        kept.append(_cut(whole, count))
+        known[other, IN_SET] = _cut(whole, share)
+        if WITHHELD in splits and share:
+            pool = bank.evaluation(other, share * _SPARE, WITHHELD, seed)
+            known[other, WITHHELD] = _make_set("absent", other, WITHHELD, pool, every, share, seed)
+    absent = [_absent(concept, split, known) for concept in concepts for split in splits]
     for made in (*targets, *anchors):
         if not len(made):
             what = f"its anchor '{made.concept.anchor}'" if made.role == "anchor" else "it"
@@ -150,12 +178,18 @@ def make_plan(
         near=dict(near),
         targets=tuple(targets),
         anchors=tuple(anchors),
+        absent=tuple(item for item in absent if len(item)),
         retained=tuple(kept),
         references=tuple(references),
         each=each,
         near_n=near_n,
         notes=tuple(notes),
     )
+
+
+def distinct(sets: Iterable[PromptSet]) -> list[tuple[str, int]]:
+    """Every prompt with its seed, once: what is drawn where sets share pictures."""
+    return list(dict.fromkeys(pair for item in sets for pair in zip(item.prompts, item.seeds, strict=True)))
 
 
 def seeds_for(key: str, n: int, seed: int) -> tuple[int, ...]:
@@ -183,6 +217,34 @@ def _make_set(
     prompts = tuple(prompt for prompt in pool if not banned.search(prompt))[:n]
     made = PromptSet(role, concept, split, prompts, ())
     return PromptSet(role, concept, split, prompts, seeds_for(made.key, len(prompts), seed))
+
+
+def _shares(concepts: Sequence[Concept], retained: Sequence[Concept], n: int) -> dict[Concept, int]:
+    """How many pictures of each retained concept go into a floor: about `n` a kind that is erased, spread
+    evenly.
+    """
+    erased = {concept.kind for concept in concepts}
+    found = {}
+    for kind in {other.kind for other in retained}:
+        others = [other for other in retained if other.kind == kind]
+        for i, other in enumerate(others):
+            found[other] = (n // len(others) + (i < n % len(others))) if kind in erased else 0
+    return found
+
+
+def _absent(concept: Concept, split: str, known: Mapping[tuple[Concept, str], PromptSet]) -> PromptSet:
+    """The prompts of the other concepts of its kind as one set, with the seeds that they have of their own:
+    concepts of one kind share the pictures.
+    """
+    own = [
+        made for (other, wording), made in known.items() if wording == split and other.kind == concept.kind
+    ]
+    prompts = tuple(prompt for made in own for prompt in made.prompts)
+    return PromptSet("absent", concept, split, prompts, tuple(seed for made in own for seed in made.seeds))
+
+
+def _cut(item: PromptSet, count: int) -> PromptSet:
+    return PromptSet(item.role, item.concept, item.split, item.prompts[:count], item.seeds[:count])
 
 
 def _fresh(made: PromptSet, each: int, seed: int) -> PromptSet:

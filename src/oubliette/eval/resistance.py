@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.numbers import percent
 from oubliette.eval.statistics import Estimate, Rate
 
 __all__ = ["Advantage", "Curve", "Point", "advantage", "area", "recovered", "steps_to"]
@@ -159,25 +160,30 @@ def advantage(erased: Curve, gold: Curve, level: float = 0.5) -> Advantage:
     """
     if not 0 < level <= 1:
         raise ValueError(f"the level must lie above 0 and not above 1, found {level}")
-    for curve, who in ((erased, "the erased model"), (gold, "the gold model")):
+    for curve, who in ((erased, "the model"), (gold, "the gold model")):
         if not curve.measured:
             return Advantage(None, "=", f"leakage of {who} is undefined")
         first, value = curve.measured[0]
         if value >= level:
             return Advantage(
-                None, "=", f"{who} leaks {value:.0%} at step {first} already: there is nothing to relearn"
+                None,
+                "=",
+                f"{who} leaks {percent(value)} at step {first} already: there is nothing to relearn",
             )
     ours, theirs = steps_to(erased.monotone(), level), steps_to(gold.monotone(), level)
     our_last, their_last = _last(erased), _last(gold)
     if ours is None and theirs is None:
-        note = f"neither reaches {level:.0%} (erased within {our_last} steps, gold within {their_last})"
+        note = (
+            f"neither got back to {percent(level)} (the model not within {our_last} steps, gold not within "
+            f"{their_last})"
+        )
         return Advantage(None, "=", note)
     if theirs is None:
         assert ours is not None
-        note = f"gold does not reach {level:.0%} within {their_last} steps"
+        note = f"gold did not get to {percent(level)} within {their_last} steps"
         return Advantage(math.log(their_last / ours), ">", note, ours, None)
     if ours is None:
-        note = f"the erased model does not reach {level:.0%} within {our_last} steps"
+        note = f"the model did not get back to {percent(level)} within {our_last} steps"
         return Advantage(math.log(theirs / our_last), "<", note, None, theirs)
     return Advantage(math.log(theirs / ours), "=", "", ours, theirs)
 

@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oubliette.eval.agreement import Agreement
-from oubliette.eval.cmmd import Cmmd
-from oubliette.eval.fidelity import Kid, PairedDistance
+from oubliette.core.json_io import read_json
+from oubliette.core.writing import write_bytes
 from oubliette.eval.leakage import Leakage
-from oubliette.eval.reading import read_json
+from oubliette.eval.pictures.clip_agreement import Agreement
+from oubliette.eval.pictures.cmmd import Cmmd
+from oubliette.eval.pictures.fidelity import Kid, PairedDistance
+from oubliette.eval.rows import control_name
 from oubliette.eval.statistics import Estimate, Rate
 from oubliette.eval.utility import Utility
 from oubliette.eval.verdict import Bounds, Verdict, exit_code
-from oubliette.writing import write_bytes
 
 FORMAT = "oubliette-evaluation/1"
 
@@ -84,6 +85,9 @@ class Row:
     fidelity: Fidelity
     seconds: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", control_name(self.name))  # of older files
+
 
 @dataclass(frozen=True)
 class JudgeFacts:
@@ -141,7 +145,7 @@ class Evaluation:
     def row(self, name: str) -> Row:
         """The row of that name; KeyError where there is none."""
         for row in self.rows:
-            if row.name == name:
+            if row.name == control_name(name):
                 return row
         raise KeyError(f"no row {name!r}; there are {', '.join(row.name for row in self.rows)}")
 

@@ -56,7 +56,7 @@ class McNemar:
     p: float
 
 
-def wilson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson(hits: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson score interval of a binomial rate (Wilson 1927).
 
     Raises ValueError unless 0 <= hits <= n and n > 0.

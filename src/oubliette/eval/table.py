@@ -1,4 +1,4 @@
-"""The table of an evaluation: row after row, the base's pictures being judged once."""
+"""The table of an evaluation: row after row is drawn, the base's pictures being judged once; then figures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from oubliette.eval.agreement import Agreement, agreement
+from oubliette.eval.controls import GOLD
 from oubliette.eval.figures import Observations, concept_figures, fidelity_figures
 from oubliette.eval.judge import Judge, covering
-from oubliette.eval.observe import Observation, Observer
-from oubliette.eval.painter import Painter
-from oubliette.eval.pictures import Progress
-from oubliette.eval.plan import Plan
+from oubliette.eval.pictures.clip_agreement import Agreement, agreement
+from oubliette.eval.pictures.observe import Observation, Observer
+from oubliette.eval.plan import Plan, distinct
 from oubliette.eval.result import Row
+from oubliette.eval.sample_store import Progress
+from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.verdict import Bounds
 
 #: Told as pictures are done: how many, of how many, whose.
@@ -21,7 +22,9 @@ Listener = Callable[[int, int, str], None]
 
 
 class Table:
-    """Makes row after row, the base's observations being taken once."""
+    """Looks at row after row, the base's observations being taken once, and makes figures of all at the end:
+    gold's pictures belong to every row's floor.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,7 @@ class Table:
         observer: Observer,
         judges: Sequence[Judge],
         bounds: Bounds,
-        base: Painter,
+        base: CachedSampler,
         progress: Listener | None,
     ) -> None:
         self.plan, self.observer, self.judges, self.bounds = plan, observer, judges, bounds
@@ -40,6 +43,7 @@ class Table:
         self._base_seen: Observations = {}
         self._targets: list[tuple[str, Observation]] = []
         self._base_seconds = 0.0
+        self._seen: list[tuple[CachedSampler, Observations, float]] = []
 
     def begin(self, rows: int) -> None:
         """Draw the base's pictures; `rows` further rows are to come."""
@@ -47,21 +51,26 @@ class Table:
         started = time.monotonic()
         sets = (*self.plan.shared, *self.plan.base_only)
         self._base_seen = self.observer.observe(self.base, sets, progress=self._told(self.base.name))
-        self._before += sum(map(len, sets))
+        self._before += len(distinct(sets))
         self._base_seconds = time.monotonic() - started
 
-    def none(self) -> Row:
-        """The base's own row."""
-        return self._figures(self.base, self._base_seen, self._base_seconds)
+    def none(self) -> None:
+        """Add the base's own row."""
+        self._seen.append((self.base, self._base_seen, self._base_seconds))
 
-    def row(self, painter: Painter) -> Row:
-        """The row of any other painter."""
+    def look(self, painter: CachedSampler) -> None:
+        """Draw and judge the row of any other painter; its weights may change once this returns."""
         started = time.monotonic()
         seen = self.observer.observe(
             painter, self.plan.shared, against=self.base, progress=self._told(painter.name)
         )
-        self._before += sum(map(len, self.plan.shared))
-        return self._figures(painter, seen, time.monotonic() - started)
+        self._before += len(distinct(self.plan.shared))
+        self._seen.append((painter, seen, time.monotonic() - started))
+
+    def rows(self) -> list[Row]:
+        """The figures of every row, in the order they were looked at."""
+        gold = next((seen for painter, seen, _ in self._seen if _is_gold(painter)), None)
+        return [self._figures(painter, seen, seconds, gold) for painter, seen, seconds in self._seen]
 
     def agreements(self) -> list[Agreement]:
         """For each concept, the CLIP judge's score against the first other judge's word, over all rows."""
@@ -74,7 +83,9 @@ class Table:
                 found.append(agreement(concept, seen, judge=clip.name, reference=other.name))
         return [one for one in found if one is not None]
 
-    def _figures(self, painter: Painter, seen: Observations, seconds: float) -> Row:
+    def _figures(
+        self, painter: CachedSampler, seen: Observations, seconds: float, gold: Observations | None
+    ) -> Row:
         clip = self.observer.clip.clip.name if self.observer.clip else None
         extractor = self.observer.extractor.name if self.observer.extractor else None
         self.samples += _samples(painter.name, self.plan, seen)
@@ -86,7 +97,15 @@ class Table:
             fingerprint=painter.fingerprint,
             concepts=[
                 concept_figures(
-                    concept, self.plan, self.judges, seen, self._base_seen, bounds=self.bounds, clip=clip
+                    concept,
+                    self.plan,
+                    self.judges,
+                    seen,
+                    self._base_seen,
+                    bounds=self.bounds,
+                    clip=clip,
+                    gold=gold,
+                    is_gold=_is_gold(painter),
                 )
                 for concept in self.plan.concepts
             ],
@@ -104,8 +123,12 @@ class Table:
         return told
 
 
+def _is_gold(painter: CachedSampler) -> bool:
+    return painter.role == "control" and painter.name == GOLD
+
+
 def _samples(row: str, plan: Plan, seen: Observations) -> list[dict[str, Any]]:
-    sets = [item for item in (*plan.shared, *plan.anchors) if item.key in seen]
+    sets = [item for item in (*plan.shared, *plan.anchors, *plan.absent) if item.key in seen]
     return [
         {
             "row": row,

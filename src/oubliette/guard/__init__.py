@@ -5,24 +5,24 @@ Imports train, backends and data. Each name below is imported when it is first u
 
 from __future__ import annotations
 
-from oubliette.face import give_face
+from oubliette.core.lazy_exports import export_lazily
 
 _FACE = {
     "FrozenTensor": "oubliette.guard.mask:FrozenTensor",
-    "GuardCallback": "oubliette.guard.callback:GuardCallback",
+    "GuardCallback": "oubliette.guard.enforce.callback:GuardCallback",
     "Mask": "oubliette.guard.mask:Mask",
-    "MaskViolated": "oubliette.guard.watch:MaskViolated",
-    "Watch": "oubliette.guard.watch:Watch",
-    "check_adapters": "oubliette.guard.adapters:check_adapters",
-    "enforce": "oubliette.guard.enforce:enforce",
-    "learn": "oubliette.guard.learn:learn",
-    "lora_targets": "oubliette.guard.adapters:lora_targets",
+    "MaskViolated": "oubliette.guard.enforce.watch:MaskViolated",
+    "Watch": "oubliette.guard.enforce.watch:Watch",
+    "check_adapters": "oubliette.guard.enforce.adapters:check_adapters",
+    "enforce": "oubliette.guard.enforce.enforce:enforce",
+    "learn": "oubliette.guard.learn.learn:learn",
+    "lora_targets": "oubliette.guard.enforce.adapters:lora_targets",
     "picture": "oubliette.guard.show:picture",
     "publish": "oubliette.guard.publish:publish",
     "read_mask": "oubliette.guard.mask:read_mask",
     "sign": "oubliette.guard.sign:sign",
     "summary": "oubliette.guard.show:summary",
-    "verify": "oubliette.guard.verify:verify",
+    "verify": "oubliette.guard.verify.verify:verify",
     "verify_signature": "oubliette.guard.sign:verify_signature",
 }
 
@@ -45,4 +45,4 @@ __all__ = [
     "verify_signature",
 ]
 
-give_face(__name__, _FACE)
+export_lazily(__name__, _FACE)

@@ -13,9 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import atomic_folder
 from oubliette.guard.canonical import one_line
-from oubliette.manifest import atomic_folder
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_object
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_object
 
 __all__ = ["json_object", "one_line", "own_name"]
 

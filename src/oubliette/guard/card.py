@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from oubliette.core.numbers import percent
 from oubliette.guard.hub import is_repo
 from oubliette.guard.show import share_text, summary
 
@@ -53,7 +54,7 @@ def card_text(mask: Mask, *, licence: str | None = None) -> str:
 def _body(mask: Mask) -> str:
     base, budget = mask.base, mask.budget
     at = f" at commit `{base.revision}`" if base.revision else ""
-    asked = "" if budget.share is None else f" Asked for: {100 * budget.share:.3g} % of the {budget.of}."
+    asked = "" if budget.share is None else f" Asked for: {percent(budget.share, '.3g')} of the {budget.of}."
     return f"""# Freeze mask for {base.source}
 
 {len(mask.frozen)} tensors of `{base.source}`{at} that fine-tuning is to leave exactly as they are: \
@@ -101,8 +102,8 @@ print(guard.verify("this-folder", "the-result").word)
 
 def _rows(mask: Mask) -> str:
     return "\n".join(
-        f"| `{part.name}` | {part.frozen_parameters:,} ({part.parameter_share:.0%}) | {part.parameters:,} "
-        f"| {part.frozen_tensors} of {part.tensors} |"
+        f"| `{part.name}` | {part.frozen_parameters:,} ({percent(part.parameter_share)}) "
+        f"| {part.parameters:,} | {part.frozen_tensors} of {part.tensors} |"
         for part in summary(mask).blocks
     )
 

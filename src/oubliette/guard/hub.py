@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.canonical import one_line
 
 __all__ = ["checked_revision", "fetch", "is_repo", "revision_of"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oubliette.backends.base import Backend
 from oubliette.backends.stored import narrowed
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 from oubliette.guard.canonical import own_name
 from oubliette.guard.hashes import digests, dtype_name, pieces
 from oubliette.guard.hub import checked_revision, revision_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import ConfigDict, Field
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.canonical import own_name
 
 if TYPE_CHECKING:

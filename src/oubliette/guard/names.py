@@ -11,7 +11,7 @@ from torch import nn
 
 from oubliette.backends.base import Backend
 from oubliette.backends.stored import canonical
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.freeze import read_names
 
 if TYPE_CHECKING:

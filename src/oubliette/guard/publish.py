@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import hash_file
 from oubliette.guard.artefact import CARD_NAME, JSON_NAME, SCORES_NAME
 from oubliette.guard.canonical import one_line
 from oubliette.guard.mask import read_mask
 from oubliette.guard.sign import SIGNATURE_NAME
-from oubliette.manifest import hash_file
 
 __all__ = ["Published", "PublishedFile", "publish"]
 

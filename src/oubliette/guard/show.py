@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oubliette.core.numbers import number, percent
+from oubliette.core.writing import parents, write_bytes
+from oubliette.data.picture_sheet import check_target
 from oubliette.guard.layers import LAYER_TYPES, block_of, layer_type
-from oubliette.sheet import check_target
-from oubliette.writing import parents, write_bytes
 
 if TYPE_CHECKING:
     from oubliette.guard.mask import Mask, MaskBudget
@@ -99,7 +100,8 @@ def summary(mask: Mask) -> Summary:
 
 def share_text(budget: MaskBudget) -> str:
     """Both shares in words, the tensors' last: "30 % of the parameters and 12.4 %"."""
-    return f"{100 * budget.parameter_share:.3g} % of the parameters and {100 * budget.tensor_share:.3g} %"
+    parameters, tensors = (percent(share, ".3g") for share in (budget.parameter_share, budget.tensor_share))
+    return f"{parameters} of the parameters and {tensors}"
 
 
 def picture(mask: Mask, path: Path | str) -> Path:
@@ -124,8 +126,8 @@ def picture(mask: Mask, path: Path | str) -> Path:
     whole = found.whole
     axes.set_title(f"What the mask freezes in {found.base}", fontsize=11, loc="left", weight="bold", pad=22)
     axes.annotate(
-        f"{100 * whole.parameter_share:.3g} % of {whole.parameters:,} parameters, {whole.frozen_tensors} of "
-        f"{whole.tensors} tensors",
+        f"{percent(whole.parameter_share, '.3g')} of {whole.parameters:,} parameters, "
+        f"{whole.frozen_tensors} of {whole.tensors} tensors",
         (0, 1),
         xytext=(0, 6),
         xycoords="axes fraction",
@@ -156,7 +158,7 @@ def _draw(axes: Any, found: Summary, rows: list[str], columns: list[str]) -> Non
             )
             axes.add_patch(box)
             ink = "white" if share > 0.55 else "#222222"
-            axes.text(x, y - 0.08, f"{100 * share:.0f}", ha="center", va="center", fontsize=8.5, color=ink)
+            axes.text(x, y - 0.08, number(share), ha="center", va="center", fontsize=8.5, color=ink)
             # A bar as long as the cell's part of all parameters: 100 % of next to nothing is next to nothing.
             length = 0.8 * math.sqrt(cell.parameters / max(found.whole.parameters, 1))
             axes.plot(

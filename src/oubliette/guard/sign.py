@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.writing import refusal
 from oubliette.guard.artefact import CARD_NAME
 from oubliette.guard.canonical import one_line
 from oubliette.guard.mask import read_mask
-from oubliette.writing import refusal
 
 __all__ = ["SIGNATURE_NAME", "sign", "verify_signature"]
 

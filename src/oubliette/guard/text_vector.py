@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.guard.canonical import one_line, own_name
 from oubliette.guard.mask import Mask
 

@@ -10,19 +10,21 @@ from typing import Any
 
 from markupsafe import Markup
 
-from oubliette.audit.parts import Exhibit
+from oubliette.audit.attack_cache import Exhibit
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, RowResult
-from oubliette.eval.reading import read_json
+from oubliette.core.json_io import read_json
+from oubliette.core.writing import write_bytes
+from oubliette.data.wording import wording_of
+from oubliette.eval.rows import BASE
 from oubliette.report import audit_words, words
 from oubliette.report.audit_plots import SUBJECT_COLOURS, resistance_plot
 from oubliette.report.environment import make_environment, styles
-from oubliette.writing import write_bytes
 
 __all__ = ["AuditPage", "make_page", "render_audit", "write_audit_page"]
 
 FORMAT = "oubliette-audit-page/1"
 JSON_NAME = "report.json"
-_ORDER = ("none", MODEL, GOLD, NOVEL)
+_ORDER = (BASE, MODEL, GOLD, NOVEL)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def render_audit(page: AuditPage) -> str:
         audit=audit,
         style=styles(environment, "style.css", "audit.css"),
         colours=SUBJECT_COLOURS,
+        w=wording_of(audit.concept["kind"]),
         names=audit_words.names(audit),
         sections=[_section(row, page, index) for index, row in enumerate(audit.rows)],
         world=words.WORLDS.get(page.world or ""),

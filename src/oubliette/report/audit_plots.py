@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oubliette.audit.result import GOLD, MODEL, NOVEL, Curve, Reading, RowResult
+from oubliette.eval.rows import BASE
 from oubliette.eval.statistics import Estimate
 from oubliette.report.colours import CONTROL_COLOURS, MODEL_COLOURS
 from oubliette.report.plots import (
@@ -27,7 +28,7 @@ SUBJECT_COLOURS = {
     MODEL: MODEL_COLOURS[0],
     GOLD: CONTROL_COLOURS["gold"],
     NOVEL: MODEL_COLOURS[2],
-    "none": CONTROL_COLOURS["none"],
+    BASE: CONTROL_COLOURS[BASE],
 }
 
 

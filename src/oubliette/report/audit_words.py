@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oubliette.audit.against import gap, pace
-from oubliette.audit.result import GOLD, MODEL, NOVEL, Audit, Curve, Excess, RowResult, Sooner, Swept, Tried
+from oubliette.audit.result import (
+    GOLD,
+    MODEL,
+    NOVEL,
+    Audit,
+    Curve,
+    LeakageGap,
+    RelearningAdvantage,
+    RowResult,
+    Swept,
+    Tried,
+)
+from oubliette.core.numbers import unbroken
+from oubliette.data.wording import PICTURES, Wording, wording_of
+from oubliette.eval.rows import BASE, row_name
 from oubliette.report.words import MISSING, estimate, percent, rate, short
 
 __all__ = [
@@ -26,12 +39,8 @@ __all__ = [
     "sooner",
     "steps",
     "sweep",
-    "tight",
     "title",
 ]
-
-NBSP = "\u00a0"
-_BRACKETS = re.compile(r"[\[(][^\[\]()]{1,14}[\])]")
 
 KINDS = {
     "evaluation": "no attack",
@@ -53,7 +62,7 @@ _SHOWN = (
     "frozen",
 )
 _COUNTED = ("pictures", "steps", "cases", "tries", "n", "frozen")
-_LABELS = {"learning_rate": "learning rate", "n": "pictures a set", "frozen": "tensors frozen"}
+_LABELS = {"learning_rate": "learning rate", "frozen": "tensors frozen"}
 
 
 def title(audit: Audit) -> str:
@@ -63,17 +72,12 @@ def title(audit: Audit) -> str:
 
 def names(audit: Audit) -> dict[str, str]:
     """What each subject is called."""
-    found = {MODEL: short(audit.model.source), "none": f"{short(audit.base.source)} (original)"}
+    found = {MODEL: row_name(audit.model.source), BASE: f"{short(audit.base.source)} (original)"}
     if audit.gold is not None:
         found[GOLD] = f"{short(audit.gold.source)} (never knew it)"
     if audit.novel is not None:
         found[NOVEL] = f"“{audit.novel.name}” (new to the model)"
     return found
-
-
-def tight(text: str) -> str:
-    """The text with its intervals and short brackets unbroken over lines."""
-    return _BRACKETS.sub(lambda found: found.group().replace(" ", NBSP), str(text)).replace(" %", NBSP + "%")
 
 
 def control(audit: Audit) -> str | None:
@@ -114,7 +118,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def budget(row: RowResult) -> str:
+def budget(row: RowResult, wording: Wording = PICTURES) -> str:
     """The budget in one line."""
     parts = []
     for key in _SHOWN:
@@ -123,7 +127,7 @@ def budget(row: RowResult) -> str:
             continue
         if key == "accumulation" and value == 1:
             continue
-        label = _LABELS.get(key, key)
+        label = {**_LABELS, "pictures": f"{wording.item}s", "n": f"{wording.samples} a set"}.get(key, key)
         text = f"{value:g}" if isinstance(value, float) else str(value)
         parts.append(f"{text} {label}" if key in _COUNTED else f"{label} {text}")
     return ", ".join(parts)
@@ -139,7 +143,12 @@ def outcome(row: RowResult, subject: str) -> str:
         if found is None:
             return MISSING
         own = [f for f in found.figures.leakage if f.judge == found.figures.judge]
-        return ", ".join(f"{figure.split} {estimate(figure.leakage)}" for figure in own) or MISSING
+        return (
+            ", ".join(
+                f"{figure.split} {estimate(figure.leakage, wording_of(found.figures.kind))}" for figure in own
+            )
+            or MISSING
+        )
     if row.curves:
         curves = [curve for curve in row.of(subject) if curve.readings]
         if not curves:
@@ -185,17 +194,17 @@ def against(row: RowResult) -> str:
     return excess(row.excess)
 
 
-def sooner(found: Sooner | None) -> str:
+def sooner(found: RelearningAdvantage | None) -> str:
     """A relearning advantage: "4.2 times sooner than in gold [3, 6.1]"."""
     return MISSING if found is None else pace(found)
 
 
-def excess(found: list[Excess]) -> str:
+def excess(found: list[LeakageGap]) -> str:
     """What the model shows above gold, or below it."""
     lines = []
     for made in found:
         where = f"{made.where}: " if made.where else ""
-        lines.append(f"{where}{gap(made).replace('-', '−').replace(' %', NBSP + '%')}")
+        lines.append(f"{where}{unbroken(gap(made))}")
     return "; ".join(lines) or MISSING
 
 
@@ -209,8 +218,3 @@ def bounds(limits: Mapping[str, Any]) -> str:
         f"that model. A model that keeps less than {percent(limits['destroyed'])} of the original's accuracy "
         f"on everything else is destroyed."
     )
-
-
-def _end(value: float) -> str:
-    text = f"{100 * value:.0f}"
-    return "0" if text == "-0" else text.replace("-", "−")

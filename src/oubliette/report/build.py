@@ -10,47 +10,8 @@ from typing import Any
 
 import yaml
 
-from oubliette.errors import UserError
-from oubliette.eval.pictures import PictureCache, encode_png
-from oubliette.eval.result import Evaluation
-from oubliette.report.data import Curve, Grid, Line, Picture, Run
-
-#: Headings of the grids by role and split, in their order on the page.
-_GRIDS = (
-    ("target", "in-set", "prompts of the kind the eraser was given"),
-    ("target", "withheld", "withheld wordings and synonyms"),
-    ("target", "csv", "prompts from the CSV"),
-    ("retained", "in-set", "near neighbour, which must stay"),
-)
-
-
-def make_grids(
-    evaluation: Evaluation, cache: PictureCache, *, columns: Sequence[str] | None = None, lines: int = 6
-) -> list[Grid]:
-    """Same-seed grids for every concept: its prompts, in-set and withheld, and its near neighbour's.
-
-    `columns` are row names of the evaluation (default: the base, every model, gold where it is there);
-    pictures are read from the cache, nothing is drawn. `lines` prompts a grid.
-    """
-    names = list(columns) if columns is not None else _default_columns(evaluation)
-    samples = {
-        (s["row"], s["role"], s["kind"], s["concept"], s["split"], index): s
-        for (s, index) in _numbered(evaluation.samples)
-    }
-    grids = []
-    for figures in evaluation.rows[0].concepts:
-        for role, split, title in _GRIDS:
-            concept = figures.name if role == "target" else figures.near
-            picked = []
-            for index in range(lines):
-                found = [samples.get((name, role, figures.kind, concept, split, index)) for name in names]
-                shown = [sample for sample in found if sample is not None]
-                if len(shown) == len(names):
-                    picked.append(_line(shown, figures.judge, cache))
-            if picked:
-                heading = title if role == "target" else f"{figures.near}: {title}"
-                grids.append(Grid(figures.name, heading, names, picked, bad=role == "target"))
-    return grids
+from oubliette.core.errors import UserError
+from oubliette.report.data import Curve, Run
 
 
 def read_curves(path: Path | str, run: str) -> list[Curve]:
@@ -90,59 +51,47 @@ def make_run(
     facts: Mapping[str, str] | None = None,
     form: str = "full",
     prompt: str = "a picture",
+    noun: str = "pictures",
 ) -> Run:
-    """A run's entry on the page; `folder` is where its model was saved (None: only in memory)."""
+    """A run's entry on the page; `folder` is where its model was saved (None: only in memory), `noun` what it
+    makes ("answers").
+    """
     return Run(
         name=name,
         method=method,
         summary=summary,
         recipe=yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True),
-        load=load_snippet(folder, form=form, prompt=prompt),
+        load=load_snippet(folder, form=form, prompt=prompt, noun=noun),
         seconds=dict(seconds or {}),
         facts=dict(facts or {}),
     )
 
 
-def load_snippet(folder: Path | str | None, *, form: str = "full", prompt: str = "a picture") -> str:
-    """Code that opens a saved model: diffusers alone for a full one, oubliette for a delta."""
+_FULL = {
+    "pictures": (
+        "from diffusers import DiffusionPipeline\n\n"
+        'pipe = DiffusionPipeline.from_pretrained("{folder}")\n'
+        'picture = pipe("{prompt}", num_inference_steps=25).images[0]'
+    ),
+    "answers": (
+        "from transformers import pipeline\n\n"
+        'answer = pipeline("text-generation", "{folder}")\n'
+        'print(answer("a question", max_new_tokens=32))'
+    ),
+}
+_ASKED = {"pictures": 'model.draw(["{prompt}"], seeds=[0])', "answers": 'model.respond(["a question"])'}
+
+
+def load_snippet(
+    folder: Path | str | None, *, form: str = "full", prompt: str = "a picture", noun: str = "pictures"
+) -> str:
+    """Code that opens a saved model: diffusers (transformers) alone for a full one, oubliette for a delta."""
     if folder is None:
         return "# this model was not saved; run the command again with --out FOLDER"
     if form == "full":
-        return (
-            "from diffusers import DiffusionPipeline\n\n"
-            f'pipe = DiffusionPipeline.from_pretrained("{folder}")\n'
-            f'picture = pipe("{prompt}", num_inference_steps=25).images[0]'
-        )
+        return _FULL[noun].format(folder=folder, prompt=prompt)
     return (
         "import oubliette as ob\n\n"
         f'model = ob.load("{folder}")   # finds its base by the record beside it\n'
-        f'model.draw(["{prompt}"], seeds=[0])'
-    )
-
-
-def _default_columns(evaluation: Evaluation) -> list[str]:
-    names = [row.name for row in evaluation.rows]
-    controls = [name for name in ("gold",) if name in names]
-    return [*(["none"] if "none" in names else []), *(row.name for row in evaluation.models), *controls]
-
-
-def _numbered(samples: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:
-    counts: dict[tuple[Any, ...], int] = {}
-    numbered = []
-    for sample in samples:
-        key = tuple(sample[part] for part in ("row", "role", "kind", "concept", "split"))
-        numbered.append((sample, counts.get(key, 0)))
-        counts[key] = counts.get(key, 0) + 1
-    return numbered
-
-
-def _line(samples: Sequence[Mapping[str, Any]], judge: str | None, cache: PictureCache) -> Line:
-    pictures = cache.read([sample["picture"] for sample in samples])
-    return Line(
-        prompt=samples[0]["prompt"],
-        seed=int(samples[0]["seed"]),
-        pictures=[
-            Picture.of(encode_png(picture), sample["hits"].get(judge) if judge else None)
-            for sample, picture in zip(samples, pictures, strict=True)
-        ],
+        + _ASKED[noun].format(prompt=prompt)
     )

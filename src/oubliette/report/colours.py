@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from oubliette.eval.rows import BASE
+
 #: CSS variables of the models under test, in order; defined for both colour schemes in style.css.
 MODEL_COLOURS = ("--m1", "--m2", "--m3", "--m4", "--m5", "--m6")
 CONTROL_COLOURS = {
-    "none": "--c-none",
+    BASE: "--c-none",
     "gold": "--c-gold",
     "random weights": "--c-random",
     "prompt filter": "--c-filter",

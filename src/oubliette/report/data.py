@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError
-from oubliette.eval.reading import read_json
+from oubliette.core.errors import UserError
+from oubliette.core.json_io import read_json
+from oubliette.eval.grids import Grid
 from oubliette.eval.result import Evaluation
 
 FORMAT = "oubliette-report/1"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG in base64, and whether the deciding judge found the line's concept in it (None: not judged)."""
-
-    png: str
-    found: bool | None = None
-
-    @classmethod
-    def of(cls, content: bytes, found: bool | None = None) -> Picture:
-        """A picture from PNG bytes."""
-        return cls(base64.b64encode(content).decode("ascii"), found)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One prompt and seed drawn by every column of a grid."""
-
-    prompt: str
-    seed: int
-    pictures: list[Picture]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Same-seed pictures side by side: `columns` name the models, each line holds one picture a column.
-
-    `group` puts grids of one concept under one heading; `bad` says that finding the concept is what should
-    not be.
-    """
-
-    group: str
-    title: str
-    columns: list[str]
-    lines: list[Line]
-    bad: bool
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from oubliette.core.numbers import unbroken
 from oubliette.report import words
 
 __all__ = ["make_environment", "styles"]
@@ -21,7 +22,7 @@ def make_environment(**names: Any) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals.update(words=words, dash=words.MISSING, **names)
+    environment.globals.update(words=words, unbroken=unbroken, dash=words.MISSING, **names)
     return environment
 
 

@@ -7,13 +7,16 @@ from typing import Any
 
 from markupsafe import Markup
 
+from oubliette.core.writing import write_bytes
+from oubliette.data.wording import wording_of
+from oubliette.eval.grids import Grid
+from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation
 from oubliette.report import words
 from oubliette.report.colours import colour_names
-from oubliette.report.data import Grid, ReportData
+from oubliette.report.data import ReportData
 from oubliette.report.environment import make_environment, styles
 from oubliette.report.plots import curve_plot, leakage_plot, utility_plot
-from oubliette.writing import write_bytes
 
 JSON_NAME = "report.json"
 
@@ -36,6 +39,7 @@ def render(data: ReportData) -> str:
         style=styles(environment, "style.css"),
         sections=_sections(data),
         colours=_colours(data.evaluation),
+        w=wording_of(data.evaluation.rows[0].concepts[0].kind),
         methods={run.name: run.method for run in data.runs},
         curves=[(curve, Markup(curve_plot(curve, index))) for index, curve in enumerate(data.curves)],
         world=words.WORLDS.get(data.world or ""),
@@ -54,6 +58,11 @@ def _sections(data: ReportData) -> list[dict[str, Any]]:
                 "name": figures.name,
                 "kind": figures.kind,
                 "anchor": figures.anchor,
+                "remarks": [
+                    line.removeprefix(mark)
+                    for line in remarks(evaluation.rows, evaluation.bounds)
+                    if line.startswith(mark := f"{figures.name}: ")
+                ],
                 "near": figures.near,
                 "judge": figures.judge,
                 "id": f"concept-{index}",

@@ -11,6 +11,7 @@ import numpy as np
 
 from oubliette.eval.result import ConceptFigures, Evaluation, Row
 from oubliette.eval.statistics import Estimate
+from oubliette.eval.verdict import as_shown
 from oubliette.report.colours import colour_names, placeholder, with_variables
 from oubliette.report.data import Curve
 from oubliette.report.words import label
@@ -36,7 +37,14 @@ def leakage_plot(evaluation: Evaluation, concept: int) -> str:
         for split, offset, hollow in _offsets(figures):
             found = figures.leakage_of(split)
             if found is not None and found.leakage is not None:
-                _whisker(axes, found.leakage, place + offset, palette.row(row.name), palette, hollow=hollow)
+                _whisker(
+                    axes,
+                    as_shown(found.leakage)[0],
+                    place + offset,
+                    palette.row(row.name),
+                    palette,
+                    hollow=hollow,
+                )
     _finish(axes, [label(row.name, evaluation) for row, _ in rows], palette)
     return palette.render(
         figure, f"leak{concept}", f"Leakage of {rows[0][1].name if rows else 'the concept'} by model"

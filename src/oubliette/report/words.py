@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from oubliette.core import numbers
+from oubliette.core.numbers import ends, unbroken
+from oubliette.data.wording import PICTURES, Wording
 from oubliette.eval.result import Evaluation, Row
+from oubliette.eval.rows import BASE
 from oubliette.eval.statistics import Estimate, McNemar, Rate
-from oubliette.eval.verdict import SUPPRESSED, WORDS
+from oubliette.eval.verdict import SUPPRESSED, WORDS, as_shown, too_few
 
 MISSING = "–"
 
@@ -39,16 +43,15 @@ def rate(value: Rate | None) -> str:
 
 def interval(value: Rate | None) -> str:
     """A rate's own interval in per cent: "[1, 14]"."""
-    return "" if value is None else f"[{_number(value.low)}, {_number(value.high)}]"
+    return "" if value is None else unbroken(ends(value.low, value.high))
 
 
-def estimate(value: Estimate | None) -> str:
-    """An estimate in per cent with its interval: "4 % [1, 9]"."""
+def estimate(value: Estimate | None, wording: Wording = PICTURES) -> str:
+    """A share in per cent with its interval, as `eval.verdict.as_shown` has it: "4 % [1, 9]"."""
     if value is None:
         return MISSING
-    low = "−∞" if value.low is None else _number(value.low)
-    high = "∞" if value.high is None else _number(value.high)
-    return f"{percent(value.value)} [{low}, {high}]"
+    made, few = as_shown(value)
+    return f"{percent(made.value)} {ends(made.low, made.high)}" + (f", {too_few(wording)}" if few else "")
 
 
 def plain(value: Estimate | None, digits: int = 3) -> str:
@@ -56,8 +59,9 @@ def plain(value: Estimate | None, digits: int = 3) -> str:
     if value is None:
         return MISSING
     if value.low is None or value.high is None:
-        return f"{value.value:.{digits}f}"
-    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+        return numbers.plain(f"{value.value:.{digits}f}")
+    shown_, low, high = (numbers.plain(f"{each:.{digits}f}") for each in (value.value, value.low, value.high))
+    return f"{shown_} [{low}, {high}]"
 
 
 def shown(value: Estimate | None) -> str:
@@ -67,7 +71,7 @@ def shown(value: Estimate | None) -> str:
 
 def percent(value: float) -> str:
     """A share in per cent without decimals, never broken over lines: "4 %"."""
-    return f"{_number(value)}\u00a0%"
+    return unbroken(numbers.percent(value))
 
 
 def p_value(test: McNemar) -> str:
@@ -120,7 +124,7 @@ def bounds(evaluation: Evaluation) -> str:
 
 def label(name: str, evaluation: Evaluation) -> str:
     """A row's name as the page shows it: the base's own row carries the base's name."""
-    return f"{short(evaluation.base)} (base)" if name == "none" else name
+    return f"{short(evaluation.base)} (base)" if name == BASE else name
 
 
 def short(source: str) -> str:
@@ -133,8 +137,3 @@ def joined(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _number(share: float) -> str:
-    text = f"{100 * share:.0f}"
-    return "0" if text == "-0" else text.replace("-", "−")

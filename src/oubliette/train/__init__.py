@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oubliette.registry import Registry
+from oubliette.core.registry import Registry
 
 if TYPE_CHECKING:
     from oubliette.train.scope import Rule

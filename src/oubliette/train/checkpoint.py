@@ -13,9 +13,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.manifest import fingerprint
-from oubliette.writing import write_tensors, writing
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import fingerprint
+from oubliette.core.writing import write_tensors, writing
 
 __all__ = ["check_same_run", "describe", "has_checkpoint", "read_checkpoint", "write_checkpoint"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from oubliette.validation import StrictModel
+from oubliette.core.validation import StrictModel
 
 __all__ = ["Beta", "TrainConfig"]
 

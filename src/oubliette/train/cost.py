@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Cost"]
+__all__ = ["Cost", "StepCost"]
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,22 @@ class Cost:
         return Cost(
             self.forwards + other.forwards, self.backwards + other.backwards, self.pictures + other.pictures
         )
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a trained method takes, said by itself: for an item of a step, and before the first.
+
+    An item of a step is a forget pass with a frozen one beside it for its target, and a retain pass where the
+    method `retains` something; `forwards` and `backwards` come on top, an inner run's or an adversary's.
+    `trajectory` is how many sampling steps an item's whole trajectory has: it stops half-way on average, and
+    each step is guided. `warm_up` steps move no weight. `pictures` counts sets of pictures that the base
+    draws beforehand, where the user brings none.
+    """
+
+    forwards: float = 0.0
+    backwards: float = 0.0
+    retains: bool = False
+    trajectory: int = 0
+    warm_up: int = 0
+    pictures: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from torch import nn

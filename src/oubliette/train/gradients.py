@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.objective import Objective
 from oubliette.train.processes import Processes
 from oubliette.train.roles import Draw

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.manifest import fingerprint
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import fingerprint
+from oubliette.core.progress import progress
 from oubliette.train.checkpoint import check_same_run, describe, read_checkpoint, write_checkpoint
 from oubliette.train.config import TrainConfig
 from oubliette.train.gradients import (
@@ -28,7 +29,6 @@ from oubliette.train.gradients import (
 from oubliette.train.objective import Objective
 from oubliette.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from oubliette.train.processes import Processes
-from oubliette.train.progress import progress
 from oubliette.train.roles import Draw, Role
 from oubliette.train.run_log import RunLog
 from oubliette.train.schedule import learning_rate

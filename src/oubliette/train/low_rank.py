@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.optimizer import Masters
 from oubliette.train.weights import Weights
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class BaseObjective:
     """
 
     budget: ClassVar[tuple[str, ...]] = ("train.steps", "train.warm_up")
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """A forget pass and its target, and no more."""
+        return StepCost()
 
     def before(self, step: int, draw: Draw) -> None:
         """Do nothing."""

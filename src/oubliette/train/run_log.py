@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from oubliette.writing import draft, writing
+from oubliette.core.writing import draft, writing
 
 __all__ = ["RunLog"]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from oubliette.backends.base import CROSS_ATTENTION, DENOISER, TEXT_ENCODER
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel, validated
 from oubliette.train import SCOPES
-from oubliette.validation import StrictModel, validated
 
 if TYPE_CHECKING:
     from torch import nn

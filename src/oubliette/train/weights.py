@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.optimizer import Masters
 
 __all__ = ["Weights"]

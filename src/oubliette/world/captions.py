@@ -14,7 +14,7 @@ import re
 
 import numpy as np
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.world import facts
 from oubliette.world.scene import Scene
 

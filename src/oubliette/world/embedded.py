@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 
 WEIGHTS = Path(__file__).parent / "weights"
 #: What each is, for `oubliette ls models`.

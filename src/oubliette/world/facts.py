@@ -13,6 +13,10 @@ from typing import Literal
 Kind = Literal["object", "style", "person"]
 
 
+#: The broader word that stands for a kind where a concept needs an anchor.
+BROADER: dict[str, str] = {"object": "object", "style": "picture", "person": "person"}
+
+
 @dataclass(frozen=True)
 class Fact:
     """One thing of the world: its broader word, the words for it, its near neighbour, and whether it is

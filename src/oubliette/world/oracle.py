@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oubliette.errors import UserError
-from oubliette.manifest import read_object
+from oubliette.core.errors import UserError
+from oubliette.core.manifest import read_object
 
 
 class Block(nn.Module):

@@ -12,8 +12,8 @@ from attack.probes.rig import CAR, CASES, HOW, How, backend, erased, pictures, p
 from oubliette.attack.probes.complete import Complete, drawn_steps, part_noised
 from oubliette.attack.probes.probe import encode
 from oubliette.backends.sampling import start_noise
-from oubliette.errors import UserError
-from oubliette.validation import validated
+from oubliette.core.errors import UserError
+from oubliette.core.validation import validated
 
 
 def _complete(**options: Any) -> Complete:

@@ -7,8 +7,8 @@ import pytest
 
 from attack.probes.rig import CAR, CASES, HOW, backend, bits, prompts_and_seeds, same_bits
 from oubliette.attack.probes.detach import Detach
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.sld import STRENGTHS, SafetyGuidance
-from oubliette.errors import UserError
 
 
 def guarded() -> SafetyGuidance:

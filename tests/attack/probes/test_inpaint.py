@@ -10,8 +10,8 @@ from attack.probes.rig import CAR, CASES, HOW, backend, pictures, prompts_and_se
 from oubliette.attack.probes.inpaint import Inpaint, centre, fill_in
 from oubliette.attack.probes.probe import encode
 from oubliette.backends.sampling import start_noise
-from oubliette.errors import UserError
-from oubliette.validation import validated
+from oubliette.core.errors import UserError
+from oubliette.core.validation import validated
 
 
 def test_the_hole_is_the_middle() -> None:

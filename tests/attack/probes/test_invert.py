@@ -13,8 +13,8 @@ from attack.probes.rig import CAR, CASES, HOW, How, backend, pictures
 from oubliette.attack.probes.invert import PSNR_CAP, Invert, invert, likeliness, psnr
 from oubliette.attack.probes.probe import walk
 from oubliette.backends.diffusion import DiffusionBackend
-from oubliette.errors import UserError
-from oubliette.validation import validated
+from oubliette.core.errors import UserError
+from oubliette.core.validation import validated
 
 KEPT = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2, 0).double()
 VARIANCE = 0.5

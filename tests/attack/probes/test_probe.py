@@ -13,11 +13,11 @@ from oubliette.attack.probes.complete import Complete
 from oubliette.attack.probes.detach import Detach
 from oubliette.attack.probes.inpaint import Inpaint
 from oubliette.attack.probes.invert import Invert
-from oubliette.attack.probes.probe import derived_seed, kept_signal
+from oubliette.attack.probes.probe import Given, derived_seed, kept_signal
 from oubliette.attack.probes.trajectory import Trajectory
 from oubliette.attack.probes.transplant import Transplant
 from oubliette.backends.sampling import make_scheduler
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 ALL = [Transplant, Inpaint, Complete, Trajectory, Invert, Detach]
 
@@ -117,9 +117,9 @@ def test_few_pictures_serve_many_cases_and_the_original_draws_them_otherwise() -
     model, base = erased(), backend()
     two = pictures(2)
     probe = Invert()
-    cycled = probe._pictures(model, CASES, base, two, HOW)
+    cycled = probe._pictures(Given(model, CAR, CASES, base, two, HOW, 0, None, None))
     assert np.array_equal(cycled, two[[0, 1, 0]])
-    drawn = probe._pictures(model, CASES, base, None, HOW)
+    drawn = probe._pictures(Given(model, CAR, CASES, base, None, HOW, 0, None, None))
     expected = base.draw(
         [case.prompt for case in CASES], [case.seed for case in CASES], steps=6, guidance=2.0, batch=2
     )

@@ -13,7 +13,7 @@ from oubliette.attack.probes.probe import ddim, derived_seed, kept_signal
 from oubliette.attack.probes.trajectory import Trajectory, noise_added, noisy_walk
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.backends.sampling import start_noise
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 PROMPTS, SEEDS = prompts_and_seeds()
 

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 import tiny
 from attack.probes.rig import CAR, CASES, HOW, backend, bits, erased, flow, prompts_and_seeds, same_bits
 from oubliette.attack.probes.transplant import Difference, Transplant, read_lora, transplanted
-from oubliette.errors import UserError
-from oubliette.validation import validated
+from oubliette.core.errors import UserError
+from oubliette.core.validation import validated
 
 
 def _transplant(**options: Any) -> Transplant:

@@ -12,8 +12,8 @@ from oubliette.attack import PROMPT_ATTACKS
 from oubliette.attack.prompts import Case, Found, Tally, build
 from oubliette.attack.prompts.attack import Job
 from oubliette.attack.types import NEEDS, Sampling
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.train.cost import Cost
 
 CAR = Concept("car", "object")

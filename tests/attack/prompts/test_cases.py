@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from oubliette.attack.prompts.cases import make_cases
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
-from oubliette.errors import UserError
 
 CAR = Concept("car", "vehicle")
 

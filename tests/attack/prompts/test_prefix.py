@@ -19,8 +19,8 @@ from oubliette.attack.prompts.target import Target
 from oubliette.attack.prompts.tokens import Vocabulary
 from oubliette.attack.types import Sampling
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 
 CAR = Concept("car", "object")
 CASES = (Case("a red car", 1), Case("a photo of a car by a house", 2))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from oubliette.attack.prompts.records import Case, Found, Tally, cases_of, read_found, write_found
+from oubliette.core.errors import UserError
 from oubliette.data.csv import PromptRow, read_prompts
-from oubliette.errors import UserError
 
 FOUND = [
     Found(Case("a car", 3), "a car", True, True, 0),

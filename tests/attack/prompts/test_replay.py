@@ -9,7 +9,7 @@ import pytest
 from attack.prompts.fakes import Drawer, white
 from oubliette.attack.prompts import Case, Found, Tally, write_found
 from oubliette.attack.prompts.replay import replay
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 FOUND = [
     Found(Case("a car", 1), "zzz a car", False, True, 2, 0.5),

@@ -15,9 +15,9 @@ from oubliette.attack.prompts.ring_a_bell import concept_vector, evolve
 from oubliette.attack.prompts.tokens import Vocabulary
 from oubliette.attack.types import Sampling
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
-from oubliette.errors import UserError
 
 CAR = Concept("car", "object")
 CASES = [Case("a red car", 1), Case("a photo of a car by a house", 2)]

@@ -9,7 +9,7 @@ import torch
 
 import tiny
 from oubliette.attack.prompts.tokens import Vocabulary, joined
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "report"))
 
 from oubliette.audit.result import Audit
 from oubliette.bench.audit.figures import CellFigures, Relearned, Searched

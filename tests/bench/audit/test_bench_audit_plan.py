@@ -9,7 +9,7 @@ import yaml
 
 from oubliette.bench.audit.plan import Plan, read_plan
 from oubliette.bench.shipped import plan_text
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 SMALL = {
     "name": "small",
@@ -29,7 +29,7 @@ def test_the_shipped_plan_holds_every_eraser_with_and_without_sam_and_all_contro
     methods = {subject.method for subject in plan.subjects if subject.method}
     assert {"uce", "doco", "ablation", "esd-x", "esd-u"} <= methods
     assert {s.control for s in plan.subjects if s.control} == {
-        "none",
+        "base",
         "gold",
         "random weights",
         "prompt filter",

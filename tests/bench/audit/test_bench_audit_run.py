@@ -14,7 +14,7 @@ from oubliette.bench.audit.bench import bench_audit
 from oubliette.bench.audit.plan import Plan, read_plan
 from oubliette.bench.audit.run import states
 from oubliette.cli import main
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 SUITE = {
     "name": "tiny",
@@ -55,7 +55,7 @@ def plan(
 ) -> Plan:
     tiny_world.install(tmp_path_factory.mktemp("weights"), tiny_folder, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oubliette.audit.gauge.Gauge.span", 0.5)
+    monkeypatch.setattr("oubliette.audit.leakage_meter.LeakageMeter.span", 0.5)
     Path("suite.yaml").write_text(yaml.safe_dump(SUITE))
     Path("plan.yaml").write_text(yaml.safe_dump(PLAN))
     return read_plan("plan.yaml")
@@ -94,7 +94,7 @@ def test_a_benchmark_runs_stops_goes_on_and_says_what_is_missing(
 
 
 def test_an_audit_that_was_cut_short_goes_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    from oubliette.audit import run
+    from oubliette.workflows import audit as run
 
     whole = run.run_row
 

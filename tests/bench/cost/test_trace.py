@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny_erasure
-from oubliette.bench.cost.trace import Trace, recorded, replay
+from cost.trace import Trace, recorded, replay
 from oubliette.erase.diffusion.ablation import Ablation
 from oubliette.erase.diffusion.doco import DoCo
 from oubliette.erase.diffusion.esd import ESD

@@ -17,8 +17,8 @@ from oubliette.bench.erasure.plan import Plan, Trials, read_plan
 from oubliette.bench.erasure.table import concept_table, leader_table
 from oubliette.bench.shipped import plan_text
 from oubliette.cli import main
+from oubliette.core.errors import UserError
 from oubliette.erase import METHODS
-from oubliette.errors import UserError
 
 PLAN: dict[str, Any] = {
     "name": "tiny",
@@ -67,8 +67,8 @@ def test_the_shipped_plans_read(name: str) -> None:
 
 
 def test_the_shipped_plan_has_every_picture_method_and_every_control() -> None:
-    from oubliette.compose import pick_preset
     from oubliette.recipe import load_recipe
+    from oubliette.workflows.compose import pick_preset
 
     class Nano:
         kind, world = "diffusion", "picture"
@@ -78,7 +78,7 @@ def test_the_shipped_plan_has_every_picture_method_and_every_control() -> None:
     used = {load_recipe(pick_preset(Nano(), name)).method["name"] for name in asked}  # type: ignore[arg-type]
     assert used == {name for name in METHODS if METHODS.get(name).backend == "diffusion"}
     controls = {subject.control for subject in plan.subjects} - {None}
-    assert controls == {"none", "gold", "random weights", "prompt filter"}
+    assert controls == {"base", "gold", "random weights", "prompt filter"}
 
 
 def test_methods_are_tuned_on_development_concepts_with_equally_many_trials() -> None:
@@ -198,7 +198,7 @@ def test_tables_have_controls_first_and_an_interval_over_runs_or_over_pictures()
     by_concept = concept_table(cells, names, controls)
     assert "| a object | b | 1 | 10 [0, 30] |" in by_concept
     assert "| a object | a | 2 | 30 ± 127 |" in by_concept  # t with one degree of freedom: 12.7 x 0.1
-    assert "| a object | none | 1 | 100 |" in by_concept
+    assert "| a object | none | 1 | 100 [0, 100], too few pictures |" in by_concept
 
 
 def test_a_gallery_asks_for_the_concept_its_neighbour_and_all_else() -> None:
@@ -233,7 +233,9 @@ def test_a_benchmarks_folder_is_one_process_s_and_one_base_s(
     from oubliette.bench.folder import claim
 
     hashes = {"nano": "a" * 64}
-    monkeypatch.setattr("oubliette.api.load", lambda name: SimpleNamespace(fingerprint=lambda: hashes[name]))
+    monkeypatch.setattr(
+        "oubliette.backends.open_model", lambda name: SimpleNamespace(fingerprint=lambda: hashes[name])
+    )
     out = tmp_path / "new" / "out"
     one = claim(out, {"n": 1}, lambda _: None, "nano")
     one.__enter__()

@@ -18,7 +18,7 @@ from oubliette.bench.guard.run import Used
 from oubliette.bench.guard.table import use_table
 from oubliette.bench.shipped import plan_text
 from oubliette.cli import main
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 PLAN: dict[str, Any] = {
     "name": "tiny",

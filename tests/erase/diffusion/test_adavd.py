@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import tiny
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.adavd import AdaVD, Decomposition, ValueDecomposer, orthogonal
 from oubliette.erase.diffusion.detach import readers
-from oubliette.errors import UserError
 
 HOW: dict[str, Any] = {"steps": 2, "guidance": 3.0}
 

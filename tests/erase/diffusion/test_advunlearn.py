@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import tiny_erasure
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.advunlearn import AdvUnlearn
 from oubliette.erase.diffusion.esd import ESD
-from oubliette.errors import UserError
-from oubliette.estimate import estimate
 from oubliette.recipe import build_recipe
+from oubliette.workflows.estimate import estimate
 
 FAST: dict[str, Any] = {"trajectory_steps": 3, "attack_after": 0, "attack_steps": 4, "kept_per_prompt": 1}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tiny_erasure
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.attention import attention_layers, token_map, token_positions, watching
-from oubliette.errors import UserError
 
 
 @pytest.fixture(scope="module")

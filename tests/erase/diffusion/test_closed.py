@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny_erasure
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.erase.diffusion.closed import (
     MappingOptions,
@@ -19,7 +20,6 @@ from oubliette.erase.diffusion.closed import (
     right_factor,
     token_rows,
 )
-from oubliette.errors import UserError
 
 A, B, LAM = 1.3, 0.7, 0.4
 

@@ -8,8 +8,8 @@ import torch
 import tiny_erasure
 from oubliette.erase.diffusion.erasediff import EraseDiff
 from oubliette.erase.diffusion.salun import SalUn
-from oubliette.estimate import estimate
 from oubliette.recipe import build_recipe
+from oubliette.workflows.estimate import estimate
 
 
 def test_the_inner_runs_value_on_a_quadratic_is_the_closed_form() -> None:

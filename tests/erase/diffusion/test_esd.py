@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import tiny_erasure
+from oubliette.core.errors import UserError
+from oubliette.core.validation import validated
 from oubliette.erase.diffusion.esd import ESD, esd_target
-from oubliette.errors import UserError
-from oubliette.validation import validated
 
 FAST = {"trajectory_steps": 4}
 

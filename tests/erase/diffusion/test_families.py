@@ -63,4 +63,5 @@ def test_mixed_precision_trains_on_the_same_pictures(name: str) -> None:
         for precision in ("fp32", "bf16")
     ]
     wide, narrow = (torch.cat([delta.flatten() for delta in each.values()]) for each in deltas)
-    assert float(torch.nn.functional.cosine_similarity(wide, narrow, dim=0)) > 0.7
+    # Other pictures give about 0. How a processor rounds to bfloat16 moves SPM between 0.6 and 0.8.
+    assert float(torch.nn.functional.cosine_similarity(wide, narrow, dim=0)) > 0.5

@@ -8,9 +8,9 @@ import torch
 import tiny
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.fmn import ForgetMeNot
 from oubliette.erase.request import PromptPair
-from oubliette.errors import UserError
 from oubliette.train.gradients import micro_batch_rng
 
 

@@ -8,8 +8,8 @@ import torch
 import tiny
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.hirm import HiRM, misdirection
-from oubliette.errors import UserError
 from oubliette.recipe import load_recipe
 
 SCOPE = str(load_recipe("hirm").scope["name"])

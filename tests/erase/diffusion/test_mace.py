@@ -10,6 +10,7 @@ import torch
 
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.erase.diffusion.attention import Attended, attention_layers, watching
 from oubliette.erase.diffusion.closed import right_factor
@@ -25,7 +26,6 @@ from oubliette.erase.diffusion.rank_one import (
 from oubliette.erase.edit import Edit
 from oubliette.erase.prepare import DiffusionData, prepare
 from oubliette.erase.request import ErasureRequest, PromptPair
-from oubliette.errors import UserError
 
 LAM, KEEP = 0.4, 0.6
 

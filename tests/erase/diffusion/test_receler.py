@@ -11,11 +11,11 @@ from torch import nn
 import tiny
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.attention import attention_layers
 from oubliette.erase.diffusion.receler import Receler, appended, outside, region
 from oubliette.erase.diffusion.receler_adapters import RecelerAdapters
 from oubliette.erase.prepare import prepare
-from oubliette.errors import UserError
 from oubliette.train.config import TrainConfig
 from oubliette.train.loop import Loop
 from oubliette.train.weights import Weights

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 import tiny_erasure
 import tiny_language
 from oubliette.backends import open_model
+from oubliette.core.errors import UserError
 from oubliette.erase import ELEMENTS
 from oubliette.erase.diffusion.saliency import RandomElements, Saliency, greatest
 from oubliette.erase.prepare import prepare
 from oubliette.erase.run import erase
-from oubliette.errors import UserError
 from oubliette.recipe import build_recipe
 from oubliette.train.gradients import step_rng
 from oubliette.train.scope import select

@@ -73,7 +73,7 @@ def test_it_is_what_diffusers_own_pipeline_does() -> None:
     momentum = None
     for number, (made, given) in enumerate(zip(found, network.given, strict=True)):
         empty, prompt, concept = given.chunk(3)
-        toward, momentum = safe.StableDiffusionPipelineSafe.perform_safety_guidance(
+        uce_factor, momentum = safe.StableDiffusionPipelineSafe.perform_safety_guidance(
             None,
             True,
             momentum,
@@ -86,7 +86,7 @@ def test_it_is_what_diffusers_own_pipeline_does() -> None:
             settings.momentum,
             settings.decay,
         )
-        torch.testing.assert_close(made, empty + 7.5 * toward)
+        torch.testing.assert_close(made, empty + 7.5 * uce_factor)
 
 
 def test_the_strengths_are_those_of_diffusers_but_for_one_scale() -> None:

@@ -9,6 +9,7 @@ import torch
 
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.closed import RightFactor, right_factor
 from oubliette.erase.diffusion.speed import (
     SPEED,
@@ -21,7 +22,6 @@ from oubliette.erase.diffusion.speed import (
 )
 from oubliette.erase.edit import Edit
 from oubliette.erase.prepare import prepare
-from oubliette.errors import UserError
 
 RHO = 0.3
 

@@ -11,14 +11,14 @@ from torch import nn
 import tiny
 import tiny_erasure
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.core.errors import UserError
+from oubliette.core.validation import validated
 from oubliette.erase.diffusion.spm import SPM, anchor_like
-from oubliette.errors import UserError
 from oubliette.recipe import load_recipe
 from oubliette.train.config import TrainConfig
 from oubliette.train.loop import Loop
 from oubliette.train.low_rank import LowRank, matrices_in
 from oubliette.train.scope import select
-from oubliette.validation import validated
 
 FAST = {"trajectory_steps": 3, "anchors": 2}
 

@@ -9,10 +9,10 @@ import torch
 
 import tiny_erasure
 from oubliette.backends.attachment import ATTACHMENTS
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.erase import METHODS
 from oubliette.erase.diffusion.training_free import words_of
-from oubliette.errors import UserError
 
 NAMES = ("sld", "safree", "adavd")
 HOW: dict[str, Any] = {"steps": 2, "guidance": 3.0}

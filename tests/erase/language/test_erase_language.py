@@ -4,8 +4,8 @@ from transformers import AutoModelForCausalLM
 
 import tiny_language
 from oubliette.backends import open_model
+from oubliette.core.errors import UserError
 from oubliette.erase.run import erase
-from oubliette.errors import UserError
 from oubliette.recipe import load_recipe
 
 

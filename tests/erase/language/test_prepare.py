@@ -3,11 +3,11 @@ import torch
 
 import tiny_language
 from oubliette.backends.language import LanguageBackend
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
 from oubliette.data.text import InputWarning
 from oubliette.erase.language.prepare import TokenSet, prepare
 from oubliette.erase.request import ErasureRequest
-from oubliette.errors import UserError
 from oubliette.train.config import TrainConfig
 from oubliette.train.finetune import FineTune
 from oubliette.train.loop import Loop

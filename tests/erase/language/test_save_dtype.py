@@ -14,8 +14,8 @@ from oubliette.api import erase
 from oubliette.backends import open_model
 from oubliette.backends.changes import RoundingWarning, round_as_stored
 from oubliette.cli import main
+from oubliette.core.manifest import read_manifest
 from oubliette.erase.result import EraseResult
-from oubliette.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_model_held_in_16_bits_is_saved_from_its_masters(here: Path, tmp_path:
 
 def test_what_is_checked_is_what_was_saved(here: Path, tmp_path: Path) -> None:
     result = erased(here, 1e-4)
-    with pytest.warns(RoundingWarning, match=r"eats \d+\.\d% of the update's norm"):
+    with pytest.warns(RoundingWarning, match=r"eats \d+\.\d % of the update's norm"):
         result.save(tmp_path / "out")
     assert 0 < read_manifest(tmp_path / "out")["rounding"]["lost"] < 1
     saved = open_model(tmp_path / "out", device="cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.tuning.budget import Budget
 
 

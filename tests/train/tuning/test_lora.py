@@ -9,7 +9,7 @@ import torch
 
 from attack.attacked import answering, budget, denoising, diffusion, language
 from oubliette.attack.relearn import relearn
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.tuning.lora import targets_of
 from oubliette.train.tuning.modes import open_mode
 

@@ -12,7 +12,7 @@ from attack.attacked import MODES, TOKEN, assert_untouched, budget, denoising, d
 from oubliette.attack import ATTACKS
 from oubliette.attack.relearn import relearn
 from oubliette.attack.types import NEEDS
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.cost import Cost
 from oubliette.train.scope import select
 from oubliette.train.tuning import MODES as REGISTERED

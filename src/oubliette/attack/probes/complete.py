@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from oubliette.attack.probes.probe import (
     PUBLISHED,
+    Given,
     Probe,
-    Progress,
     Shown,
     ddim,
     decode,
@@ -25,15 +26,12 @@ from oubliette.attack.probes.probe import (
 )
 from oubliette.attack.types import How
 from oubliette.backends.sampling import start_noise
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
-    from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Hits
     from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.data.concept import Concept
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
@@ -74,56 +72,48 @@ class Complete(Probe):
             made += n
         return Cost(forwards=forwards, backwards=0, pictures=made)
 
-    def run(
-        self,
-        model: DiffusionBackend,
-        concept: Concept,
-        cases: Sequence[Case],
-        *,
-        base: DiffusionBackend | None = None,
-        pictures: np.ndarray | None = None,
-        sampling: How = PUBLISHED,
-        seed: int = 0,
-        hits: Hits | None = None,
-        progress: Progress | None = None,
-    ) -> Shown:
+    def _show(self, given: Given) -> Shown:
         """All cases at the first ratio, then at the next; `each["ratio"]` says which a picture is of."""
-        self._check(model, cases)
+        model, cases, sampling = given.model, given.cases, given.sampling
+        self._check(given)
         ratios, count = self.options.ratios, len(cases)
         prompts = [case.prompt for case in cases]
         known = None
         if self.options.start == "base":
             seeds = [case.seed for case in cases]
-            self._check_base(model, base, cases)
+            self._check_base(given)
         else:
-            seeds = [derived_seed("complete", seed, case.seed, index) for index, case in enumerate(cases)]
-            known = encode(model, self._pictures(model, cases, base, pictures, sampling), sampling.batch)
+            seeds = [
+                derived_seed("complete", given.seed, case.seed, index) for index, case in enumerate(cases)
+            ]
+            known = encode(model, self._pictures(given), sampling.batch)
         made: list[np.ndarray] = []
         for ratio in ratios:
             for part in parts(count, sampling.batch):
                 noise = start_noise(model.latent_shape, seeds[part])
                 first = sampling.steps - drawn_steps(ratio, sampling.steps)
                 if known is None:
-                    begun = self._handed_over(base, noise, prompts[part], sampling, first)
+                    begun = self._handed_over(given.base, noise, prompts[part], sampling, first)
                 else:
                     begun = part_noised(model, known[part], noise, sampling.steps, first)
                 latents = walk(
                     model, begun, prompts[part], steps=sampling.steps, guidance=sampling.guidance, first=first
                 )
                 made.append(decode(model, latents, sampling.batch))
-                if progress is not None:
-                    progress(sum(map(len, made)), count * len(ratios))
+                if given.progress is not None:
+                    given.progress(sum(map(len, made)), count * len(ratios))
         each = {"ratio": tuple(float(ratio) for ratio in ratios for _ in cases)}
         return Shown(
             np.concatenate(made), tuple(prompts) * len(ratios), tuple(seeds) * len(ratios), each=each
         )
 
-    def _check_base(self, model: Any, base: Any, cases: Sequence[Case]) -> None:
+    def _check_base(self, given: Given) -> None:
+        model, base = given.model, given.base
         if base is None:
             raise UserError(
                 "probe 'complete' with start 'base' hands the original model's latents over; give it (--base)"
             )
-        self._check(base, cases)
+        self._check(replace(given, model=base))
         if base.latent_shape != model.latent_shape:
             raise UserError(
                 f"probe 'complete': latents of {base.source} {base.latent_shape} do not fit {model.source} "

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from oubliette.attack.probes.probe import PUBLISHED, Probe, Progress, Shown, draws
+from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown, draws
 from oubliette.attack.types import How
 from oubliette.backends.attachment import Attachable
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
-    from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Hits
-    from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.data.concept import Concept
+    pass
 
 
 class Detach(Probe):
@@ -42,20 +36,9 @@ class Detach(Probe):
         """Each case drawn once."""
         return Cost(forwards=draws(sampling, n), backwards=0, pictures=n)
 
-    def run(
-        self,
-        model: DiffusionBackend,
-        concept: Concept,
-        cases: Sequence[Case],
-        *,
-        base: DiffusionBackend | None = None,
-        pictures: np.ndarray | None = None,
-        sampling: How = PUBLISHED,
-        seed: int = 0,
-        hits: Hits | None = None,
-        progress: Progress | None = None,
-    ) -> Shown:
+    def _show(self, given: Given) -> Shown:
         """One picture a case, from its own prompt and seed; the attachment is back at the end."""
+        model, cases, sampling = given.model, given.cases, given.sampling
         if not isinstance(model, Attachable):
             raise UserError(f"probe '{self.name}' needs a model that draws pictures; {model.source} does not")
         if not cases:
@@ -68,6 +51,6 @@ class Detach(Probe):
                 steps=sampling.steps,
                 guidance=sampling.guidance,
                 batch=sampling.batch,
-                progress=progress,
+                progress=given.progress,
             )
         return Shown(drawn, tuple(prompts), tuple(seeds))

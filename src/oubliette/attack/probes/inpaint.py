@@ -13,8 +13,8 @@ from torch import Tensor
 
 from oubliette.attack.probes.probe import (
     PUBLISHED,
+    Given,
     Probe,
-    Progress,
     Shown,
     ddim,
     decode,
@@ -26,14 +26,11 @@ from oubliette.attack.probes.probe import (
 )
 from oubliette.attack.types import How
 from oubliette.backends.sampling import scheduler_step, start_noise
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
-    from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Hits
     from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.data.concept import Concept
 
 
 class Inpaint(Probe):
@@ -61,26 +58,15 @@ class Inpaint(Probe):
         drawn = n if given else 2 * n
         return Cost(forwards=draws(sampling, drawn), backwards=0, pictures=drawn)
 
-    def run(
-        self,
-        model: DiffusionBackend,
-        concept: Concept,
-        cases: Sequence[Case],
-        *,
-        base: DiffusionBackend | None = None,
-        pictures: np.ndarray | None = None,
-        sampling: How = PUBLISHED,
-        seed: int = 0,
-        hits: Hits | None = None,
-        progress: Progress | None = None,
-    ) -> Shown:
+    def _show(self, given: Given) -> Shown:
         """One filled-in picture a case; the fact `hole` is the share of the latent that was painted."""
-        self._check(model, cases)
-        known = encode(model, self._pictures(model, cases, base, pictures, sampling), sampling.batch)
+        model, cases, sampling = given.model, given.cases, given.sampling
+        self._check(given)
+        known = encode(model, self._pictures(given), sampling.batch)
         hole = centre(model.latent_shape[1:], self.options.side)
         # Not the case's own seed: the original drew its picture from that noise, which an attacker who has
         # only the picture cannot know.
-        seeds = [derived_seed("inpaint", seed, case.seed, index) for index, case in enumerate(cases)]
+        seeds = [derived_seed("inpaint", given.seed, case.seed, index) for index, case in enumerate(cases)]
         prompts = [case.prompt for case in cases]
         made = []
         for part in parts(len(cases), sampling.batch):
@@ -89,8 +75,8 @@ class Inpaint(Probe):
                 model, known[part], hole, noise, prompts[part], sampling.steps, sampling.guidance
             )
             made.append(decode(model, latents, sampling.batch))
-            if progress is not None:
-                progress(sum(map(len, made)), len(cases))
+            if given.progress is not None:
+                given.progress(sum(map(len, made)), len(cases))
         facts = {"hole": float(hole.float().mean())}
         return Shown(np.concatenate(made), tuple(prompts), tuple(seeds), facts)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from oubliette.attack.probes.probe import (
     PUBLISHED,
+    Given,
     Probe,
-    Progress,
     Shown,
     ddim,
     decode,
@@ -25,14 +25,11 @@ from oubliette.attack.probes.probe import (
 )
 from oubliette.attack.types import How
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
-    from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Hits
     from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.data.concept import Concept
 
 PSNR_CAP = 100.0
 """Pictures that are equal to the last bit: dB that stand for infinity."""
@@ -81,28 +78,17 @@ class Invert(Probe):
             forwards += n * sampling.steps * (2 if sampling.guidance > 1 else 1)
         return Cost(forwards=forwards, backwards=0, pictures=n if given else 2 * n)
 
-    def run(
-        self,
-        model: DiffusionBackend,
-        concept: Concept,
-        cases: Sequence[Case],
-        *,
-        base: DiffusionBackend | None = None,
-        pictures: np.ndarray | None = None,
-        sampling: How = PUBLISHED,
-        seed: int = 0,
-        hits: Hits | None = None,
-        progress: Progress | None = None,
-    ) -> Shown:
+    def _show(self, given: Given) -> Shown:
         """The pictures that come back, one a case, drawn with the options' guidance (not the sampling's).
 
         `each`, and its means in `facts`: `psnr` (dB, against the picture given), `psnr_vae` (the same for
         the VAE alone: the most there can be), `norm`, `surprise`, and `residual`, the mean change of the
         noise in the last iteration over all steps (small: solved; large: not converged).
         """
-        self._check(model, cases)
-        given = self._pictures(model, cases, base, pictures, sampling)
-        latents = encode(model, given, sampling.batch)
+        model, cases, sampling = given.model, given.cases, given.sampling
+        self._check(given)
+        shown = self._pictures(given)
+        latents = encode(model, shown, sampling.batch)
         prompts = ["" if self.options.prompt == "empty" else case.prompt for case in cases]
         how: dict[str, Any] = {"steps": sampling.steps, "guidance": self.options.guidance}
         made, noises, residuals = [], [], []
@@ -118,13 +104,13 @@ class Invert(Probe):
             made.append(decode(model, walk(model, noise, prompts[part], **how), sampling.batch))
             noises.append(noise)
             residuals.append(residual)
-            if progress is not None:
-                progress(sum(map(len, made)), len(cases))
+            if given.progress is not None:
+                given.progress(sum(map(len, made)), len(cases))
         drawn = np.concatenate(made)
         norm, surprise = likeliness(torch.cat(noises))
         each = {
-            "psnr": psnr(drawn, given),
-            "psnr_vae": psnr(decode(model, latents, sampling.batch), given),
+            "psnr": psnr(drawn, shown),
+            "psnr_vae": psnr(decode(model, latents, sampling.batch), shown),
             "norm": norm,
             "surprise": surprise,
             "residual": tuple(torch.cat(residuals).tolist()),

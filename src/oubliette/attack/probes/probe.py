@@ -14,8 +14,8 @@ from torch import Tensor
 
 from oubliette.attack.types import How, Sampling
 from oubliette.backends.sampling import Step, check_steps, denoise, make_scheduler
-from oubliette.errors import UserError
-from oubliette.validation import StrictModel
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PUBLISHED",
+    "Given",
     "Probe",
     "Progress",
     "Shown",
@@ -63,6 +64,25 @@ class Shown:
     each: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a probe is given: the model, the prompts and seeds of its cases, and what may help.
+
+    `base` is the original model, `pictures` (m, H, W, 3) uint8 show the concept: case i has picture i mod m.
+    `seed` makes the noise that is not the cases' own.
+    """
+
+    model: DiffusionBackend
+    concept: Concept
+    cases: Sequence[Case]
+    base: DiffusionBackend | None
+    pictures: np.ndarray | None
+    sampling: How
+    seed: int
+    hits: Hits | None
+    progress: Progress | None
+
+
 class Probe(ABC):
     """An attack that trains nothing.
 
@@ -88,7 +108,6 @@ class Probe(ABC):
     def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """Passes and pictures for `n` cases, at most; `given`: the pictures need not be drawn first."""
 
-    @abstractmethod
     def run(
         self,
         model: DiffusionBackend,
@@ -102,15 +121,20 @@ class Probe(ABC):
         hits: Hits | None = None,
         progress: Progress | None = None,
     ) -> Shown:
-        """Probe `model` with the prompts and seeds of `cases`.
+        """Probe `model` with the prompts and seeds of `cases`; the fields of `Given` say what the rest is.
 
-        `base` is the original model, `pictures` (m, H, W, 3) uint8 show the concept: case i has picture
-        i mod m. `seed` makes the noise that is not the cases' own. The model's weights are as before at the
-        end. Raises UserError where something that is needed is missing.
+        The model's weights are as before at the end. Raises UserError where something that is needed is
+        missing.
         """
+        return self._show(Given(model, concept, cases, base, pictures, sampling, seed, hits, progress))
 
-    def _check(self, model: Any, cases: Sequence[Case]) -> None:
+    @abstractmethod
+    def _show(self, given: Given) -> Shown:
+        """What the probe makes the model show."""
+
+    def _check(self, given: Given) -> None:
         """UserError for what cannot be walked by DDIM, and for no cases."""
+        model = given.model
         schedule = getattr(model, "schedule", None)
         if schedule is None:
             raise UserError(f"probe '{self.name}' needs a model that draws pictures; {model.source} does not")
@@ -119,33 +143,24 @@ class Probe(ABC):
                 f"probe '{self.name}' walks DDIM's noise levels; {model.source} is a rectified-flow model, "
                 "which has none"
             )
-        if not cases:
+        if not given.cases:
             raise UserError(f"probe '{self.name}': no prompts were given")
 
-    def _pictures(
-        self,
-        model: DiffusionBackend,
-        cases: Sequence[Case],
-        base: DiffusionBackend | None,
-        pictures: np.ndarray | None,
-        sampling: How,
-        progress: Progress | None = None,
-    ) -> np.ndarray:
+    def _pictures(self, given: Given) -> np.ndarray:
         """One picture of the concept a case (n, H, W, 3) uint8: those given, or drawn by the original."""
-        side = model.picture_side
+        side, cases, pictures = given.model.picture_side, given.cases, given.pictures
         if pictures is None:
-            if base is None:
+            if given.base is None:
                 raise UserError(
                     f"probe '{self.name}' starts from pictures of the concept; "
                     "give some, or the original model (--base) to draw them"
                 )
-            pictures = base.draw(
+            pictures = given.base.draw(
                 [case.prompt for case in cases],
                 [case.seed for case in cases],
-                steps=sampling.steps,
-                guidance=sampling.guidance,
-                batch=sampling.batch,
-                progress=progress,
+                steps=given.sampling.steps,
+                guidance=given.sampling.guidance,
+                batch=given.sampling.batch,
             )
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (side, side, 3):
             raise UserError(

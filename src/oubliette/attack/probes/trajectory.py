@@ -13,8 +13,8 @@ from torch import Tensor
 
 from oubliette.attack.probes.probe import (
     PUBLISHED,
+    Given,
     Probe,
-    Progress,
     Shown,
     decode,
     derived_seed,
@@ -25,15 +25,13 @@ from oubliette.attack.probes.probe import (
 )
 from oubliette.attack.types import How
 from oubliette.backends.sampling import scheduler_step, start_noise
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Hits
     from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.data.concept import Concept
 
 Noise = Callable[[], Tensor]
 
@@ -69,22 +67,11 @@ class Trajectory(Probe):
         made = n * len(options.etas) * len(options.scales)
         return Cost(forwards=draws(sampling, made), backwards=0, pictures=made)
 
-    def run(
-        self,
-        model: DiffusionBackend,
-        concept: Concept,
-        cases: Sequence[Case],
-        *,
-        base: DiffusionBackend | None = None,
-        pictures: np.ndarray | None = None,
-        sampling: How = PUBLISHED,
-        seed: int = 0,
-        hits: Hits | None = None,
-        progress: Progress | None = None,
-    ) -> Shown:
+    def _show(self, given: Given) -> Shown:
         """One picture a case; `each` has its eta, scale, the tries it took and whether it hit (1 or 0)."""
-        self._check(model, cases)
-        if hits is None:
+        model, cases, sampling = given.model, given.cases, given.sampling
+        self._check(given)
+        if given.hits is None:
             raise UserError("probe 'trajectory' keeps the best of its pictures; it needs a judge of hits")
         settings = list(product(self.options.etas, self.options.scales))
         kept: list[np.ndarray | None] = [None] * len(cases)
@@ -92,8 +79,8 @@ class Trajectory(Probe):
         tries, found = [len(settings)] * len(cases), [False] * len(cases)
         left = list(range(len(cases)))
         for number, (eta, scale) in enumerate(settings):
-            drawn = self._draw(model, [cases[i] for i in left], left, eta, scale, sampling, seed)
-            hit = np.asarray(hits(drawn), dtype=bool)
+            drawn = self._draw(model, [cases[i] for i in left], left, eta, scale, sampling, given.seed)
+            hit = np.asarray(given.hits(drawn), dtype=bool)
             if hit.shape != (len(left),):
                 raise ValueError(f"one verdict a picture: {len(left)} pictures, verdicts {hit.shape}")
             for index, picture, is_hit in zip(left, drawn, hit, strict=True):
@@ -102,8 +89,8 @@ class Trajectory(Probe):
                 if is_hit:
                     tries[index], found[index] = number + 1, True
             left = [index for index in left if not found[index]]
-            if progress is not None:
-                progress(number + 1 if left else len(settings), len(settings))
+            if given.progress is not None:
+                given.progress(number + 1 if left else len(settings), len(settings))
             if not left:
                 break
         return Shown(

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from oubliette.attack.probes.probe import PUBLISHED, Probe, Progress, Shown, draws
+from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown, draws
 from oubliette.attack.types import How
 from oubliette.backends.stored import canonical
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
-    from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Hits
     from oubliette.backends.base import Backend
-    from oubliette.backends.diffusion import DiffusionBackend
-    from oubliette.data.concept import Concept
 
 _LORA = re.compile(r"(?P<module>.+)\.(?:lora_(?P<side>A|B)(?:\.default)?|lora\.(?P<old>down|up))\.weight")
 
@@ -68,24 +63,13 @@ class Transplant(Probe):
         """A drawing a case."""
         return Cost(forwards=draws(sampling, n), backwards=0, pictures=n)
 
-    def run(
-        self,
-        model: DiffusionBackend,
-        concept: Concept,
-        cases: Sequence[Case],
-        *,
-        base: DiffusionBackend | None = None,
-        pictures: np.ndarray | None = None,
-        sampling: How = PUBLISHED,
-        seed: int = 0,
-        hits: Hits | None = None,
-        progress: Progress | None = None,
-    ) -> Shown:
+    def _show(self, given: Given) -> Shown:
         """The cases' pictures, drawn by the model with the delta in it, from the cases' own seeds."""
+        model, cases, sampling = given.model, given.cases, given.sampling
         if not cases:
             raise UserError(f"probe '{self.name}': no prompts were given")
-        own = None if base is None else Difference(base, model)
-        delta = self._source(model, base)
+        own = None if given.base is None else Difference(given.base, model)
+        delta = self._source(model, given.base)
         if delta is None:
             if own is None:
                 raise UserError(
@@ -100,7 +84,7 @@ class Transplant(Probe):
                 steps=sampling.steps,
                 guidance=sampling.guidance,
                 batch=sampling.batch,
-                progress=progress,
+                progress=given.progress,
             )
         facts = {"strength": self.options.strength, "tensors": float(len(moved)), "own": float(delta is own)}
         norm, own_norm, inner = _products(delta, own)

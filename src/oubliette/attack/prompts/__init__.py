@@ -20,8 +20,8 @@ def build(name: str, options: Mapping[str, Any] | None = None, *, preset: str = 
     Raises UserError for an attack, a preset or an option that is not known.
     """
     from oubliette.attack import PROMPT_ATTACKS
-    from oubliette.errors import UserError, suggest
-    from oubliette.validation import validated
+    from oubliette.core.errors import UserError, suggest
+    from oubliette.core.validation import validated
 
     attack = PROMPT_ATTACKS.get(name)
     if preset not in attack.presets:

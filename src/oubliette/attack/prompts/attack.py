@@ -13,10 +13,11 @@ import torch
 from oubliette.attack.prompts.records import Case, Found
 from oubliette.attack.prompts.target import Draw, Target
 from oubliette.attack.types import Hits, How, Sampling
+from oubliette.backends.base import draws
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.data.concept import Concept
-from oubliette.errors import UserError
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 __all__ = ["Job", "PromptAttack", "Proposal"]
 
@@ -155,7 +156,7 @@ class PromptAttack(ABC):
 
     def _check(self, model: Any, base: Any, cases: Sequence[Case]) -> None:
         for one, what in ((model, "the model"), (base, "the base")):
-            if one is not None and getattr(one, "kind", None) != "diffusion":
+            if one is not None and not draws(one):
                 raise UserError(
                     f"prompt attack '{self.name}': {what} must draw pictures (a diffusion model), "
                     f"found a {getattr(one, 'kind', type(one).__name__)} model"

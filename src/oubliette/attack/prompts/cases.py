@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable
 
 from oubliette.attack.prompts.records import Case
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
-from oubliette.errors import UserError
 
 __all__ = ["make_cases"]
 

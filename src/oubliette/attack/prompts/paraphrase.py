@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from oubliette.attack.prompts.attack import Job, PromptAttack, Proposal
+from oubliette.core.validation import StrictModel
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
 from oubliette.data.words import SLOT, fill, pattern
-from oubliette.validation import StrictModel
 
 __all__ = ["Paraphrase", "reworded", "synonyms"]
 

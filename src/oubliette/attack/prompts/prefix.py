@@ -14,9 +14,9 @@ from torch import Tensor
 from oubliette.attack.prompts.attack import Job, PromptAttack, Proposal
 from oubliette.attack.prompts.simplex import corner, project_to_simplex
 from oubliette.attack.prompts.tokens import Vocabulary, joined
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 __all__ = ["Noised", "PrefixOptions", "PrefixSearch", "timesteps_of"]
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from oubliette.attack.prompts.attack import Job, PromptAttack, Proposal
 from oubliette.attack.prompts.tokens import Vocabulary, joined
-from oubliette.validation import StrictModel
+from oubliette.core.validation import StrictModel
 
 __all__ = ["RandomTokens"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from oubliette.core.errors import UserError
+from oubliette.core.writing import parents, write_bytes
 from oubliette.data.csv import COLUMNS, PromptRow, read_prompts
-from oubliette.errors import UserError
-from oubliette.writing import parents, write_bytes
 
 __all__ = ["Case", "Found", "Tally", "cases_of", "read_found", "write_found"]
 

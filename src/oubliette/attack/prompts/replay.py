@@ -10,7 +10,7 @@ from typing import Any
 from oubliette.attack.prompts.records import Found, read_found
 from oubliette.attack.prompts.target import Draw, Target
 from oubliette.attack.types import Hits, How, Sampling
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 __all__ = ["replay"]
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from oubliette.attack.prompts.attack import Job, PromptAttack, Proposal
 from oubliette.attack.prompts.tokens import Vocabulary
+from oubliette.core.validation import StrictModel
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
 from oubliette.train.cost import Cost
-from oubliette.validation import StrictModel
 
 __all__ = ["RingABell", "concept_vector", "evolve"]
 

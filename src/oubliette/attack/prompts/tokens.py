@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 __all__ = ["Vocabulary", "joined"]
 

@@ -13,8 +13,8 @@ from oubliette.bench.audit.plan import Plan, read_plan
 from oubliette.bench.audit.plots import draw_curves
 from oubliette.bench.audit.run import finished, run_cells
 from oubliette.bench.audit.table import contrast_table, correlation_table, prompt_table, relearning_table
-from oubliette.manifest import record, write_json
-from oubliette.writing import write_bytes
+from oubliette.core.manifest import record, write_json
+from oubliette.core.writing import write_bytes
 
 __all__ = ["Benched", "bench_audit", "summarise"]
 

@@ -24,7 +24,7 @@ class Searched:
 class Relearned:
     """A fine-tuning row: area under the resistance curve, steps to half strength (None: not reached), `end`
     leakage after the last step, gold's area and end, and the advantage over gold (natural logarithm; `sign`
-    as in `oubliette.audit.result.Sooner`, `state` why there is none).
+    as in `oubliette.audit.result.RelearningAdvantage`, `state` why there is none).
     """
 
     area: float | None

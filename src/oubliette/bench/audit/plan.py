@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subjects
+from oubliette.bench.cells import Cell, Subject, Target, cells_of
 from oubliette.bench.shipped import plan_content
-from oubliette.errors import suggest
-from oubliette.validation import StrictModel, validated
+from oubliette.bench.subjects import check_subjects
+from oubliette.core.errors import suggest
+from oubliette.core.validation import StrictModel, validated
 
 __all__ = ["Cell", "Contrast", "Plan", "Subject", "Target", "read_plan"]
 
@@ -49,7 +50,7 @@ class Plan(StrictModel):
 
 def read_plan(source: str | Path = "audit") -> Plan:
     """A shipped plan by name, or one in a YAML file; UserError for unknown keys, subjects and methods."""
-    from oubliette.audit.suite import read_suite
+    from oubliette.audit.read_suite import read_suite
 
     content, where = plan_content(source)
     plan = validated(Plan, content, where)

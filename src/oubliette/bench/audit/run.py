@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from oubliette.audit.read_suite import read_suite
 from oubliette.audit.result import JSON_NAME, Audit
-from oubliette.audit.suite import Suite, read_suite
+from oubliette.audit.suite import Suite
 from oubliette.bench.audit.plan import Plan
 from oubliette.bench.cells import Cell, chosen
 from oubliette.bench.folder import claim, seal, whole
@@ -48,12 +49,12 @@ def run_cells(
 
 def run_cell(plan: Plan, cell: Cell, out: Path, models: Path | None = None) -> float:
     """Erase, save, audit; the seconds that took."""
-    from oubliette.api import load
-    from oubliette.audit.run import audit
+    from oubliette.backends import open_model
     from oubliette.bench.subjects import concept_of, open_subject
+    from oubliette.workflows.audit import audit
 
     started = time.monotonic()
-    base = load(plan.base)
+    base = open_model(plan.base)
     folder = _folder(out, cell)
     suite = _suite(plan, cell)
     if folder.is_dir():

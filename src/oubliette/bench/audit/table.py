@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from oubliette.bench.audit.contrasts import Correlation, Difference
 from oubliette.bench.audit.figures import CellFigures, Relearned, names_in
-from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent, plain
+from oubliette.bench.words import NOTHING, counted, leaked, markdown, mean_of, percent, plain
+from oubliette.core.numbers import ends, number
 from oubliette.eval.statistics import Estimate
 
 __all__ = [
@@ -37,7 +38,7 @@ def prompt_table(cells: Sequence[CellFigures]) -> str:
     rows = []
     for (subject, kind), group in _groups(cells).items():
         row = [subject, kind, str(len(group)), counted([cell.verdict for cell in group])]
-        row += [percent([c.leakage.get(name) for c in group]) for name in splits]
+        row += [leaked([c.leakage.get(name) for c in group]) for name in splits]
         row += [searched(group, name) for name in searches]
         rows.append(row + [percent([c.kept.get(name) for c in group]) for name in kept])
     return markdown([*head, *(f"kept: {name}" for name in kept)], rows)
@@ -101,7 +102,7 @@ def area(found: Sequence[Relearned]) -> str:
 
 def ended(found: Sequence[Relearned]) -> str:
     """The leakage after the last step, in percent, and gold's."""
-    return f"{percent([f.end for f in found])} ({percent([f.gold_end for f in found])})"
+    return f"{leaked([f.end for f in found])} ({leaked([f.gold_end for f in found])})"
 
 
 def _half(found: Sequence[Relearned]) -> str:
@@ -144,10 +145,10 @@ def _number(value: float) -> str:
 
 
 def _points(made: Estimate) -> str:
-    value = plain(f"{100 * made.value:+.0f}")
+    value = number(made.value, "+.0f")
     if made.low is None or made.high is None:
         return value
-    return f"{value} [{plain(f'{100 * made.low:+.0f}')}, {plain(f'{100 * made.high:+.0f}')}]"
+    return f"{value} {ends(made.low, made.high, '+.0f')}"
 
 
 def _interval(made: Correlation) -> str:

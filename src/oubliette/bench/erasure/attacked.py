@@ -26,7 +26,7 @@ def audit_plan(plan: Plan, leaders: Sequence[str]) -> AuditPlan | None:
         return None
     best = leaders[: plan.audit.leading]
     led = {subject.name: subject for subject in plan.everyone if subject.name in best}
-    bases = [subject for subject in plan.everyone if subject.control == "none"]
+    bases = [subject for subject in plan.everyone if subject.is_base]
     return AuditPlan(
         name=f"{plan.name}, attacked",
         base=plan.base,

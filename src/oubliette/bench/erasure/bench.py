@@ -16,8 +16,8 @@ from oubliette.bench.erasure.plots import draw_plots
 from oubliette.bench.erasure.run import ROW, done, finished, leading, run_cells, samples_of
 from oubliette.bench.erasure.table import attack_table, concept_table, leader_table
 from oubliette.bench.words import slug
-from oubliette.manifest import record, write_json
-from oubliette.writing import write_bytes
+from oubliette.core.manifest import record, write_json
+from oubliette.core.writing import write_bytes
 
 __all__ = ["Benched", "bench_erasure", "summarise"]
 
@@ -51,7 +51,8 @@ class Benched:
             f"steps, guidance {plan.guidance:g}.",
             "Balance: the mean over kinds of H, MACE's harmonic mean of what is erased, kept and erased of "
             "synonyms (top-1 accuracies of the judge). Percent; ± is half the 95 % t interval over runs, "
-            "which differ in concept and seed. Leakage 0 is the judge's rate on the anchor's prompts:",
+            "which differ in concept and seed. Leakage 0 is the judge's rate on other concepts of the kind, "
+            "and shown where it is below:",
             leader_table([cell for cell in self.cells if cell.subject not in partial], names, controls),
         ]
         if self.attacked:
@@ -131,7 +132,7 @@ def summarise(plan: Plan, out: Path) -> Benched:
     write_json(out / JSON, benched.to_dict())
     everywhere = [cell for cell in cells if cell.subject in (*leaders, *controls)]
     draw_plots(everywhere, names, controls, out / PLOTS)
-    shown = [subject.name for subject in plan.everyone if subject.control in ("none", "gold")]
+    shown = [subject.name for subject in plan.everyone if subject.is_base or subject.control == "gold"]
     for target in plan.concepts:
         draw_gallery(
             samples_of(plan, out, target.name, [*shown, *leaders]),

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.bench.cells import Cell
-from oubliette.eval.harmonic import harmonic_objects, harmonic_pair
 from oubliette.eval.leakage import Leakage
+from oubliette.eval.protocols.harmonic import harmonic_objects, harmonic_pair
 from oubliette.eval.result import ConceptFigures, Evaluation, Row
+from oubliette.eval.rows import BASE
 
 __all__ = ["CellFigures", "balance", "figures_of", "ranked"]
 
@@ -45,7 +46,7 @@ class CellFigures:
 def figures_of(cell: Cell, path: Path, row: str, facts: Mapping[str, Any]) -> CellFigures:
     """A cell's numbers from its evaluation's file."""
     evaluation = Evaluation.from_json(path.read_text("utf-8"))
-    own, base = evaluation.row(row), evaluation.row("none")
+    own, base = evaluation.row(row), evaluation.row(BASE)
     (figures,) = own.concepts
     splits = {f.split: f for f in figures.leakage if f.judge == figures.judge}
     accuracy = _accuracy(figures, splits)

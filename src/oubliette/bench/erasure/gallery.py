@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from oubliette.bench.plotting import canvas, save
-from oubliette.eval.pictures import PictureCache
+from oubliette.eval.sample_store import SampleStore
 
 __all__ = ["columns_of", "draw_gallery"]
 
@@ -40,7 +40,7 @@ def draw_gallery(
     parts = columns_of(next(iter(read.values())), concept)
     places = [(at, part, want) for part, wanted in enumerate(parts) for at, want in enumerate(wanted)]
     lefts = [number * _SIDE + part * _APART for number, (_, part, _) in enumerate(places)]
-    pictures = PictureCache(cache)
+    pictures = SampleStore(cache)
     figure, panels = canvas(1, 1, width=0.78 * len(lefts) + 2.6, height=0.74 * len(read) + 0.8)
     axes = panels[0][0]
     for down, own in enumerate(read.values()):
@@ -52,7 +52,7 @@ def draw_gallery(
         ]
         drawn = pictures.read([str(sample["picture"]) for _, sample in there])
         for (left, sample), picture in zip(there, drawn, strict=True):
-            _place(axes, picture, left, down * _SIDE, _frame(sample))
+            _place(axes, np.asarray(picture), left, down * _SIDE, _frame(sample))
     axes.set_xlim(0, lefts[-1] + _SIDE)
     axes.set_ylim(_SIDE * len(read) + 18, 0)
     axes.set_yticks([_SIDE * (down + 0.5) for down in range(len(read))], list(read), fontsize=9)

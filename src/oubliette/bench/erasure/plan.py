@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from oubliette.bench.cells import Cell, Subject, Target, cells_of, check_subjects
+from oubliette.bench.cells import Cell, Subject, Target, cells_of
 from oubliette.bench.shipped import plan_content
-from oubliette.validation import StrictModel, validated
+from oubliette.bench.subjects import check_subjects
+from oubliette.core.validation import StrictModel, validated
 
 __all__ = ["Attacked", "Further", "Plan", "Trials", "read_plan"]
 
@@ -114,7 +115,7 @@ class Plan(StrictModel):
 
 def read_plan(source: str | Path = "erasure") -> Plan:
     """A shipped plan by name, or one in a YAML file; UserError for unknown keys, subjects and methods."""
-    from oubliette.audit.suite import read_suite
+    from oubliette.audit.read_suite import read_suite
 
     content, where = plan_content(source)
     plan = validated(Plan, content, where)

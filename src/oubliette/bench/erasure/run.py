@@ -15,7 +15,7 @@ from oubliette.bench.erasure.figures import CellFigures, figures_of, ranked
 from oubliette.bench.erasure.plan import Plan
 from oubliette.bench.folder import claim, seal, whole
 from oubliette.bench.pool import in_processes
-from oubliette.manifest import read_manifest, write_json
+from oubliette.core.manifest import read_manifest, write_json
 
 __all__ = ["ROW", "done", "finished", "leading", "run_cell", "run_cells", "samples_of", "states"]
 
@@ -65,13 +65,13 @@ def leading(plan: Plan, cells: Sequence[CellFigures]) -> list[str]:
 
 def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     """Erase, save, open, draw, judge; the seconds that took."""
-    from oubliette.api import load
+    from oubliette.backends import open_model
     from oubliette.bench.subjects import concept_of, open_subject
     from oubliette.eval.evaluate import compare
-    from oubliette.eval.painter import Sampling
+    from oubliette.eval.pictures.sampling import Sampling
 
     started = time.monotonic()
-    base = load(plan.base)
+    base = open_model(plan.base)
     with open_subject(cell, base, out / "models", out / "latents") as model:
         evaluation = compare(
             {ROW: model},

@@ -9,7 +9,10 @@ from oubliette.bench.audit.figures import CellFigures as AuditFigures
 from oubliette.bench.audit.figures import names_in
 from oubliette.bench.audit.table import against, area, ended, searched
 from oubliette.bench.erasure.figures import CellFigures, balance
-from oubliette.bench.words import NOTHING, counted, markdown, mean_of, percent
+from oubliette.bench.words import NOTHING, counted, leaked, markdown, mean_of, percent
+from oubliette.core.numbers import number
+from oubliette.eval.statistics import Estimate
+from oubliette.eval.verdict import as_shown, too_few
 
 __all__ = ["attack_table", "concept_table", "leader_table", "ordered"]
 
@@ -29,9 +32,9 @@ def leader_table(cells: Sequence[CellFigures], names: Sequence[str], controls: S
     rows = []
     for name in ordered(cells, names, controls):
         group = [cell for cell in cells if cell.subject == name]
-        row = [name, str(len(group)), f"{100 * balance(group):.0f}"]
+        row = [name, str(len(group)), number(balance(group))]
         row += [percent([cell.harmonic for cell in group if cell.kind == kind]) for kind in kinds]
-        row += [percent([cell.leakage.get(split) for cell in group]) for split in _SPLITS]
+        row += [leaked([cell.leakage.get(split) for cell in group]) for split in _SPLITS]
         row += [percent([cell.kept.get(part) for cell in group]) for part in _KEPT]
         row += [mean_of([cell.moved.get("KID") for cell in group], lambda value: f"{1000 * value:.0f}")]
         row += [mean_of([cell.moved.get("CMMD") for cell in group], lambda value: f"{value:.2f}")]
@@ -53,8 +56,8 @@ def attack_table(cells: Sequence[AuditFigures], erased: Sequence[CellFigures]) -
     rows = []
     for subject, kind in dict.fromkeys((cell.subject, cell.kind) for cell in cells):
         group = [cell for cell in cells if (cell.subject, cell.kind) == (subject, kind)]
-        level = 100 * balance([cell for cell in erased if cell.subject == subject])
-        row = [subject, f"{level:.0f}", kind, counted([cell.verdict for cell in group])]
+        level = balance([cell for cell in erased if cell.subject == subject])
+        row = [subject, number(level), kind, counted([cell.verdict for cell in group])]
         row += [searched(group, name) for name in searches]
         for name in trained:
             found = [cell.relearned[name] for cell in group if name in cell.relearned]
@@ -96,10 +99,11 @@ def ordered(cells: Sequence[CellFigures], names: Sequence[str], controls: Sequen
 
 def _leak(group: Sequence[CellFigures], split: str) -> str:
     if len(group) > 1:
-        return percent([cell.leakage.get(split) for cell in group])
+        return leaked([cell.leakage.get(split) for cell in group])
     (cell,) = group
     if split not in cell.leakage:
         return NOTHING
     low, high = cell.bounds[split]
-    sides = "" if low is None or high is None else f" [{percent([low])}, {percent([high])}]"
-    return percent([cell.leakage[split]]) + sides
+    made, few = as_shown(Estimate(cell.leakage[split], low, high, cell.n))
+    sides = f" [{leaked([made.low])}, {leaked([made.high])}]" + (f", {too_few()}" if few else "")
+    return leaked([made.value]) + sides

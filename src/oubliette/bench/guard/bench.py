@@ -15,8 +15,8 @@ from oubliette.bench.guard.masks import mask_folder
 from oubliette.bench.guard.plan import Learning, Plan, read_plan
 from oubliette.bench.guard.run import Used, finished, run_all
 from oubliette.bench.guard.table import stability_table, use_table
-from oubliette.manifest import record, write_json
-from oubliette.writing import write_bytes
+from oubliette.core.manifest import record, write_json
+from oubliette.core.writing import write_bytes
 
 __all__ = ["Benched", "bench_guard"]
 
@@ -113,8 +113,8 @@ def _learned(plan: Plan, out: Path) -> dict[str, dict[str, Any]]:
 
 def _agreement(plan: Plan, out: Path) -> dict[str, list[float]]:
     """Jaccard over parameters of a learner's masks of different seeds, arm by arm, at every share."""
+    from oubliette.guard.learn.stability import jaccard
     from oubliette.guard.mask import read_mask
-    from oubliette.guard.stability import jaccard
 
     found: dict[str, list[float]] = defaultdict(list)
     for spec in plan.learners:

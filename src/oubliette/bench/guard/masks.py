@@ -9,10 +9,10 @@ from typing import Any
 
 from oubliette.bench.guard.plan import Arm, Learning, Plan
 from oubliette.bench.words import slug
+from oubliette.core.manifest import write_json
 from oubliette.data.concept import Concept
-from oubliette.guarding.apply import budget_for
-from oubliette.manifest import write_json
 from oubliette.train.finetune import SupervisedData
+from oubliette.workflows.guard.apply import budget_for
 
 __all__ = ["concept_of", "learn_masks", "mask_folder", "open_base", "painted"]
 
@@ -22,11 +22,11 @@ _USER_SEEDS = 100
 
 def learn_masks(plan: Plan, learning: Learning, out: Path) -> float:
     """Learn with every learner of the plan and write each budget's mask; the seconds that took."""
-    from oubliette.guard.budget import Budget
-    from oubliette.guard.learn import learn
+    from oubliette.guard.learn.budget import Budget
+    from oubliette.guard.learn.learn import learn
     from oubliette.guard.learners import BASELINES
     from oubliette.guard.mask import Mask
-    from oubliette.guarding.learn import user_for
+    from oubliette.workflows.guard.learn import user_for
 
     started = time.monotonic()
     arm = plan.arm(learning.arm)
@@ -81,18 +81,18 @@ def mask_folder(out: Path, learning: Learning, learner: str, share: float) -> Pa
 
 def open_base(plan: Plan, arm: Arm, seed: int, out: Path) -> Any:
     """What the arm guards: the plan's base, or what its method makes of it with this seed."""
-    from oubliette.api import load
-    from oubliette.compose import compose
+    from oubliette.backends import open_model
     from oubliette.erase.run import erase
+    from oubliette.workflows.compose import compose
 
     if arm.erase is None:
-        return load(plan.base)
+        return open_model(plan.base)
     folder = out / "models" / slug(arm.name, str(seed))
     if not folder.is_dir():
-        model = load(plan.base)
+        model = open_model(plan.base)
         recipe = compose(model, concept=arm.illegal, method=arm.erase, seed=seed, save="delta")
         erase(model, recipe, show_progress=False).save(folder)
-    return load(folder)
+    return open_model(folder)
 
 
 def painted(
@@ -109,7 +109,7 @@ def painted(
 
 def concept_of(model: Any, name: str) -> Concept:
     """A concept of the model's world by its name, with kind and anchor."""
-    from oubliette.compose import make_concepts
+    from oubliette.data.concepts import make_concepts
 
     return make_concepts(model, [name])[0]
 
@@ -118,7 +118,7 @@ def _relearned(
     plan: Plan, arm: Arm, learning: Learning, sides: Sequence[Sequence[SupervisedData]], out: Path
 ) -> Any:
     """A user without a mask, who trains on all of it: theta_ft, for every learner."""
-    from oubliette.guard.draws import Mixture
+    from oubliette.guard.learn.draws import Mixture
     from oubliette.train.tuning.tune import tune
 
     model = open_base(plan, arm, learning.seed, out)

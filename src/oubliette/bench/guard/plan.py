@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 
 from oubliette.bench.shipped import plan_content
 from oubliette.bench.words import slug
-from oubliette.errors import UserError
-from oubliette.validation import StrictModel, validated
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel, validated
 
 __all__ = ["BYPASS", "GOLD", "LESS", "NONE", "Arm", "Cell", "LearnerSpec", "Learning", "Plan", "read_plan"]
 
@@ -129,7 +129,7 @@ class Cell(StrictModel):
 
 def read_plan(source: str | Path = "guard") -> Plan:
     """A shipped plan by name, or one in a YAML file; UserError for unknown keys, learners and options."""
-    from oubliette.guard.problem import make_learner
+    from oubliette.guard.learn.problem import make_learner
 
     content, where = plan_content(source)
     plan = validated(Plan, content, where)

@@ -15,9 +15,10 @@ from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Learning, Plan
 from oubliette.bench.guard.transplant import TRANSPLANT, Donor
 from oubliette.bench.pool import in_processes
 from oubliette.bench.words import slug
-from oubliette.guarding.apply import budget_for
-from oubliette.guarding.user import Course, User, area, asked_of
-from oubliette.manifest import read_object, write_json
+from oubliette.core.manifest import read_object, write_json
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.workflows.guard.apply import budget_for
+from oubliette.workflows.guard.user import TrainingCurve, User, area, asked_of
 
 __all__ = ["Used", "finished", "run_all", "run_cell"]
 
@@ -156,15 +157,14 @@ class _Users:
             self.mode,
             self.budget,
             frozen=list(frozen),
-            sampling_steps=plan.sampling_steps,
-            guidance=plan.guidance,
+            how=Sampling(plan.sampling_steps, plan.guidance),
             starts=out / "starts" / model.fingerprint(),
             lent=donor,
         )
 
-    def train(self, name: str, at: Sequence[int]) -> Course:
+    def train(self, name: str, at: Sequence[int]) -> TrainingCurve:
         """Train on pictures of the concept `name`, judging the concept's own prompts at the steps in `at`."""
-        from oubliette.eval.scenery import words_of
+        from oubliette.eval.surroundings import words_of
 
         concept = concept_of(self.model, name)
         asked = asked_of(self.model, concept, self.plan.pictures, self.cell.seed)
@@ -176,9 +176,9 @@ class _Users:
 
 
 def _gold(plan: Plan) -> Any:
-    from oubliette.api import load
+    from oubliette.backends import open_model
 
-    return load(plan.gold)
+    return open_model(plan.gold)
 
 
 def _gentler(plan: Plan, cell: Cell, out: Path) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 from oubliette.bench.guard.plan import LESS, NONE
 from oubliette.bench.guard.run import Used
 from oubliette.bench.words import NOTHING, markdown, percent
+from oubliette.core.numbers import number
+from oubliette.core.numbers import percent as share_of
 
 __all__ = ["stability_table", "use_table"]
 
@@ -29,9 +31,9 @@ def use_table(used: Sequence[Used]) -> str:
     rows = []
     for (arm, mode, guard, share), group in _groups(used).items():
         if guard == LESS:
-            guard = f"{guard}, drift as at {100 * share:g} %"
+            guard = f"{guard}, drift as at {share_of(share, 'g')}"
         pairs = [(one, without[key]) for one in group if (key := (one.arm, one.mode, one.seed)) in without]
-        row = [arm, mode, guard, f"{100 * group[0].frozen_share:.0f}", str(len(group))]
+        row = [arm, mode, guard, number(group[0].frozen_share), str(len(group))]
         row += [percent([one.illegal[-1] for one in group]), percent([one.area for one in group])]
         row += [percent([one.innocent[name] for one in group if name in one.innocent]) for name in innocent]
         row += [percent(_over(pairs, _mitigation)), percent(_over(pairs, _cost))]

@@ -24,9 +24,9 @@ class Donor:
     """
 
     def __init__(self, plan: Plan, arm: Arm) -> None:
-        from oubliette.api import load
+        from oubliette.backends import open_model
 
-        self.model = load(plan.base if arm.erase is not None else plan.gold or plan.base)
+        self.model = open_model(plan.base if arm.erase is not None else plan.gold or plan.base)
         self._start: dict[str, Tensor] = {
             name: tensor.detach().clone() for name, tensor in self.model.tensors().items()
         }

@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from oubliette.core.errors import UserError, suggest
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.detach import readers
 from oubliette.erase.diffusion.training_free import SettingsAlone, TrainingFree, words_of
-from oubliette.errors import UserError, suggest
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

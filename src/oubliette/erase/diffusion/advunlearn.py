@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.erase.diffusion.esd import ESD
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
-from oubliette.train.smoothing.base import Passes
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -55,18 +56,22 @@ class AdvUnlearn(ESD):
             default=5, ge=0, description="retain prompts beside each of a step's prompts; 0 is none"
         )
 
-        @property
-        def extra_passes(self) -> Passes:
-            """The attack's passes and those of the retain prompts, for each of a step's prompts.
-
-            Trajectories that stop half-way on average, two forwards a step, then the predictions made there.
-            """
-            met = self.trajectory_steps + 2
-            attack = self.attack_steps + (max(self.attack_steps - 1, 0) * met if self.fresh else 0)
-            kept = self.kept_per_prompt
-            return Passes(attack + kept * (self.trajectory_steps + 2), self.attack_steps + kept)
-
     options: Options
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """ESD's, and the attack's passes and those of the retain prompts for each of a step's prompts.
+
+        Trajectories that stop half-way on average, two forwards a step, then the predictions made there.
+        """
+        met = options.trajectory_steps + 2
+        attack = options.attack_steps + (max(options.attack_steps - 1, 0) * met if options.fresh else 0)
+        kept = options.kept_per_prompt
+        return replace(
+            super().step_cost(options),
+            forwards=attack + kept * met,
+            backwards=options.attack_steps + kept,
+        )
 
     def __init__(self, options: Options, request: ErasureRequest) -> None:
         super().__init__(options, request)

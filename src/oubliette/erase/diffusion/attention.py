@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oubliette.backends.base import Backend
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

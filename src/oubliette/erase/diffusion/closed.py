@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.erase.edit import Edit
-from oubliette.errors import UserError
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend, TextEmbedding
@@ -32,7 +32,7 @@ __all__ = [
     "pull",
     "right_factor",
     "token_rows",
-    "toward",
+    "uce_factor",
 ]
 
 TokenMode = Literal["last", "last_to_end", "all"]
@@ -182,7 +182,7 @@ def pull(
     return erase_weight * solved.T
 
 
-def toward(rows: Tensor, goals: Tensor, pulled: Tensor) -> RightFactor:
+def uce_factor(rows: Tensor, goals: Tensor, pulled: Tensor) -> RightFactor:
     """The factor that moves `rows` toward `goals`; a row that is its own goal adds nothing to its rank."""
     moving = (goals != rows).any(dim=1)
     return RightFactor.of((goals - rows)[moving].T, pulled[moving])
@@ -213,7 +213,7 @@ def right_factor(
         regularisation=regularisation,
         method=method,
     )
-    return toward(rows, goals, pulled)
+    return uce_factor(rows, goals, pulled)
 
 
 def edited(

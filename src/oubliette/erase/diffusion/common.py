@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oubliette.backends.base import TEXT_ENCODER
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.detach import detached_first_token, readers
-from oubliette.errors import UserError
+from oubliette.train.cost import StepCost
 from oubliette.train.objective import BaseObjective
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -90,6 +91,11 @@ class PairObjective(DiffusionObjective):
     """A trained eraser that works on noised pictures, each with its target and its anchor prompt."""
 
     options: NoiseOptions
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """The anchor's pictures are drawn, and the retained ones where these are the prior."""
+        return StepCost(retains=options.prior != "none", pictures=2 if options.prior == "retain" else 1)
 
     def setup(self, model: DiffusionBackend, data: DiffusionData, weights: Weights, seed: int) -> None:
         """Have the pictures drawn that will be needed, while the model still holds its original weights."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from oubliette.erase.diffusion.common import NoiseOptions, PairObjective
 from oubliette.erase.diffusion.discriminator import Norm, build
 from oubliette.train.config import Beta
+from oubliette.train.cost import StepCost
 from oubliette.train.optimizer import load_optimizer_state, optimizer_state
 from oubliette.train.roles import Draw, Role
 
@@ -101,6 +103,11 @@ class DoCo(PairObjective):
             betas=self.options.discriminator_betas,
         )
         self._logits: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """The discriminator trains alone while it warms up."""
+        return replace(super().step_cost(options), warm_up=options.warm_up)
 
     def roles(self, step: int) -> dict[str, Role]:
         """The discriminator alone in the first `warm_up` steps, then forget, prior and discriminator."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from oubliette.erase.diffusion.pseudo import PseudoObjective, PseudoOptions
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
-from oubliette.train.smoothing.base import Passes
 
 if TYPE_CHECKING:
     from oubliette.erase.request import ErasureRequest
@@ -42,12 +43,13 @@ class EraseDiff(PseudoObjective):
         inner_optimizer: Literal["adam", "sgd"] = "adam"
         inner_learning_rate: float = Field(default=1e-5, gt=0)
 
-        @property
-        def extra_passes(self) -> Passes:
-            """The inner run's passes for each forget item of a step."""
-            return Passes(self.inner_steps + 1, self.inner_steps) if self.inner_steps else Passes()
-
     options: Options
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """The inner run's passes for each forget item of a step."""
+        inner = options.inner_steps
+        return replace(super().step_cost(options), forwards=inner + 1 if inner else 0, backwards=inner)
 
     def __init__(self, options: Options, request: ErasureRequest) -> None:
         super().__init__(options, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
-from oubliette.erase.diffusion.turns import Said, in_turn
+from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.erase.request import ErasureRequest
@@ -50,7 +51,7 @@ class ESD(DiffusionObjective):
         erase_from: str | None = Field(
             default=None, description="parent prompt that loses the concept (released only)"
         )
-        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
+        prompts: PromptSource = Field(default="name", description="the bare name, or the bank's prompts")
         trajectory_steps: int = Field(default=50, ge=1, description="sampling steps of a whole trajectory")
         guidance: float = Field(default=3.0, ge=0, description="guidance of the trajectory")
 
@@ -64,6 +65,11 @@ class ESD(DiffusionObjective):
 
     options: Options
 
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
+
     def __init__(self, options: Options, request: ErasureRequest) -> None:
         super().__init__(options, request)
 
@@ -76,7 +82,7 @@ class ESD(DiffusionObjective):
 
         The whole batch stops at the same step, as a sampler runs; the step is drawn anew each time.
         """
-        pairs = in_turn(self.request, self.data, self.options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, self.options.prompts, step, rng, batch)
         return self.met([pair.target for pair in pairs], rng)
 
     def met(self, concepts: list[str], rng: torch.Generator) -> Draw:

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
 from oubliette.data.text import InputWarning
 from oubliette.data.words import slotted
 from oubliette.erase.diffusion.attention import attention_layers, find_tokens, watching
 from oubliette.erase.diffusion.common import NoiseOptions, PairObjective, Prior
-from oubliette.errors import UserError
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.attention import token_positions
 from oubliette.erase.diffusion.common import DiffusionObjective
-from oubliette.erase.diffusion.turns import Said, in_turn
-from oubliette.errors import UserError
+from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -56,7 +56,7 @@ class HiRM(DiffusionObjective):
         tokens: Literal["after", "all"] = Field(
             default="after", description="from the concept's first token on, or all but the start token"
         )
-        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
+        prompts: PromptSource = Field(default="name", description="the bare name, or the bank's prompts")
         retention: bool = Field(
             default=False, description="hold the retain prompts' tokens where the original has them"
         )
@@ -86,7 +86,7 @@ class HiRM(DiffusionObjective):
 
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
         """Prompts of the concepts in turn; with `retention` retain prompts and their original tokens."""
-        pairs = in_turn(self.request, self.data, self.options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, self.options.prompts, step, rng, batch)
         draw = Draw(prompts=[pair.target for pair in pairs], concepts=[pair.concept for pair in pairs])
         if self.options.retention:
             known = self.data.retain_prompts()

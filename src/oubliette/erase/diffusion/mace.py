@@ -10,14 +10,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
+from oubliette.core.progress import Tick, progress
+from oubliette.core.validation import MAX_SEED, StrictModel
 from oubliette.erase.diffusion.closed import cholesky, edited
 from oubliette.erase.diffusion.rank_one import Subject, importance, masks_of, suppress
 from oubliette.erase.edit import Edit, Factors
 from oubliette.erase.request import ErasureRequest, PromptPair
-from oubliette.errors import UserError
-from oubliette.train.progress import Tick, progress
 from oubliette.train.weights import Weights
-from oubliette.validation import MAX_SEED, StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

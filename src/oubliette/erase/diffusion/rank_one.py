@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oubliette.core.errors import UserError
+from oubliette.core.progress import Tick
 from oubliette.erase.diffusion.attention import Attended, attention_layers, token_map, watching
 from oubliette.erase.edit import Factors
-from oubliette.errors import UserError
-from oubliette.train.progress import Tick
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

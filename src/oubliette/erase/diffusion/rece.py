@@ -16,7 +16,7 @@ from oubliette.erase.diffusion.closed import (
     edited,
     mapped_rows,
     right_factor,
-    toward,
+    uce_factor,
 )
 from oubliette.erase.diffusion.uce import UCE
 from oubliette.erase.edit import Edit
@@ -112,7 +112,7 @@ class RECE(UCE):
         pairs = self.pairs(data)
         rows, goals = mapped_rows(model, pairs, self.options.token_mode)
         width, device = rows.shape[1], rows.device
-        factor = toward(rows, goals, self.pull(model, data, rows))
+        factor = uce_factor(rows, goals, self.pull(model, data, rows))
         if self.options.epochs:
             attacked, anchors = mapped_rows(model, pairs, self.options.adversary_tokens)
             kept = self.kept(model, data)

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.attention import attention_layers, token_map, token_positions, watching
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.esd import esd_target
 from oubliette.erase.diffusion.receler_adapters import RecelerAdapters
-from oubliette.erase.diffusion.turns import Said, in_turn
-from oubliette.errors import UserError
+from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -75,7 +76,7 @@ class Receler(DiffusionObjective):
 
         rank: int = Field(default=128, ge=1, description="width of an adapter's middle")
         eta: float = Field(default=1.0, ge=0, description="how far to go against the concept's direction")
-        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
+        prompts: PromptSource = Field(default="name", description="the bare name, or the bank's prompts")
         trajectory_steps: int = Field(default=50, ge=1, description="sampling steps of a whole trajectory")
         guidance: float = Field(default=3.0, ge=0, description="guidance of the trajectory")
         adversary_steps: int = Field(default=50, ge=0, description="the adversary's updates in each step")
@@ -110,6 +111,11 @@ class Receler(DiffusionObjective):
         self._report: dict[str, Tensor] = {}
         return self.adapters
 
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
+
     def roles(self, step: int) -> dict[str, Role]:
         """Forget alone."""
         return {"forget": Role("forget")}
@@ -120,7 +126,7 @@ class Receler(DiffusionObjective):
         concept, and what the adversary starts from.
         """
         options = self.options
-        pairs = in_turn(self.request, self.data, options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, options.prompts, step, rng, batch)
         prompts = [pair.target for pair in pairs]
         stop = int(torch.randint(options.trajectory_steps, (1,), generator=rng))
         text = self.model.encode_text(prompts)

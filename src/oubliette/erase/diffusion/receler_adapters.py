@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from oubliette.backends.guidance import Guidance, Guide
 from oubliette.backends.text import TextEmbedding
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

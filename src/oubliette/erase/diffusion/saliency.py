@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from oubliette.backends.base import TEXT_ENCODER
+from oubliette.backends.base import TEXT_ENCODER, draws
 from oubliette.backends.text import TextEmbedding
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.progress import progress
 from oubliette.train.gradients import step_rng
 from oubliette.train.smoothing.base import Passes
 from oubliette.train.trainable import these_alone
@@ -58,7 +59,7 @@ class Saliency:
         Beside one gradient it holds their sum in fp32. UserError for a model that draws no pictures, where a
         gradient is not finite, and where the loss reaches no tensor.
         """
-        if model.kind != "diffusion":
+        if not draws(model):
             raise UserError(
                 f"element mask 'saliency' is of pictures, and {model.source} is a {model.kind} model; "
                 "leave scope.elements out, or take 'random'"
@@ -74,7 +75,10 @@ class Saliency:
         text_too = not set(named).isdisjoint(model.groups().get(TEXT_ENCODER, []))
         starts = range(0, len(prompts), self.batch)[: self.batches]
         reached, held = False, list(named.values())
-        with these_alone(held, held):
+        with (
+            progress("weighing elements", len(starts), "batches", enabled=data.show_progress) as tick,
+            these_alone(held, held),
+        ):
             for number, first in enumerate(starts):
                 part = slice(first, first + self.batch)
                 loss = self._loss(
@@ -87,6 +91,7 @@ class Saliency:
                     if gradient is not None:
                         reached = True
                         total += gradient
+                tick(number + 1, "")
         if not reached:
             raise UserError("element mask 'saliency': the pictures depend on no tensor of the scope")
         return found

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.training_free import SettingsAlone, TrainingFree, words_of
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
 from oubliette.erase.diffusion.closed import (
     MappingOptions,
     RightFactor,
@@ -20,11 +21,10 @@ from oubliette.erase.diffusion.closed import (
     mapped_rows,
     right_factor,
     token_rows,
-    toward,
+    uce_factor,
 )
 from oubliette.erase.edit import Edit
 from oubliette.erase.request import ErasureRequest
-from oubliette.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -118,7 +118,7 @@ def constrained_factor(
         answer = torch.cholesky_solve(held, factor)
         inner = held.T @ answer + slack * torch.eye(held.shape[1]).to(held)
         pulled = pulled - answer @ torch.linalg.solve(inner, held.T @ pulled)
-    return toward(rows, goals, (basis @ pulled).T)
+    return uce_factor(rows, goals, (basis @ pulled).T)
 
 
 def centres(points: Tensor, count: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.esd import esd_target
-from oubliette.erase.diffusion.turns import Said, in_turn
+from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 _POOLED = "pooled"
 
@@ -58,7 +59,7 @@ class SPM(DiffusionObjective):
 
         eta: float = Field(default=1.0, ge=0, description="g, how far to go against the concept's direction")
         neutral: str = Field(default="", description="the prompt that the concept's direction starts at")
-        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
+        prompts: PromptSource = Field(default="name", description="the bare name, or the bank's prompts")
         anchors: int = Field(default=4, ge=1, description="random embeddings for each item of a batch")
         anchoring: float = Field(default=1000.0, ge=0, description="weight of the latent anchoring")
         shortest: float = Field(default=0.8, gt=0, description="least length of an anchor, in the concept's")
@@ -76,6 +77,11 @@ class SPM(DiffusionObjective):
 
     options: Options
 
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
+
     def roles(self, step: int) -> dict[str, Role]:
         """Forget, and the anchoring as retain role unless its weight is 0."""
         anchoring = {"anchoring": Role("retain", weight=self.options.anchoring)}
@@ -87,7 +93,7 @@ class SPM(DiffusionObjective):
         the original network says to them.
         """
         options = self.options
-        pairs = in_turn(self.request, self.data, options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, options.prompts, step, rng, batch)
         prompts = [pair.target for pair in pairs]
         stop = int(torch.randint(options.trajectory_steps, (1,), generator=rng))
         concept = self.model.encode_text(prompts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.validation import StrictModel
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.stereo_search import Term, encoded, search, terms_in_turn
-from oubliette.erase.diffusion.turns import Said, in_turn
+from oubliette.erase.diffusion.turns import PromptSource, batch_pairs
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -80,11 +81,16 @@ class Stereo(DiffusionObjective):
         apg_limit: float | None = Field(
             default=None, gt=0, description="greatest L2 norm of an item's direction"
         )
-        prompts: Said = Field(default="name", description="the bare name, or the bank's prompts")
+        prompts: PromptSource = Field(default="name", description="the bare name, or the bank's prompts")
         trajectory_steps: int = Field(default=50, ge=1, description="sampling steps of a whole trajectory")
         trajectory_guidance: float = Field(default=3.0, ge=0, description="guidance of the trajectory")
 
     options: Options
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """Each item is met on a trajectory of its own."""
+        return StepCost(trajectory=options.trajectory_steps)
 
     def setup(self, model: DiffusionBackend, data: DiffusionData, weights: Weights, seed: int) -> None:
         """Take hold of all; the search waits for the first step, since a resumed run has its words."""
@@ -103,7 +109,7 @@ class Stereo(DiffusionObjective):
         if self._words is None:
             self._words = search(self, batch)
         options, words = self.options, self._words
-        pairs = in_turn(self.request, self.data, options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, options.prompts, step, rng, batch)
         anchors = [concept.anchor for concept in self.request.concepts]
         terms = terms_in_turn(pairs, words, step * batch, anchors)
         stop = int(torch.randint(options.trajectory_steps, (1,), generator=rng))

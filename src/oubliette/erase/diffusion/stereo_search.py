@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oubliette.backends.text import TextEmbedding
+from oubliette.core.progress import progress
 from oubliette.erase.diffusion.common import DiffusionObjective
 from oubliette.erase.diffusion.esd import esd_target
-from oubliette.erase.diffusion.turns import in_turn
+from oubliette.erase.diffusion.turns import batch_pairs
 from oubliette.erase.request import PromptPair
 from oubliette.train.config import TrainConfig
 from oubliette.train.gradients import step_rng
 from oubliette.train.loop import Loop
 from oubliette.train.objective import BaseObjective
 from oubliette.train.processes import Processes
-from oubliette.train.progress import progress
 from oubliette.train.roles import Draw, Role
 from oubliette.train.weights import Weights
 
@@ -83,7 +83,7 @@ class Away(DiffusionObjective):
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
         """x_t from a stopped trajectory of the original network and ESD's target there, with eta 1."""
         options = self.options
-        pairs = in_turn(self.request, self.data, options.prompts, step, rng, batch)
+        pairs = batch_pairs(self.request, self.data, options.prompts, step, rng, batch)
         anchors = [concept.anchor for concept in self.request.concepts]
         terms = terms_in_turn(pairs, self.words, step * batch, anchors)
         stop = int(torch.randint(options.trajectory_steps, (1,), generator=rng))

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field
 from torch import Tensor
 
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel, validated
 from oubliette.erase.request import ErasureRequest
-from oubliette.errors import UserError
-from oubliette.validation import StrictModel, validated
 
 __all__ = ["SettingsAlone", "TrainingFree", "words_of"]
 

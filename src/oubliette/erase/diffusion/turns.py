@@ -11,14 +11,19 @@ from oubliette.erase.request import ErasureRequest, PromptPair
 if TYPE_CHECKING:
     from oubliette.erase.prepare import DiffusionData
 
-__all__ = ["Said", "in_turn"]
+__all__ = ["PromptSource", "batch_pairs"]
 
-Said = Literal["name", "bank"]
+PromptSource = Literal["name", "bank"]
 """What stands for a concept: its bare name, or the prompts of the bank."""
 
 
-def in_turn(
-    request: ErasureRequest, data: DiffusionData, said: Said, step: int, rng: torch.Generator, batch: int
+def batch_pairs(
+    request: ErasureRequest,
+    data: DiffusionData,
+    said: PromptSource,
+    step: int,
+    rng: torch.Generator,
+    batch: int,
 ) -> list[PromptPair]:
     """`batch` pairs for a step: bare names beside their anchors', or items of the data, which the user's own
     prompts always are. Only items are drawn from `rng`.

@@ -17,7 +17,7 @@ from oubliette.erase.diffusion.closed import (
     mapped_rows,
     pull,
     token_rows,
-    toward,
+    uce_factor,
 )
 from oubliette.erase.edit import Edit
 from oubliette.erase.request import ErasureRequest
@@ -123,12 +123,12 @@ class UCE:
         """
         rows, goals = mapped_rows(model, self.pairs(data), self.options.token_mode)
         pulled = self.pull(model, data, rows)
-        shared = toward(rows, goals, pulled)
+        shared = uce_factor(rows, goals, pulled)
         for name, weight in edited(model, scope, rows.shape[1], self.title):
             if self.options.technique == "tensor":
                 here = rows.to(weight.device)
                 own = orthogonal_goals(weight, here, goals.to(weight.device))
-                yield toward(here, own, pulled.to(weight.device)).edit(name, weight)
+                yield uce_factor(here, own, pulled.to(weight.device)).edit(name, weight)
             else:
                 yield shared.edit(name, weight)
 

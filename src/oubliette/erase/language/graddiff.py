@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.backends.tokens import IGNORED
+from oubliette.core.validation import StrictModel
 from oubliette.train.objective import BaseObjective
 from oubliette.train.roles import Draw, Role
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, read_questions
 from oubliette.data.text import InputWarning
-from oubliette.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
@@ -48,10 +48,16 @@ class TokenSet:
 
 @dataclass(frozen=True)
 class LanguageData:
-    """The two sets of one erasure; without a retain set nothing is asked to stay."""
+    """The two sets of one erasure, as tokens and as rows; without a retain set nothing is asked to stay.
+
+    `sources` are the rows of further files by name, for methods that read some.
+    """
 
     forget: TokenSet
     retain: TokenSet | None
+    forget_rows: Sequence[QA] = ()
+    retain_rows: Sequence[QA] = ()
+    sources: Mapping[str, Sequence[QA]] = field(default_factory=dict)
 
 
 def prepare(
@@ -74,7 +80,13 @@ def prepare(
     forget = read_questions(request.forget)
     retain = [] if request.retain_file is None else read_questions(request.retain_file)
     _warn_of_both(request, forget, retain)
-    return LanguageData(TokenSet(model.encode(forget)), TokenSet(model.encode(retain)) if retain else None)
+    return LanguageData(
+        TokenSet(model.encode(forget)),
+        TokenSet(model.encode(retain)) if retain else None,
+        forget,
+        retain,
+        {name: read_questions(path) for name, path in request.sources.items()},
+    )
 
 
 def _warn_of_both(request: ErasureRequest, forget: Sequence[QA], retain: Sequence[QA]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oubliette.registry import Registry
+from oubliette.core.registry import Registry
 
 __all__ = ["BASELINES", "LEARNERS"]
 
@@ -23,7 +23,7 @@ _BASELINES: dict[str, str | Any] = {
 }
 
 LEARNERS: Registry[Any] = Registry("guard learner", {**_LEARNERS, **_BASELINES})
-"""Each an `oubliette.guard.problem.Learner`."""
+"""Each an `oubliette.guard.learn.problem.Learner`."""
 
 BASELINES: Registry[Any] = Registry("guard baseline", _BASELINES)
 """Those of the above that a learned mask must beat."""

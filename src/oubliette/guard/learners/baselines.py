@@ -8,14 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from oubliette.guard.budget import Budget
-from oubliette.guard.draws import paired
+from oubliette.core.progress import progress
+from oubliette.core.validation import StrictModel
 from oubliette.guard.layers import block_of
+from oubliette.guard.learn.budget import Budget
+from oubliette.guard.learn.draws import paired
+from oubliette.guard.learn.problem import Found, Problem
+from oubliette.guard.learn.slopes import Statistic, gathered
 from oubliette.guard.learners.saliency import Saliency, saliency_scores
-from oubliette.guard.problem import Found, Problem
-from oubliette.guard.slopes import Statistic, gathered
-from oubliette.train.progress import progress
-from oubliette.validation import StrictModel
 
 __all__ = ["Block", "FisherRatio", "GradientDifference"]
 

@@ -11,14 +11,14 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from oubliette.guard.budget import Budget, cut, excess, soft_mask, soft_mask_slope
-from oubliette.guard.draws import Picked, paired, rng_for, seed_for
+from oubliette.core.progress import progress
+from oubliette.core.validation import StrictModel
+from oubliette.guard.learn.budget import Budget, cut, excess, soft_mask, soft_mask_slope
+from oubliette.guard.learn.draws import Picked, paired, rng_for, seed_for
+from oubliette.guard.learn.problem import Found, Problem, curve
+from oubliette.guard.learn.slopes import loss_of, slopes
+from oubliette.guard.learn.user import User
 from oubliette.guard.learners.saliency import saliency_scores
-from oubliette.guard.problem import Found, Problem, curve
-from oubliette.guard.slopes import loss_of, slopes
-from oubliette.guard.user import User
-from oubliette.train.progress import progress
-from oubliette.validation import StrictModel
 
 __all__ = ["Bilevel", "BilevelOptions", "standardised", "temperature_at"]
 

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.guard.budget import Budget
-from oubliette.guard.draws import rng_for
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.guard.layers import layer_type
-from oubliette.guard.problem import Found, Problem
-from oubliette.validation import StrictModel
+from oubliette.guard.learn.budget import Budget
+from oubliette.guard.learn.draws import rng_for
+from oubliette.guard.learn.problem import Found, Problem
 
 __all__ = ["Largest", "LayerType", "Random"]
 

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from oubliette.errors import UserError
-from oubliette.guard.budget import Budget
-from oubliette.guard.draws import OneOf, Picked, rng_for, rows_of
-from oubliette.guard.problem import Found, Problem, curve
-from oubliette.guard.slopes import each_gradient, summed
-from oubliette.train.progress import progress
-from oubliette.validation import StrictModel
+from oubliette.core.errors import UserError
+from oubliette.core.progress import progress
+from oubliette.core.validation import StrictModel
+from oubliette.guard.learn.budget import Budget
+from oubliette.guard.learn.draws import OneOf, Picked, rng_for, rows_of
+from oubliette.guard.learn.problem import Found, Problem, curve
+from oubliette.guard.learn.slopes import each_gradient, summed
 
 __all__ = ["Released", "ReleasedOptions", "ReleasedRule", "joint_batches"]
 

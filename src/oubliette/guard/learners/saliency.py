@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from oubliette.guard.budget import Budget
-from oubliette.guard.draws import paired
-from oubliette.guard.problem import Found, Problem
-from oubliette.guard.slopes import slopes
-from oubliette.train.progress import progress
-from oubliette.validation import StrictModel
+from oubliette.core.progress import progress
+from oubliette.core.validation import StrictModel
+from oubliette.guard.learn.budget import Budget
+from oubliette.guard.learn.draws import paired
+from oubliette.guard.learn.problem import Found, Problem
+from oubliette.guard.learn.slopes import slopes
 
 __all__ = ["Saliency", "saliency_scores"]
 

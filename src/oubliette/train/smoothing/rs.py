@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.gradients import step_rng
 from oubliette.train.roles import Role
 from oubliette.train.smoothing.base import GradientAt, NoSmoother, Passes

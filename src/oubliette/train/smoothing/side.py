@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.roles import Role
 
 __all__ = ["above_zero", "at_least_zero", "forget_roles", "forget_side"]

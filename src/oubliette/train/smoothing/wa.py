@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.smoothing.base import NoSmoother
 from oubliette.train.weights import Weights
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.roles import Role
 from oubliette.train.surgery.conflict import ConflictSurgery
 

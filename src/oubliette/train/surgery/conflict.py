@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
 from oubliette.train.roles import Role
 from oubliette.train.surgery.base import BaseSurgery
 from oubliette.train.surgery.products import inner_products, weighted_sum

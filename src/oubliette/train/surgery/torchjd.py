@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from oubliette.errors import UserError, suggest
+from oubliette.core.errors import UserError, suggest
 from oubliette.train.gradients import step_rng
 from oubliette.train.roles import Role
 from oubliette.train.surgery.base import BaseSurgery

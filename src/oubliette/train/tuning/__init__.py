@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oubliette.registry import Registry
+from oubliette.core.registry import Registry
 
 __all__ = ["MODES"]
 

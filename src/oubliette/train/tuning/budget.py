@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from oubliette.core.validation import MAX_SEED, StrictModel, validated
 from oubliette.train.config import TrainConfig
 from oubliette.train.cost import Cost
-from oubliette.validation import MAX_SEED, StrictModel, validated
 
 __all__ = ["Budget"]
 

@@ -14,12 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.validation import StrictModel
 from oubliette.train.freeze import apply_freeze
 from oubliette.train.scope import linear, network, select, text_encoder
 from oubliette.train.tuning.modes import Reword, Trained, touch
 from oubliette.train.weights import Weights
-from oubliette.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from oubliette.core.validation import StrictModel, validated
 from oubliette.train.freeze import apply_freeze, read_names
 from oubliette.train.scope import select
 from oubliette.train.tuning import MODES
 from oubliette.train.weights import Weights
-from oubliette.validation import StrictModel, validated
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend

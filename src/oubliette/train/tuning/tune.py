@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from oubliette.errors import UserError
+from oubliette.core.errors import UserError
+from oubliette.core.run_folder import checkpointed
 from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.finetune import FineTune, SupervisedData
 from oubliette.train.loop import Loop
 from oubliette.train.processes import Processes
 from oubliette.train.tuning.budget import Budget
 from oubliette.train.tuning.modes import Reword, Trained, open_mode
-from oubliette.unfinished import checkpointed
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend

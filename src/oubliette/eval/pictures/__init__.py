@@ -1,0 +1,1 @@
+"""What looks at pictures: judges, CLIP, distances, the cache of what was drawn."""

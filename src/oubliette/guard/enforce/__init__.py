@@ -1,0 +1,1 @@
+"""Holding a training run to a mask."""

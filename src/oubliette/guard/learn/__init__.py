@@ -1,0 +1,1 @@
+"""Learning a mask: the problem, the data's two sides, what fine-tuning moved."""

@@ -1,0 +1,1 @@
+"""Holding a finished model's files against a mask."""

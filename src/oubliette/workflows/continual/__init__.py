@@ -1,0 +1,1 @@
+"""Requests erased one after another: reading them, running them, what they leave."""

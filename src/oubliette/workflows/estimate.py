@@ -1,0 +1,139 @@
+"""What a recipe will cost, before anything is done: tensors that may move, passes, seconds and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from oubliette.recipe import Recipe
+from oubliette.train.cost import StepCost
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from oubliette.backends.base import Backend
+
+__all__ = ["estimate"]
+
+_MIB = 2**20
+
+
+def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
+    """Trained tensors and parameters, about how many items pass through the network, and what that takes
+    here.
+
+    `forwards` and `backwards` count one item (a noised picture, a row of text) each, every process and
+    micro-batch together; `pictures` are drawn beforehand, each `steps x 2` forwards with guidance, which
+    `forwards` holds too. An upper estimate: the few passes that a method shares between roles count twice.
+    What a method takes it says itself (`step_cost`).
+
+    `seconds` are those counts times what one item's passes took just now (`train.timing`; `measured` says how
+    many), those of the drawing at the pace of a batch of pictures, without the loop's own share, which is at
+    most a tenth. `memory` is in MiB: the weights; for a trained method also the originals, gradients and
+    optimiser state of what is trained, and the graph of one micro-batch; not what a smoother or a surgery
+    holds. Both are None where nothing passes through the
+    network.
+    """
+    from oubliette.erase import METHODS
+    from oubliette.train.freeze import apply_freeze
+    from oubliette.train.scope import select
+
+    method = METHODS.get(recipe.method["name"])
+    named = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
+    if method.solution == "attached":
+        named = {}
+    found: dict[str, Any] = {
+        "method": method.name,
+        "solution": method.solution,
+        "concepts": len(recipe.concepts),
+        "budget": f"{recipe.budget_for} times the preset's"
+        if recipe.budget_for > 1
+        else "as the recipe has it",
+        "tensors": len(named),
+        "parameters": sum(parameter.numel() for parameter in named.values()),
+        "of_parameters": sum(parameter.numel() for parameter in model.tensors().values()),
+        "pictures": 0,
+        "forwards": 0,
+        "backwards": 0,
+    }
+    cost = StepCost()
+    if method.solution == "trained":
+        cost = method.step_cost(recipe.method_options())
+        found.update(_trained(recipe, cost))
+    return {**found, **_measured(model, recipe, list(named.values()), found, cost)}
+
+
+def _trained(recipe: Recipe, cost: StepCost) -> dict[str, int]:
+    from oubliette.erase import ELEMENTS
+    from oubliette.train.scope import check_scope
+
+    train = recipe.train
+    items = train.batch * train.accumulation
+    warm = min(cost.warm_up, train.steps)
+    updates, retain = train.steps - warm, int(_retains(recipe, cost))
+    extra = recipe.make_smoother().extra_passes
+    backwards = updates * items * (1 + extra.backwards + cost.backwards + retain)
+    # Every forget pass has a frozen one beside it for its target; so has a step of warm-up.
+    forwards = updates * items * (2 + extra.forwards + cost.forwards + retain) + warm * items * 2
+    forwards += train.steps * items * cost.trajectory
+    pictures = recipe.data.pictures * cost.pictures if recipe.data.path is None else 0
+    forwards += pictures * recipe.data.picture_steps * 2
+    elements = check_scope(recipe.scope).elements
+    if elements is not None:
+        chosen = ELEMENTS.build(elements).passes(recipe.data.pictures)
+        forwards, backwards = forwards + chosen.forwards, backwards + chosen.backwards
+    return {"pictures": pictures, "forwards": round(forwards), "backwards": round(backwards)}
+
+
+def _retains(recipe: Recipe, cost: StepCost) -> bool:
+    """Whether a step has a retain pass of its own."""
+    return recipe.retain is not None or cost.retains
+
+
+def _measured(
+    model: Backend,
+    recipe: Recipe,
+    trained: Sequence[nn.Parameter],
+    found: Mapping[str, Any],
+    cost: StepCost,
+) -> dict[str, Any]:
+    """Seconds and MiB of the counted passes, from a few that are made now."""
+    from oubliette.erase.latents import BATCH
+    from oubliette.train.timing import forward_among, time_passes
+
+    if not found["forwards"]:
+        return {"seconds": None, "memory": None, "measured": "nothing: no pass was counted"}
+    pace = time_passes(model, trained, recipe.train.batch)
+    weights = sum(p.numel() * p.itemsize for module in model.modules().values() for p in module.parameters())
+    held = {
+        "weights": weights,
+        "trained": sum(_held_for(parameter, recipe, cost) for parameter in trained),
+        "graph": pace.graph * recipe.train.batch,
+    }
+    # Each picture with its prompt and with none; a batch is larger than a step's, and goes faster.
+    drawn, drawing = found["pictures"] * recipe.data.picture_steps * 2, pace.forward
+    rows = 2 * min(BATCH, found["pictures"])
+    if rows > pace.items:
+        drawing = forward_among(model, rows, pace.forward)
+    passes = (found["forwards"] - drawn) * pace.forward + found["backwards"] * pace.backward
+    return {
+        "seconds": round(passes + drawn * drawing, 1),
+        "seconds_a_forward": round(pace.forward, 6),
+        "seconds_a_drawn_forward": round(drawing, 6),
+        "seconds_a_backward": round(pace.backward, 6),
+        "memory": round(sum(held.values()) / _MIB),
+        **{f"memory_{name}": round(size / _MIB) for name, size in held.items()},
+        "measured": pace.facts()["measured"],
+    }
+
+
+def _held_for(parameter: nn.Parameter, recipe: Recipe, cost: StepCost) -> int:
+    """Bytes beside a tensor that is trained: its original, its gradients, what the optimiser keeps."""
+    from oubliette.train.scope import check_scope
+
+    count, rank = parameter.numel(), check_scope(recipe.scope).rank
+    moved = count if rank is None or parameter.ndim < 2 else rank * (len(parameter) + parameter[0].numel())
+    masters = moved if rank is not None or parameter.itemsize < 4 else 0
+    states = 1 if recipe.train.optimizer == "sgd" else 2
+    gradients = count * (2 if _retains(recipe, cost) else 1)
+    return count * parameter.itemsize + 4 * (gradients + masters + states * moved)

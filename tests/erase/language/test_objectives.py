@@ -1,0 +1,272 @@
+"""Each objective equals its formula, written as loops over tokens, on tiny random models."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_language
+from oubliette.backends.language import LanguageBackend
+from oubliette.core.errors import UserError
+from oubliette.erase import METHODS
+from oubliette.erase.language.prepare import prepare
+from oubliette.erase.language.refusals import shipped_refusals
+from oubliette.erase.request import ErasureRequest
+from oubliette.train.scope import select
+from oubliette.train.weights import Weights
+
+ROWS = ["simnpo", "wga", "satimp", "undial", "ceu", "me", "idk", "dpo", "idk-ap", "rmu", "rr"]
+OPTIONS: dict[str, dict[str, Any]] = {"rmu": {"layer": 1}, "rr": {"layers": [0, 1], "ramp": 10}}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("objectives")
+    for kind in ("llama", "gpt2"):
+        tiny_language.save(root / kind, kind)
+    tiny_language.write_rows(root / "forget.jsonl", tiny_language.FORGET)
+    tiny_language.write_rows(root / "retain.jsonl", tiny_language.RETAIN)
+    return root
+
+
+def setting(root: Path, name: str, kind: str = "llama", *, away: bool = True, **options: Any) -> Any:
+    """A set-up objective on a model that has moved away from its original, and a draw of two rows each."""
+    model = LanguageBackend.open(root / kind, device="cpu")
+    request = ErasureRequest(forget=root / "forget.jsonl", retain_file=root / "retain.jsonl")
+    method = METHODS.get(name)
+    objective = method(method.Options(**{**OPTIONS.get(name, {}), **options}), request)
+    weights = Weights(select(model, "full"))
+    objective.setup(model, prepare(model, request, seed=0), weights, 0)
+    if away:
+        rng = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in weights.parameters:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
+    for parameter in weights.parameters:
+        parameter.requires_grad_(True)
+    draw = objective.draw(0, torch.Generator().manual_seed(1), 2)
+    return model, objective, weights, draw
+
+
+def tokens(model: Any, batch: Any) -> list[list[tuple[torch.Tensor, int]]]:
+    """Of each row the counted tokens, each with the log-probabilities (V,) that it was predicted from."""
+    found = []
+    logs = model.predict(batch).float().log_softmax(dim=-1).detach()
+    for row, labels in zip(logs, batch.labels, strict=True):
+        found.append([(row[at - 1], int(label)) for at, label in enumerate(labels) if at > 0 and label >= 0])
+    return found
+
+
+def log_likelihood(model: Any, batch: Any) -> list[float]:
+    return [float(sum(log[label] for log, label in row)) for row in tokens(model, batch)]
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_simnpo(root: Path, kind: str) -> None:
+    model, objective, _, draw = setting(root, "simnpo", kind, beta=2.5, margin=0.3)
+    rows = tokens(model, draw["forget"])
+    terms = [
+        math.log(sigmoid(-2.5 * float(sum(log[label] for log, label in row)) / len(row) - 0.3))
+        for row in rows
+    ]
+    wanted = -(2 / 2.5) * sum(terms) / len(terms)
+    assert float(objective.loss("forget", draw)) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wga", "satimp"])
+def test_weighted_ascent(root: Path, name: str) -> None:
+    model, objective, weights, draw = setting(root, name)
+    total = 0.0
+    for row in tokens(model, draw["forget"]):
+        each = [float(log[label]) for log, label in row]
+        weighed = [
+            (math.exp(one) if name == "wga" else math.exp(one) ** 5 * (1 - math.exp(one))) * one
+            for one in each
+        ]
+        total += sum(weighed) / len(row)
+    loss = objective.loss("forget", draw)
+    assert float(loss) == pytest.approx(total / 2, rel=1e-5)
+    assert all(part is not None for part in torch.autograd.grad(loss, weights.parameters[:3]))
+
+
+def test_a_weight_of_nothing_is_graddiff(root: Path) -> None:
+    _, objective, _, draw = setting(root, "wga", beta=0.0)
+    _, other, _, same = setting(root, "graddiff")
+    assert float(objective.loss("forget", draw)) == pytest.approx(float(other.loss("forget", same)), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_undial(root: Path, kind: str) -> None:
+    model, objective, weights, draw = setting(root, "undial", kind, beta=3.0)
+    with weights.originals():
+        before = model.predict(draw["forget"]).float().detach()
+    total = 0.0
+    for number, row in enumerate(tokens(model, draw["forget"])):
+        places = [at for at, label in enumerate(draw["forget"].labels[number]) if at > 0 and label >= 0]
+        each = []
+        for at, (log, label) in zip(places, row, strict=True):
+            lowered = before[number, at - 1].clone()
+            lowered[label] -= 3.0
+            each.append(-float((lowered.softmax(dim=-1) * log).sum()))
+        total += sum(each) / len(each)
+    assert float(objective.loss("forget", draw)) == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_ceu(root: Path) -> None:
+    model, objective, _, draw = setting(root, "ceu", skip=1)
+    total = 0.0
+    for row in tokens(model, draw["forget"]):
+        each = []
+        for log, label in row[1:]:
+            own = log.exp()
+            own[label] = 0
+            each.append(-float((own / own.sum() * log).sum()))
+        total += sum(each) / len(each)
+    assert float(objective.loss("forget", draw)) == pytest.approx(total / 2, rel=1e-4)
+    _, nothing, _, same = setting(root, "ceu", skip=1000)
+    assert float(nothing.loss("forget", same)) == 0
+
+
+def test_maximum_entropy_is_zero_where_every_token_is_as_likely(root: Path) -> None:
+    model, objective, weights, draw = setting(root, "me")
+    batch = draw["forget"]
+    logs = model.predict(batch).float().log_softmax(dim=-1).detach()
+    size, total = logs.shape[-1], 0.0
+    for row, mask in zip(logs, batch.attention_mask, strict=True):
+        count = int(mask.sum()) - 1
+        kl = [sum((1 / size) * (math.log(1 / size) - float(p)) for p in row[at]) for at in range(count)]
+        total += sum(kl) / count
+    assert float(objective.loss("forget", draw)) == pytest.approx(total / 2, rel=1e-3)
+    with torch.no_grad():
+        for parameter in weights.parameters:
+            parameter.zero_()
+    assert float(objective.loss("forget", draw)) == pytest.approx(0, abs=1e-5)
+
+
+def test_idk_is_the_nll_of_a_refusal_of_the_same_question(root: Path) -> None:
+    model, objective, _, draw = setting(root, "idk")
+    rows = tokens(model, draw["refused"])
+    wanted = -sum(sum(float(log[label]) for log, label in row) / len(row) for row in rows) / len(rows)
+    assert float(objective.loss("forget", draw)) == pytest.approx(wanted, rel=1e-5)
+    said = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in draw["refused"].input_ids]
+    asked = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in draw["forget"].input_ids]
+    for one, other in zip(said, asked, strict=True):
+        question = other.partition("?")[0]
+        assert one.startswith(question)
+        assert any(one.endswith(refusal) for refusal in shipped_refusals())
+
+
+def test_dpo(root: Path) -> None:
+    model, objective, weights, draw = setting(root, "dpo", beta=0.5)
+    own = [log_likelihood(model, draw[key]) for key in ("refused", "forget")]
+    with weights.originals():
+        first = [log_likelihood(model, draw[key]) for key in ("refused", "forget")]
+    terms = [
+        math.log(sigmoid(0.5 * ((own[0][i] - first[0][i]) - (own[1][i] - first[1][i])))) for i in range(2)
+    ]
+    assert float(objective.loss("forget", draw)) == pytest.approx(-(2 / 0.5) * sum(terms) / 2, rel=1e-4)
+
+
+def test_dpo_begins_at_2_log_2_over_beta(root: Path) -> None:
+    _, objective, _, draw = setting(root, "dpo", away=False, beta=0.1)
+    assert float(objective.loss("forget", draw)) == pytest.approx(2 * math.log(2) / 0.1, rel=1e-6)
+
+
+def test_answers_are_preferred_on_what_is_retained(root: Path) -> None:
+    model, objective, _, draw = setting(root, "idk-ap", beta=0.2)
+    answered, refused = (log_likelihood(model, draw[key]) for key in ("retain", "retain_refused"))
+    terms = [math.log(sigmoid(0.2 * (one - other))) for one, other in zip(answered, refused, strict=True)]
+    assert float(objective.loss("retain", draw)) == pytest.approx(-(1 / 0.2) * sum(terms) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_rmu(root: Path, kind: str) -> None:
+    model, objective, weights, draw = setting(root, "rmu", kind, steering=3.0)
+    assert float(objective.target.norm()) == pytest.approx(3.0, rel=1e-5)
+    assert bool((objective.target >= 0).all())
+    for role, goal in (("forget", None), ("retain", "original")):
+        batch, each = draw[role], []
+        states = model.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=True
+        ).hidden_states
+        del states  # the last is normed by the library: the block's own is what counts
+        own = objective.states(batch)
+        for row in range(len(batch)):
+            for at in range(int(batch.attention_mask[row].sum())):
+                want = objective.target if goal is None else draw[goal][row, at]
+                each.append(float((own[row, at] - want).square().mean()))
+        assert float(objective.loss(role, draw)) == pytest.approx(sum(each) / len(each), rel=1e-4)
+    with weights.originals():
+        assert float(objective.loss("retain", draw)) == 0
+
+
+def test_adaptive_steering_is_a_multiple_of_the_originals_norm(root: Path) -> None:
+    _, objective, _, _ = setting(root, "rmu", away=False, adaptive=5.0)
+    batch = objective.data.forget.rows
+    norms = objective.states(batch).norm(dim=-1)[batch.attention_mask.bool()]
+    assert float(objective.target.norm()) == pytest.approx(5.0 * float(norms.mean()), rel=1e-5)
+
+
+def test_rr_begins_turned_towards_the_original_and_changes_its_weights(root: Path) -> None:
+    _, objective, weights, draw = setting(root, "rr", away=False)
+    assert float(objective.loss("forget", draw)) == pytest.approx(1.0, abs=1e-5)
+    assert float(objective.loss("retain", draw)) < 1e-5
+    assert all(
+        bool(torch.isfinite(part).all())
+        for part in torch.autograd.grad(objective.loss("retain", draw), weights.parameters, allow_unused=True)
+        if part is not None
+    )
+    shares = [[role.weight for role in objective.roles(step).values()] for step in (0, 5, 10, 20)]
+    assert shares == [[10.0, 0.0], [5.0, 5.0], [0.0, 10.0], [0.0, 10.0]]
+
+
+@pytest.mark.parametrize("name", ["rmu", "rr"])
+def test_a_block_that_is_not_there(root: Path, name: str) -> None:
+    options = {"layer": 2} if name == "rmu" else {"layers": [2]}
+    with pytest.raises(UserError, match=r"2.*(blocks 0 to 1|\(0 to 1\))"):
+        setting(root, name, **options)
+
+
+@pytest.mark.parametrize("name", ["idk", "dpo", "idk-ap"])
+def test_plain_text_cannot_be_refused(root: Path, tmp_path: Path, name: str) -> None:
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text('{"text": "All of it counts."}\n', encoding="utf-8")
+    model = LanguageBackend.open(root / "llama", device="cpu")
+    request = ErasureRequest(forget=plain, retain_file=root / "retain.jsonl")
+    method = METHODS.get(name)
+    objective = method(method.Options(), request)
+    with pytest.raises(UserError, match="is plain text"):
+        objective.setup(model, prepare(model, request, seed=0), Weights(select(model, "full")), 0)
+
+
+def test_refusals_of_ones_own(root: Path, tmp_path: Path) -> None:
+    own = tmp_path / "refusals.jsonl"
+    own.write_text('{"text": "No."}\n', encoding="utf-8")
+    model = LanguageBackend.open(root / "llama", device="cpu")
+    request = ErasureRequest(forget=root / "forget.jsonl", sources={"refusals": own})
+    objective = METHODS.get("idk")(METHODS.get("idk").Options(), request)
+    objective.setup(model, prepare(model, request, seed=0), Weights(select(model, "full")), 0)
+    draw = objective.draw(0, torch.Generator().manual_seed(0), 2)
+    assert all(
+        model.tokenizer.decode(ids, skip_special_tokens=True).endswith("No.")
+        for ids in draw["refused"].input_ids
+    )
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_one_has_a_gradient_in_each_role_that_leaves_padding_out(root: Path, name: str) -> None:
+    """A row's share of the loss is the same alone as beside a longer row."""
+    _, objective, weights, draw = setting(root, name)
+    for role in objective.roles(5):
+        parts = torch.autograd.grad(objective.loss(role, draw), weights.parameters, allow_unused=True)
+        size = sum(float(part.square().sum()) for part in parts if part is not None)
+        assert math.isfinite(size)
+        assert size > 0, role
