@@ -10,6 +10,8 @@ import pytest
 
 import oubliette
 from oubliette.core.errors import UserError
+from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.text.decoding import Decoding
 from oubliette.workflows.modality import ANSWERS, PICTURES, Modality, modality_of
 
 SOURCE = Path(oubliette.__file__).parent
@@ -65,8 +67,12 @@ def test_each_modality_brings_everything(modality: Modality) -> None:
     assert wanted <= set(dir(modality))
     assert modality.method in METHODS.names()
     assert read_suite(modality.suite).name == modality.suite
-    sizes = list(modality.sizes())
+    how: Any = Sampling() if modality is PICTURES else Decoding()
+    tries = modality.tries(how, fixed=True)
+    assert {asked for asked, _ in tries} == {how}
+    sizes = [size for _, size in tries]
     assert sizes == sorted(set(sizes), reverse=True)
+    assert max(sizes) == max(size for _, size in modality.tries(how, fixed=False))
     assert modality.sized(24)["n"] == 24
     assert modality.holding.format(share="4 %", n=8)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oubliette.backends.attachment import Attachable
+from oubliette.backends.base import draws
 from oubliette.backends.lora_form import check_lora, holds
 from oubliette.core.errors import UserError
 from oubliette.data.text import refuse_cut, warn_of_cut
@@ -65,7 +66,7 @@ def rehearse(model: Backend, recipe: Recipe) -> Settled:
 def _check_material(model: Backend, recipe: Recipe) -> None:
     """UserError for material that a model of this kind would not look at."""
     data = recipe.data
-    if hasattr(model, "draw"):
+    if draws(model):
         given: dict[str, Any] = {"forget (--forget)": recipe.forget, "retain, a file of rows": recipe.retain}
         fitting = "concepts (--concept) and prompts"
     else:

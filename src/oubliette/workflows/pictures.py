@@ -31,7 +31,7 @@ __all__ = ["Pictures", "asked_of"]
 
 #: Pictures a concept and split of a check, the most that fits being taken. Leakage is surely below 10 % where
 #: it is found in none of 40, in one of 64, in two or three of 96; fewer can only tell what is not erased.
-_SIZES = (96, 80, 64, 48, 40, 32, 24)
+_SIZES = (160, 128, 96, 80, 64, 48, 40, 32, 24)
 #: Where fewer than this many fit at the usual denoising steps, more are drawn with fewer steps.
 _ENOUGH = 64
 _FEWER_STEPS = 15

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,8 +67,7 @@ def test_a_judge_of_another_length_is_a_mistake() -> None:
 def test_no_cases_and_models_that_do_not_draw_are_refused() -> None:
     with pytest.raises(UserError, match="no prompts"):
         Listed({}).search(Drawer(), CAR, [], white)
-    language = Drawer()
-    language.kind = "language"
+    language: Any = SimpleNamespace(kind="language", source="words")
     with pytest.raises(UserError, match="found a language model"):
         Listed({}).search(language, CAR, CASES, white)
 
