@@ -13,7 +13,6 @@ from typing import Any
 __all__ = ["MODULES", "NAMES", "install"]
 
 _HOUSE = "oubliette."
-#: The room of now, and what lies in it with the name of before (=now, where that is another).
 _ROOMS = """
 core: errors registry validation manifest writing described=source_docs face=lazy_exports kept=run_folder
 unfinished=run_folder eval.reading=json_io train.progress data: sheet=picture_sheet train: pace=timing
@@ -32,7 +31,6 @@ stream_result=result stream_run=run stream_stages=stages workflows.guard: guardi
 world.training.all .artefacts .class_captions .clip .labelled .latents .oracle .picture_trainer .pictures
 .run .ship .unet .vae
 """
-#: A name of before = [module of now:][name of now].
 _RENAMED = """
 attack.scenes.Painter=SceneSampler audit.bench.Bench=AuditContext .Driver=AttackRunner .Stand=NovelReference
 audit.drive.Attacks=PictureAttackRunner audit.dry.estimate=workflows.audit: audit.gauge.Gauge=LeakageMeter
@@ -56,27 +54,28 @@ stream_stages.FromBase=StreamEdit world.training.oracle.rubbish=noise_images .we
 _CALLED = {f"{_HOUSE}guard.{name}.{name}": name for name in ("enforce", "learn", "verify")}
 
 
-def _entries(table: str) -> Iterator[tuple[str, str]]:
-    """The old and the new half of each entry; one that begins with a dot goes on in the module before it."""
-    base = ""
+def _entries(table: str) -> Iterator[tuple[str, str, str]]:
+    """Room ("core:"), old name, "=" what it is now; a dot in front: in the same module as the one before."""
+    base = room = ""
     for entry in table.split():
         old, _, now = entry.partition("=")
-        old = base * old.startswith(".") + old
-        base = base if old.endswith(":") else old.rpartition(".")[0]
-        yield old, now
+        if old.endswith(":"):
+            room = old[:-1]
+        else:
+            old = base * old.startswith(".") + old
+            base = old.rpartition(".")[0]
+            yield room, old, now
 
 
-def _modules() -> dict[str, str]:
-    found, room = {}, ""
-    for old, now in _entries(_ROOMS):
-        room = old[:-1] if old.endswith(":") else room
-        found[_HOUSE + old] = f"{_HOUSE}{room}.{now or old.rpartition('.')[2]}"
-    return {old: now for old, now in found.items() if not old.endswith(":")}
+MODULES: dict[str, str] = {
+    _HOUSE + old: f"{_HOUSE}{room}.{now or old.rpartition('.')[2]}" for room, old, now in _entries(_ROOMS)
+}
+"""Every module that moved, by its old full name."""
 
 
 def _names() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for old, now in _entries(_RENAMED):
+    for _, old, now in _entries(_RENAMED):
         module, _, name = (_HOUSE + old).rpartition(".")
         place, colon, other = now.rpartition(":")
         home = _HOUSE + place if colon else MODULES.get(module, module)
@@ -84,8 +83,6 @@ def _names() -> dict[str, dict[str, str]]:
     return found
 
 
-MODULES: dict[str, str] = _modules()
-"""Every module that moved, by its old full name."""
 NAMES: dict[str, dict[str, str]] = _names()
 """Names that moved by themselves or are called otherwise: old module, old name, "module:name" of now."""
 
@@ -96,7 +93,7 @@ def _lookup(module: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name in NAMES.get(module, ()):
             place, now = NAMES[module][name].split(":")
-            if module not in MODULES:
+            if module not in MODULES:  # else it was said when the module was imported
                 warnings.warn(f"{module}.{name} is now {place}.{now}", DeprecationWarning, stacklevel=2)
             return getattr(import_module(place), now)
         if module not in MODULES or (name.startswith("__") and name != "__all__"):
@@ -133,9 +130,8 @@ class _Finder:
         if name in MODULES:
             room = name in {old.rpartition(".")[0] for old in MODULES}
             return ModuleSpec(name, _Alias(), is_package=room)  # type: ignore[arg-type]
-        if name not in NAMES and name not in _CALLED:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
+        here = name in NAMES or name in _CALLED
+        spec = PathFinder.find_spec(name, path, target) if here else None
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
@@ -143,14 +139,12 @@ class _Finder:
                 execute(module)
                 if name in _CALLED:
                     module.__class__ = _Callable
-                else:
-                    vars(module).setdefault("__getattr__", _lookup(name))
+                vars(module).setdefault("__getattr__", _lookup(name))
 
             vars(spec.loader)["exec_module"] = and_then
         return spec
 
 
 def install() -> None:
-    """Have Python look for old names here; once."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    """Have Python look for old names here."""
+    sys.meta_path.insert(0, _Finder())
