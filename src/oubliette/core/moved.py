@@ -95,7 +95,7 @@ def _lookup(module: str) -> Callable[[str], Any]:
             place, now = NAMES[module][name].split(":")
             if module not in MODULES:  # else it was said when the module was imported
                 warnings.warn(f"{module}.{name} is now {place}.{now}", DeprecationWarning, stacklevel=2)
-            return getattr(import_module(place), now)
+            return vars(sys.modules[module]).setdefault(name, getattr(import_module(place), now))
         if module not in MODULES or (name.startswith("__") and name != "__all__"):
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         return getattr(import_module(MODULES[module]), name)
