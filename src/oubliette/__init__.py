@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oubliette.core.lazy_exports import export_lazily
+from oubliette.core.moved import install
 
 __version__ = "0.1.0"
 
@@ -27,5 +28,5 @@ if TYPE_CHECKING:
     from oubliette.workflows.attack import attack
     from oubliette.workflows.audit import audit
 
-
+install()  # names of before, for one release
 export_lazily(__name__, _FACE)

@@ -1,5 +1,7 @@
-"""Attacking: what brings a concept back. Imports train, data and backends; what is to be judged is a
-callback.
+"""Attacking: what brings a concept back; what is to be judged is a callback.
+
+Imports train and what lies below; never erase, eval or guard.
+Begin at `types.py`, then `relearn.py`, `prompts/attack.py`, `probes/probe.py`.
 """
 
 from __future__ import annotations

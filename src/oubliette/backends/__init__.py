@@ -1,4 +1,8 @@
-"""Opening a model, whatever it is: an embedded name, a folder, a Hub id, a delta, or a pipeline in memory."""
+"""Opening a model, whatever it is: a name, a folder, a Hub id, a delta, a pipeline in memory.
+
+Imports data, world and core; knows nothing of forgetting.
+Begin at `base.py` (what every model can be asked), then `diffusion.py` or `language.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,5 @@
-"""What every room may use: errors, registries, validation, files and their records. Imports no other room."""
+"""What every room may use: errors, registries, validation, numbers, records, a run's folder.
+
+Imports no other room.
+Begin at `errors.py`, then `registry.py` and `run_folder.py`.
+"""

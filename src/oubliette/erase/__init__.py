@@ -1,5 +1,7 @@
-"""Erasing: methods and nothing else. They take a model and a request; the loop and its parts lie in
-`train`.
+"""Erasing: methods and nothing else; they take a model and a request, and never evaluate.
+
+Imports recipe, train and what lies below; never attack, eval or guard.
+Begin at `run.py`, then a short method: `diffusion/esd.py`, `language/npo.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Guarding: a mask of tensors that fine-tuning must leave as they are, from learning it to verifying it.
+"""Guarding: a mask of tensors that fine-tuning must leave as they are, from learning to verifying.
 
-Imports train, backends and data. Each name below is imported when it is first used.
+Imports train and what lies below; never attack, erase or eval. Each name is imported when first used.
+Begin at `mask.py`, then `learn/learn.py`, `enforce/enforce.py`, `verify/verify.py`.
 """
 
 from __future__ import annotations

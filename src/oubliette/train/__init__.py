@@ -1,4 +1,8 @@
-"""What erasing, guarding and attacking share: the loop and its parts, which know no method by name."""
+"""What erasing, guarding and attacking share: the loop and its parts, which know no method by name.
+
+Imports backends, data, world and core.
+Begin at `objective.py` and `roles.py`, then `loop.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Prompt attacks: words that make a model draw what it was made to forget; its weights stay as they are.
+"""Prompt attacks: words that make a model draw what it was made to forget; its weights stay.
+
+Imports what attack may.
+Begin at `attack.py` (search and record), then `random_tokens.py`, the baseline.
 
 `PROMPT_ATTACKS` in `oubliette.attack` names them. Each class is built from its `Options` and has
 `search(model, concept, cases, hits, ...) -> list[Found]`.

@@ -1,1 +1,5 @@
-"""Every eraser at hand through the same attacks."""
+"""Every eraser at hand through the same attacks.
+
+Imports what bench may.
+Begin at `bench.py`, then `plan.py`.
+"""

@@ -1,1 +1,5 @@
-"""Every eraser under one harness: erase, draw, judge, and set side by side."""
+"""Every eraser under one harness: erase, draw, judge, and set side by side.
+
+Imports what bench may.
+Begin at `bench.py`, then `plan.py`.
+"""

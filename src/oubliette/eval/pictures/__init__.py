@@ -1,1 +1,5 @@
-"""What looks at pictures: judges, CLIP, distances, the cache of what was drawn."""
+"""What looks at pictures: judges, CLIP, distances, the evaluator of models that draw.
+
+Imports what eval may.
+Begin at `evaluator.py`, then `oracle_judge.py`.
+"""

@@ -1,1 +1,5 @@
-"""What looks at answers."""
+"""What looks at answers: their judge, their likelihood, the evaluator of models that answer.
+
+Imports what eval may.
+Begin at `evaluator.py`, then `answer_judge.py`.
+"""

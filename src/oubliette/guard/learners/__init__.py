@@ -1,4 +1,8 @@
-"""Ways to learn a mask, and the baselines a mask must beat; all behind one interface."""
+"""Ways to learn a mask, and the baselines a mask must beat; all behind one interface.
+
+Imports what guard may.
+Begin at `saliency.py`; the interface is `guard/learn/problem.py`'s `Learner`.
+"""
 
 from __future__ import annotations
 

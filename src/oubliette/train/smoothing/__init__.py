@@ -1,4 +1,8 @@
-"""Where in weight space a role's gradient is taken: one file a smoother."""
+"""Where in weight space a role's gradient is taken: one file a smoother.
+
+Imports what train may; no surgery, no method.
+Begin at `base.py`, then `sam.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""How the roles' gradients become one update: one file a surgery."""
+"""How the roles' gradients become one update: one file a surgery.
+
+Imports what train may; no smoother, no method.
+Begin at `base.py`, then `project.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Fine-tuning as users and attackers do it: what moves, at which budget, on the shared loop."""
+"""Fine-tuning as users and attackers do it: what moves, at which budget, on the shared loop.
+
+Imports what train may.
+Begin at `tune.py`; `modes.py` says what may move.
+"""
 
 from __future__ import annotations
 

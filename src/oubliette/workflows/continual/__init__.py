@@ -1,1 +1,5 @@
-"""Requests erased one after another: reading them, running them, what they leave."""
+"""Requests erased one after another: reading them, running them, what they leave.
+
+Imports what workflows may.
+Begin at `run.py`, then `stages.py`.
+"""

@@ -1,1 +1,5 @@
-"""The embedded worlds from outside: sheets of them, their bars, the training of their models."""
+"""The embedded worlds from outside: sheets of them, their bars, the training of their models.
+
+Imports what workflows may.
+Begin at `draw.py`, then `check.py`.
+"""

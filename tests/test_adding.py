@@ -1,0 +1,99 @@
+"""The examples of docs/adding-*.md do what their pages say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import CAR, NEON, RETAINED, THINGS, ToyBank, ToyJudge, ToyModel
+
+import tiny
+from attack.prompts.fakes import Drawer, white
+from oubliette.attack.prompts import Case
+from oubliette.core.errors import UserError
+from oubliette.data.concept import Concept
+from oubliette.eval.evaluate import compare
+from oubliette.eval.judge import Judge
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def example(page: str, number: int = 0) -> dict[str, Any]:
+    """What a page's Python block of that number defines."""
+    found = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(found[number], page, "exec"), names)
+    return names
+
+
+def test_the_judge_finds_the_night() -> None:
+    judge = example("adding-a-metric.md")["Darkness"].open("0.4", None)
+    assert isinstance(judge, Judge)
+    night, day = (np.full((2, 8, 8, 3), shade, dtype=np.uint8) for shade in (30, 200))
+    assert judge.covers(Concept("night", "sky"))
+    assert not judge.covers(CAR)
+    assert (
+        judge.hits(np.concatenate([night, day]), Concept("night", "sky")).tolist() == [True] * 2 + [False] * 2
+    )
+    assert judge.fingerprint != type(judge)().fingerprint
+    for wrong in ("dark", "2", "nan"):
+        with pytest.raises(UserError, match="number from 0 to 1"):
+            type(judge).open(wrong, None)
+
+
+def test_the_metric_counts_what_survives() -> None:
+    survivors = example("adding-a-metric.md", 1)["survivors"]
+    others = [name for name in THINGS if name not in ("car", "neon")]
+    found = compare(
+        {"good": ToyModel(others), "bad": ToyModel(source="bad")},
+        ToyModel(),
+        [CAR, NEON],
+        judges=[ToyJudge()],
+        n=8,
+        bank=ToyBank(),
+        retained=RETAINED,
+    )
+    assert survivors(found, "good", "toy").value == 0
+    assert survivors(found, "bad", "toy").value == 1
+    assert survivors(found, "bad", "another judge") is None
+
+
+def test_the_search_proposes_and_is_counted() -> None:
+    made = example("adding-an-attack.md")["Insist"]
+    attack = made(made.Options(times=3))
+    model = Drawer("car, a car, a car")
+    found = attack.search(model, CAR, [Case("a car", 1), Case("a boat", 2)], white)
+    assert [row.after for row in found] == [True, False]
+    assert [row.tries for row in found] == [2, 3]
+    assert found[0].prompt == "a car, a car, a car"
+    assert {"published", "nano"} <= set(made.presets)
+
+
+def test_the_family_opens_draws_and_names_its_groups() -> None:
+    names = example("adding-a-model-family.md")
+    model = names["opened"](tiny.pipeline())
+    assert model.text_facing()
+    assert set(model.groups()) == set(names["FACTS"]["groups"])
+    assert model.draw(["a car"], [1], steps=2).shape == (1, 16, 16, 3)
+
+
+def test_the_kitchen_is_measured(tmp_path: Path) -> None:
+    class Dark:
+        name, fingerprint, threshold = "dark", "0" * 64, None
+
+        def covers(self, concept: Concept) -> bool:
+            return True
+
+        def hits(self, pictures: np.ndarray, concept: Concept) -> np.ndarray:
+            return np.asarray(pictures.mean(axis=(1, 2, 3)) < 128)
+
+    names = example("adding-a-world.md")
+    base = ToyModel()
+    found = names["measure"](ToyModel(source="other"), base, [Dark()], tmp_path, n=4)
+    figures = found.row("teapot-free").concepts[0]
+    assert (figures.name, figures.near) == ("teapot", "saucepan")
+    assert {figure.split for figure in figures.leakage} == {"in-set", "withheld"}
+    assert {prompt for prompt, _ in base.calls} & {"look, a teapot", "look, a kettle"}
