@@ -26,7 +26,8 @@ EXAMPLES = (
     "  oubliette audit --model DIR --base DIR0 --gold DIR1 --concept 'van gogh' --kind style \\\n"
     "      --judge clip:ViT-B-32/laion2b_s34b_b79k --data PICTURES --out audit\n"
     "  oubliette audit --model DIR --base DIR0 --gold novel --novel okapi --novel-data OKAPIS \\\n"
-    "      --concept giraffe --judge clip:ViT-B-32/laion2b_s34b_b79k --data GIRAFFES --out audit"
+    "      --concept giraffe --judge clip:ViT-B-32/laion2b_s34b_b79k --data GIRAFFES --out audit\n"
+    "  oubliette audit --model forgetful --gold NEVER-TAUGHT --out forgetful-audit"
 )
 
 

@@ -17,7 +17,8 @@ EXAMPLES = (
     "  oubliette eval --model car-free --base nano --concept car --n 100 --control gold --out figures\n"
     "  oubliette eval --model DIR --base DIR0 --concept 'van gogh' --kind style \\\n"
     "      --judge clip:ViT-B-32/laion2b_s34b_b79k --prompts prompts.csv\n"
-    "  oubliette eval --model car-free --require-leakage 0.1"
+    "  oubliette eval --model car-free --require-leakage 0.1\n"
+    "  oubliette eval --model forgetful --retain retain.jsonl --control gold=NEVER-TAUGHT"
 )
 DEMO_EXAMPLES = (
     "\b\nExamples:\n"
