@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from oubliette.erase import METHODS
@@ -26,6 +27,13 @@ SCOPED: dict[str, str] = {
     "hirm": r"re:^text_encoder(_2)?\.(text_model\.)?encoder\.layers\.0\.",
     "fmn": r"re:\.attn2\.to_k\.weight$",  # values have no part in where the last layer looks
 }
+#: Files that a method cannot do without, each by the key of the set that serves as one.
+SOURCES: dict[str, dict[str, str]] = {"npo-irm": {"auxiliary": "retain"}}
+
+
+def sources_of(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe must name besides `facts` for this method."""
+    return {"sources": {key: facts[which] for key, which in SOURCES.get(name, {}).items() if which in facts}}
 
 
 def saved_as(name: str) -> str:

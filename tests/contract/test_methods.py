@@ -19,7 +19,7 @@ from oubliette.erase import METHODS
 from oubliette.erase.result import EraseResult
 from oubliette.erase.run import erase
 from oubliette.recipe import build_recipe, preset_names, read_recipe
-from short_methods import SCOPED, SHORT, saved_as
+from short_methods import SCOPED, SHORT, saved_as, sources_of
 
 CONCEPTS = [
     {"name": "car", "anchor": "object"},
@@ -88,6 +88,7 @@ def run(bench: Bench, name: str, *, seed: int = 0, **more: Any) -> EraseResult:
         "train": {"steps": 3, "batch": 2, "learning_rate": 1e-3},
         "save": {"form": saved_as(name)},
         **bench.facts,
+        **sources_of(name, bench.facts),
     }
     return erase(open_model(bench.folder, device="cpu"), build_recipe(facts | more), show_progress=False)
 

@@ -21,7 +21,7 @@ from oubliette.workflows.erase import dry
 from oubliette.workflows.evaluate import measure
 from oubliette.workflows.modality import modality_of
 from oubliette.workflows.user_data import read_source
-from short_methods import SCOPED, SHORT, saved_as
+from short_methods import SCOPED, SHORT, saved_as, sources_of
 
 
 class Halves:
@@ -78,7 +78,7 @@ def recipe_of(name: str, ground: dict[str, Any]) -> Recipe:
         "save": {"form": saved_as(name)},
         "model": str(ground["folder"]),
     }
-    return build_recipe({**facts, **ground["facts"]})
+    return build_recipe({**facts, **ground["facts"], **sources_of(name, ground["facts"])})
 
 
 @pytest.mark.parametrize("name", METHODS.names())

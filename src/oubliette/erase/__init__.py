@@ -34,6 +34,7 @@ METHODS: Registry[Any] = Registry(
         "hirm": "oubliette.erase.diffusion.hirm:HiRM",
         "npo": "oubliette.erase.language.npo:NPO",
         "graddiff": "oubliette.erase.language.graddiff:GradDiff",
+        "npo-irm": "oubliette.erase.language.irm:NPOIRM",
         "simnpo": "oubliette.erase.language.simnpo:SimNPO",
         "wga": "oubliette.erase.language.weighted:WGA",
         "satimp": "oubliette.erase.language.weighted:SatImp",

@@ -270,3 +270,58 @@ def test_every_one_has_a_gradient_in_each_role_that_leaves_padding_out(root: Pat
         size = sum(float(part.square().sum()) for part in parts if part is not None)
         assert math.isfinite(size)
         assert size > 0, role
+
+
+def invariant(root: Path, **options: Any) -> Any:
+    """NPO+IRM set up with the retain rows as the other task, and a draw."""
+    model = LanguageBackend.open(root / "llama", device="cpu")
+    request = ErasureRequest(
+        forget=root / "forget.jsonl",
+        retain_file=root / "retain.jsonl",
+        sources={"auxiliary": root / "retain.jsonl"},
+    )
+    method = METHODS.get("npo-irm")
+    objective = method(method.Options(**options), request)
+    weights = Weights(select(model, "full"))
+    objective.setup(model, prepare(model, request, seed=0), weights, 0)
+    for parameter in weights.parameters:
+        parameter.requires_grad_(True)
+    return model, objective, weights, objective.draw(0, torch.Generator().manual_seed(1), 3)
+
+
+def test_the_invariance_penalty_is_the_squared_slope_that_autograd_finds(root: Path) -> None:
+    model, objective, weights, draw = invariant(root, invariance=0.3)
+    batch = draw["auxiliary"]
+    scale = torch.ones((), requires_grad=True)
+    logits = model.predict(batch).detach() * scale
+    (slope,) = torch.autograd.grad(objective.auxiliary.loss(Scaled(logits), batch), scale)
+    loss = objective.loss("auxiliary", draw)
+    assert float(loss) == pytest.approx(float(slope) ** 2, rel=1e-4)
+    assert any(part is not None for part in torch.autograd.grad(loss, weights.parameters, allow_unused=True))
+    assert {name: (role.kind, role.weight) for name, role in objective.roles(0).items()} == {
+        "forget": ("forget", 1.0),
+        "retain": ("retain", 1.0),
+        "auxiliary": ("retain", 0.3),
+    }
+
+
+class Scaled:
+    """A model that gives these logits."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = logits
+
+    def predict(self, batch: Any) -> torch.Tensor:
+        return self.logits
+
+    def log_likelihood(self, logits: torch.Tensor, batch: Any) -> torch.Tensor:
+        return LanguageBackend.token_log_likelihood(self, logits, batch).sum(dim=1)  # type: ignore[arg-type]
+
+
+def test_the_other_task_must_be_named(root: Path) -> None:
+    request = ErasureRequest(forget=root / "forget.jsonl")
+    model = LanguageBackend.open(root / "llama", device="cpu")
+    method = METHODS.get("npo-irm")
+    objective = method(method.Options(), request)
+    with pytest.raises(UserError, match=r"sources\.auxiliary=FILE"):
+        objective.setup(model, prepare(model, request, seed=0), Weights(select(model, "full")), 0)
