@@ -20,6 +20,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "sld": {"warm_up": 0},
     "adavd": {"centre": 0.0},
     "rmu": {"layer": 1},
+    "rmu-lat": {"layer": 1, "attack_layer": 0, "attack_steps": 2},
     "rr": {"layers": [0, 1], "ramp": 10},
 }
 #: Scopes of methods that cannot work on their bench's; a tensor of theirs is frozen in its place.

@@ -45,6 +45,7 @@ METHODS: Registry[Any] = Registry(
         "dpo": "oubliette.erase.language.refusals:DPO",
         "idk-ap": "oubliette.erase.language.refusals:IDKAP",
         "rmu": "oubliette.erase.language.rmu:RMU",
+        "rmu-lat": "oubliette.erase.language.rmu_lat:RMULAT",
         "rr": "oubliette.erase.language.rr:RR",
     },
 )

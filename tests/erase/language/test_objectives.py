@@ -19,8 +19,12 @@ from oubliette.erase.request import ErasureRequest
 from oubliette.train.scope import select
 from oubliette.train.weights import Weights
 
-ROWS = ["simnpo", "wga", "satimp", "undial", "ceu", "me", "idk", "dpo", "idk-ap", "rmu", "rr"]
-OPTIONS: dict[str, dict[str, Any]] = {"rmu": {"layer": 1}, "rr": {"layers": [0, 1], "ramp": 10}}
+ROWS = ["simnpo", "wga", "satimp", "undial", "ceu", "me", "idk", "dpo", "idk-ap", "rmu", "rmu-lat", "rr"]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "rmu-lat": {"layer": 1, "attack_layer": 0, "attack_steps": 4},
+    "rmu": {"layer": 1},
+    "rr": {"layers": [0, 1], "ramp": 10},
+}
 
 
 @pytest.fixture(scope="module")
@@ -325,3 +329,29 @@ def test_the_other_task_must_be_named(root: Path) -> None:
     objective = method(method.Options(), request)
     with pytest.raises(UserError, match=r"sources\.auxiliary=FILE"):
         objective.setup(model, prepare(model, request, seed=0), Weights(select(model, "full")), 0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_latent_attack_stays_in_its_ball_and_makes_the_rows_likelier(root: Path, kind: str) -> None:
+    model, objective, _, draw = setting(root, "rmu-lat", kind, epsilon=0.5, attack_steps=8)
+    batch, delta = draw["forget"], draw["delta"]
+    assert delta.shape == objective.states(batch).shape
+    assert float(delta.norm(dim=-1).max()) <= 0.5 + 1e-5
+    assert not delta.requires_grad
+    plain = float(objective.data.forget.loss(model, batch))
+    with objective._perturbed(delta):
+        pushed = float(objective.data.forget.loss(model, batch))
+        states = objective.states(batch).detach()
+    assert pushed < plain
+    counted = batch.attention_mask.bool()
+    wanted = (states - objective.target).square().mean(dim=-1)[counted].mean()
+    assert float(objective.loss("forget", draw)) == pytest.approx(float(wanted), rel=1e-5)
+    _, rmu, _, same = setting(root, "rmu", kind)
+    _, faint, _, also = setting(root, "rmu-lat", kind, epsilon=1e-8)
+    assert float(faint.loss("forget", also)) == pytest.approx(float(rmu.loss("forget", same)), rel=1e-4)
+    assert float(faint.loss("retain", also)) == pytest.approx(float(rmu.loss("retain", same)), rel=1e-5)
+
+
+def test_an_attack_behind_what_it_is_to_reach_is_refused(root: Path) -> None:
+    with pytest.raises(UserError, match="attack_layer 1 must be a block"):
+        setting(root, "rmu-lat", layer=0, attack_layer=1)
