@@ -29,7 +29,9 @@ class RR(GradDiff):
 
     s goes from 0 to 1 over the run: first the representation is rerouted, then what is kept is mended. h are
     the outputs of `layers` on the forget rows and of every block on the retain rows. Both are means over
-    tokens and blocks; `alpha` weighs both. Paper: Zou et al., NeurIPS 2024 (2406.04313).
+    tokens and blocks; `alpha` weighs both. The original is a saddle of the forget loss and a kink of the
+    retain loss: a ramp much shorter than the published one may never leave it. Paper: Zou et al.,
+    NeurIPS 2024 (2406.04313).
     """
 
     name: ClassVar[str] = "rr"
