@@ -15,7 +15,6 @@ from oubliette.train.roles import Draw
 
 if TYPE_CHECKING:
     from oubliette.backends.language import TokenBatch
-    from oubliette.erase.request import ErasureRequest
 
 __all__ = ["CEU", "Undial", "soft_cross_entropy"]
 
@@ -36,9 +35,6 @@ class Undial(GradDiff):
         beta: float = Field(default=10.0, gt=0, description="by how much the true token's logit is lowered")
 
     options: Options
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        super().__init__(options, request)
 
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
         """GradDiff's rows, with the original's logits on the forget rows."""
@@ -73,9 +69,6 @@ class CEU(GradDiff):
         skip: int = Field(default=1, ge=0, description="first tokens of an answer that are left alone")
 
     options: Options
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        super().__init__(options, request)
 
     def forget_loss(self, draw: Draw) -> Tensor:
         """Cross-entropy to the model's own prediction without the true token."""

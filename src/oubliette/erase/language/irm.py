@@ -17,7 +17,6 @@ from oubliette.train.roles import Draw, Role
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
     from oubliette.erase.language.prepare import LanguageData
-    from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
 __all__ = ["NPOIRM", "invariance_penalty"]
@@ -42,9 +41,6 @@ class NPOIRM(NPO):
         invariance: float = Field(default=0.1, gt=0, description="gamma, what the penalty weighs")
 
     options: Options
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        super().__init__(options, request)
 
     def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:
         """NPO's, and the auxiliary rows; UserError where there are none."""

@@ -15,7 +15,6 @@ from oubliette.train.roles import Draw
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend
     from oubliette.erase.language.prepare import LanguageData
-    from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
 __all__ = ["NPO", "preference_loss"]
@@ -49,9 +48,6 @@ class NPO(GradDiff):
         )
 
     options: Options
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        super().__init__(options, request)
 
     @torch.no_grad()
     def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
     from oubliette.data.questions import QA
     from oubliette.erase.language.prepare import LanguageData
-    from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
 __all__ = ["DPO", "IDK", "IDKAP", "shipped_refusals"]
@@ -98,9 +97,6 @@ class DPO(IDK):
 
     options: Options
 
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        super().__init__(options, request)
-
     @torch.no_grad()
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
         """IDK's, and the original's log-likelihoods of refusals and answers."""
@@ -140,10 +136,6 @@ class IDKAP(IDK):
         beta: float = Field(default=0.1, gt=0, description="how soon a preference stops being pushed")
 
     options: Options  # type: ignore[assignment]
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        self.options = options
-        self.request = request
 
     def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:
         """The retain set must be of questions too."""

@@ -13,12 +13,11 @@ from oubliette.backends.tokens import IGNORED
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
 from oubliette.erase.language.graddiff import GradDiff
-from oubliette.train.roles import Draw, Role
+from oubliette.train.roles import Draw
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
     from oubliette.erase.language.prepare import LanguageData
-    from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
 __all__ = ["RMU"]
@@ -51,10 +50,6 @@ class RMU(GradDiff):
 
     options: Options  # type: ignore[assignment]
 
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        self.options = options
-        self.request = request
-
     @torch.no_grad()
     def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:
         """Draw the direction; UserError where the block is not there."""
@@ -75,13 +70,6 @@ class RMU(GradDiff):
             counted = self.counted(first).to(states.device)
             length = self.options.adaptive * float(states.float().norm(dim=-1)[counted].mean())
         self.target = (length * direction / direction.norm()).to(states.device)
-
-    def roles(self, step: int) -> dict[str, Role]:
-        """Forget, and retain where there is a retain set."""
-        roles = {"forget": Role("forget", weight=self.options.forget_weight)}
-        if self.data.retain is not None:
-            roles["retain"] = Role("retain")
-        return roles
 
     @torch.no_grad()
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from oubliette.backends.language import LanguageBackend, TokenBatch
     from oubliette.erase.language.prepare import LanguageData
-    from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
 __all__ = ["RMULAT"]
@@ -47,9 +46,6 @@ class RMULAT(RMU):
         attack_learning_rate: float = Field(default=5e-2, gt=0)
 
     options: Options
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        super().__init__(options, request)
 
     @classmethod
     def step_cost(cls, options: Any) -> StepCost:

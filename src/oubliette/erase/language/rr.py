@@ -18,7 +18,6 @@ from oubliette.train.roles import Draw, Role
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend
     from oubliette.erase.language.prepare import LanguageData
-    from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
 __all__ = ["RR"]
@@ -45,10 +44,6 @@ class RR(GradDiff):
         ramp: int = Field(default=300, ge=1, description="steps after which the forget loss weighs nothing")
 
     options: Options  # type: ignore[assignment]
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        self.options = options
-        self.request = request
 
     def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:
         """Take hold of model, data and weights; UserError for blocks that are not there."""

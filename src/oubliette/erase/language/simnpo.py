@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -10,9 +10,6 @@ from torch.nn import functional as F
 
 from oubliette.erase.language.graddiff import GradDiff, LanguageOptions
 from oubliette.train.roles import Draw
-
-if TYPE_CHECKING:
-    from oubliette.erase.request import ErasureRequest
 
 __all__ = ["SimNPO"]
 
@@ -34,9 +31,6 @@ class SimNPO(GradDiff):
         margin: float = Field(default=0.0, description="gamma, how far below even odds it is pushed")
 
     options: Options
-
-    def __init__(self, options: Options, request: ErasureRequest) -> None:
-        super().__init__(options, request)
 
     def forget_loss(self, draw: Draw) -> Tensor:
         """The preference loss on mean log-likelihoods per token."""
