@@ -179,7 +179,10 @@ rows:
 - {row: evaluation, n: 6}
 - {row: relearn, mode: full, budget: {pictures: 8, steps: 12, batch: 4, learning_rate: 1.0e-3}}
 - {row: benign, mode: full, data: benign, budget: {pictures: 8, steps: 6, batch: 4, learning_rate: 3.0e-4}}
+- {row: relearn, attack: F2}
+- {row: benign, attack: O1, budget: {pictures: 8, steps: 2, batch: 2}}
 - {row: probe, probe: inpaint}
+- {row: probe, probe: quantize, options: {bits: 3}}
 """
 
 

@@ -27,6 +27,9 @@ _PROBES: dict[str, str | Any] = {
     "trajectory": "oubliette.attack.probes.trajectory:Trajectory",
     "invert": "oubliette.attack.probes.invert:Invert",
     "detach": "oubliette.attack.probes.detach:Detach",
+    "quantize": "oubliette.attack.probes.quantize:Quantize",
+    "prune": "oubliette.attack.probes.perturb:Prune",
+    "noise": "oubliette.attack.probes.perturb:Noise",
 }
 
 PROMPT_ATTACKS: Registry[Any] = Registry("prompt attack", _PROMPTS)

@@ -14,8 +14,8 @@ __all__ = ["FIRST_SEED", "NEEDS", "Hits", "How", "Kind", "Sampling", "What"]
 FIRST_SEED = 2**31
 """The smallest seed of anything an attacker draws or paints."""
 
-What = Literal["concept", "benign", "auxiliary", "prior"]
-"""What an attacker's pictures show."""
+What = Literal["concept", "benign", "auxiliary", "unrelated", "prior"]
+"""What an attacker's pictures or rows show."""
 
 Hits = Callable[[np.ndarray], np.ndarray]
 """uint8 pictures (n, H, W, 3) to bool (n,): whether the concept is in the picture."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from oubliette.attack.catalogue import Attack
 from oubliette.attack.relearn import relearn
 from oubliette.audit.context import Described, Reword
-from oubliette.audit.resolve import describe, resolve
+from oubliette.audit.resolve import changes_weights, describe, resolve
 from oubliette.audit.suite import ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
@@ -26,9 +27,9 @@ _UNABLE = "it needs a model that draws"
 class AnswerAttackRunner:
     """Fine-tuning on questions and answers (`oubliette.audit.context.AttackRunner`).
 
-    `concept` are rows of what was to be forgotten, `benign` rows of other matters; those whose questions are
-    among `avoid`, which the audit asks, are shown by no attack. Rows of a suite that would need pictures are
-    skipped.
+    `concept` are rows of what was to be forgotten, `benign` rows of other matters, `unrelated` such as have
+    nothing to do with either; those whose questions are among `avoid`, which the audit asks, are shown by no
+    attack. Rows of a suite that would need pictures are skipped.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class AnswerAttackRunner:
         concept: Sequence[QA],
         benign: Sequence[QA],
         *,
+        unrelated: Sequence[QA] = (),
         avoid: Sequence[str] = (),
         frozen: Sequence[str] = (),
         seed: int = 0,
@@ -44,7 +46,7 @@ class AnswerAttackRunner:
         asked = set(avoid)
         self._rows = {
             what: [row for row in rows if row.question not in asked]
-            for what, rows in (("concept", concept), ("benign", benign))
+            for what, rows in (("concept", concept), ("benign", benign), ("unrelated", unrelated))
         }
         self.frozen, self.seed = list(frozen), seed
         self.paths = paths or {}
@@ -53,14 +55,19 @@ class AnswerAttackRunner:
 
     def describe(self, spec: Any) -> Described:
         """Title, line, budget and cost of a row on one subject, without what it takes to look."""
-        if isinstance(spec, PromptsRow | ProbeRow):
+        if isinstance(spec, PromptsRow | ProbeRow) and not changes_weights(spec):
             which = spec.attack if isinstance(spec, PromptsRow) else spec.probe
             title = spec.name or f"{spec.kind.capitalize()}: {which}"
             return Described(title, "", {}, Cost(), skip=f"not applicable: {_UNABLE}", moot=True)
-        return describe(spec, None, Sampling(), frozen=len(self.frozen), given=True, wording=ANSWERS)
+        made = describe(spec, None, Sampling(), frozen=len(self.frozen), given=True, wording=ANSWERS)
+        if made.budget.get("data") == "unrelated" and not made.skip and not self._rows["unrelated"]:
+            return replace(made, skip="it wants rows of unrelated matters; give some (--benign)")
+        return made
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself."""
+        if changes_weights(spec):
+            return []
         found = resolve(spec)
         rows = [row.facts() for row in self._shown(found, seed)]
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()
@@ -120,10 +127,10 @@ class AnswerAttackRunner:
 
     def _shown(self, found: Attack, seed: int) -> list[QA]:
         """The rows that an attack shows, in the order of their hashes with the seed."""
-        what = "benign" if found.benign else "concept"
+        what = found.data if found.data in self._rows else "benign" if found.benign else "concept"
         rows = self._rows[what]
         if not rows:
-            said = "to be forgotten" if what == "concept" else "of other matters"
+            said = {"concept": "to be forgotten", "benign": "of other matters"}.get(what, "of unrelated ones")
             raise UserError(
                 f"no row {said} is left for an attacker: the audit asks them all; ask fewer (the suite's "
                 "'pictures' and the evaluation's n), or give rows of your own (--data, --benign)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
+from oubliette.attack.probes.weights import WeightProbe
 from oubliette.attack.prompts import build
 from oubliette.attack.types import How
 from oubliette.audit.context import Described
@@ -14,7 +15,7 @@ from oubliette.core.errors import UserError
 from oubliette.data.wording import PICTURES, Wording
 from oubliette.train.cost import Cost
 
-__all__ = ["describe", "make_probe", "make_search", "resolve"]
+__all__ = ["changes_weights", "describe", "make_probe", "make_search", "resolve"]
 
 #: What a mode is called in a sentence.
 _WORDS = {
@@ -58,6 +59,13 @@ def make_probe(spec: ProbeRow) -> Any:
 
     kind = PROBES.get(spec.probe)
     return kind(validated(kind.Options, spec.options, f"probe '{spec.probe}'"))
+
+
+def changes_weights(spec: Any) -> bool:
+    """Whether a row is a probe that changes weights, which every model has, and asks as before."""
+    from oubliette.attack import PROBES
+
+    return isinstance(spec, ProbeRow) and issubclass(PROBES.get(spec.probe), WeightProbe)
 
 
 def make_search(spec: PromptsRow, world: str | None = None) -> Any:
@@ -116,10 +124,20 @@ def describe(
         sweep = tries * spec.sweep.seeds
         budget["sweep"] = {**spec.sweep.model_dump(exclude_none=True), "learning_rates": rates}
         title += f", worst of {tries} learning rates"
-    skip = ""
-    if found.masked and not frozen:
+    moot = found.shown not in (None, f"{wording.item}s")
+    skip = _not_for_it(found, wording) if moot else ""
+    if found.masked and not frozen and not moot:
         skip = "it honours a mask and means nothing without one; give one with --mask"
-    return Described(spec.name or title, found.about, budget, found.cost(), found.budget.steps, skip, sweep)
+    return Described(
+        spec.name or title, found.about, budget, found.cost(), found.budget.steps, skip, sweep, moot
+    )
+
+
+def _not_for_it(found: Attack, wording: Wording) -> str:
+    """That an attack shows pictures where rows would be shown, or the other way about, and what is right."""
+    items = f"{wording.item}s"
+    able = [name for name, one in catalogue().items() if one.shown == items and "-" not in name]
+    return f"not applicable: {found.name} is fine-tuning on {found.shown}; on {items} are {', '.join(able)}"
 
 
 def _swept_rates(spec: RelearnRow, found: Attack) -> list[float]:
@@ -146,6 +164,10 @@ def _describe_search(spec: PromptsRow, world: str | None, sampling: How) -> Desc
 
 def _describe_probe(spec: ProbeRow, sampling: How, given: bool, attached: bool) -> Described:
     made = make_probe(spec)
+    if changes_weights(spec):
+        budget = {"probe": spec.probe, "options": made.options.model_dump(), "paper": made.paper}
+        title = spec.name or f"Probe: {spec.probe}, {made.words}"
+        return Described(title, made.about, budget, Cost(), looks=1)
     budget = {"probe": spec.probe, "cases": spec.cases, "options": made.options.model_dump()}
     budget |= {"paper": made.paper, "given_pictures": "pictures" in made.needs}
     cost = made.cost(made.options, spec.cases, sampling=sampling, given=given)

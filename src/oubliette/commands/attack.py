@@ -45,7 +45,8 @@ PROMPTS_EXAMPLES = (
 PROBE_EXAMPLES = (
     "\b\nExamples:\n"
     "  oubliette attack probe --model car-free --probe complete --cases 24 --out probe\n"
-    "  oubliette attack probe --model car-free --probe transplant --set sibling=other-eraser"
+    "  oubliette attack probe --model car-free --probe transplant --set sibling=other-eraser\n"
+    "  oubliette attack probe --model forgetful --probe quantize --set bits=4 --set scheme=nf4"
 )
 
 Model = Annotated[str, typer.Option(help="The erased model.", show_default=False)]
@@ -89,7 +90,7 @@ def relearn(
     novel: Annotated[str | None, typer.Option(help="With --gold novel: that concept.")] = None,
     novel_data: Annotated[Path | None, typer.Option(help="With --gold novel: pictures of it.")] = None,
     attack: Annotated[
-        str | None, typer.Option(help="A name of the catalogue: F2, L1, D1, T1, B1 ...")
+        str | None, typer.Option(help="A name of the catalogue: F2, L1, D1, T1, B1; of rows R1, R4, O1 ...")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="What is trained: full, xattn, lora ...")] = None,
     at: Annotated[list[int] | None, typer.Option(help="Steps to look at, 0 first; repeatable.")] = None,
@@ -106,7 +107,7 @@ def relearn(
     ] = None,
     set_: Set = None,
     data: Data = None,
-    benign: Annotated[Path | None, typer.Option(help="Pictures without the concept.")] = None,
+    benign: Annotated[Path | None, typer.Option(help="Pictures or rows without the concept.")] = None,
     mask: Annotated[
         Path | None, typer.Option(help="A guard mask, or a file of names, that must not move.")
     ] = None,
@@ -201,14 +202,23 @@ def probe(
     concept: ConceptName = None,
     anchor: Anchor = None,
     kind: Kind = None,
+    forget: Forget = None,
+    retain: Retain = None,
+    other: Other = None,
     gold: Gold = "none",
     probe: Annotated[
-        str, typer.Option(help="inpaint, complete, trajectory, invert, transplant or detach.")
+        str,
+        typer.Option(
+            help="inpaint, complete, trajectory, invert, transplant or detach; on any model quantize, prune "
+            "or noise, which ask what --pictures and --kept say and have no --cases."
+        ),
     ] = "inpaint",
     cases: Cases = 16,
     set_: Set = None,
     data: Data = None,
     judge: Judge = None,
+    pictures: Pictures = 32,
+    kept: Kept = 24,
     sampling_steps: Steps = 25,
     guidance: Guidance = 3.0,
     seed: Seed = 0,
@@ -227,12 +237,17 @@ def probe(
         anchor,
         row={"row": "probe", "probe": probe, "cases": cases, "options": settings(set_ or ())},
         kind=kind,
+        forget=forget,
+        retain=retain,
+        other=other,
         gold=gold,
         data=data,
         judges=judge,
         cache=cache,
         out=out,
         seed=seed,
+        pictures=pictures,
+        kept=kept,
         steps=sampling_steps,
         guidance=guidance,
     )

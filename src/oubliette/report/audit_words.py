@@ -161,6 +161,7 @@ def outcome(row: RowResult, subject: str) -> str:
         "; ".join(
             rate(made.after)
             + (f", {percent(made.facts['ratio'])} left to draw" if "ratio" in made.facts else "")
+            + (f", {percent(made.facts['kept'])} kept" if "kept" in made.facts else "")
             for made in shown
         )
         or MISSING

@@ -74,17 +74,22 @@ class Answers:
         return AnswerEvaluator(before, AnswerSets(Path(forget).stem, **rows))
 
     def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
-        """Fine-tuning on rows that the audit does not ask: an attacker's own, else the sets' own."""
+        """Attacks on rows that the audit does not ask at any point: an attacker's own, else the sets' own."""
         from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
         assert isinstance(evaluator, AnswerEvaluator)
-        sets = evaluator.sets
+        sets, own = evaluator.sets, _rows(asked.benign)
+        kept = evaluator.plan(n=suite.pictures, each=suite.kept, seed=asked.seed).retained
         return AnswerAttackRunner(
             _rows(asked.data) or sets.forget,
-            _rows(asked.benign) or [*sets.other, *sets.retain],
-            avoid=asked_prompts(suite, evaluator, suite.pictures, asked.seed),
+            own or [*sets.other, *sets.retain],
+            unrelated=own or sets.other,
+            avoid=[
+                *asked_prompts(suite, evaluator, suite.pictures, asked.seed),
+                *(prompt for rest in kept for prompt in rest.prompts),
+            ],
             frozen=frozen,
             seed=asked.seed,
             paths={
