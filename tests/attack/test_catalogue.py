@@ -43,7 +43,7 @@ def test_it_is_complete():
         assert found.source
         assert found.benign == name.startswith(("B", "O"))
         assert (found.data == "unrelated") == name.startswith("O")
-        assert found.shown == ("rows" if name.removesuffix("-nano") in ROWS else "pictures")
+        assert found.samples == ("answers" if name.removesuffix("-nano") in ROWS else "pictures")
         assert found.masked == name.startswith("F3")
         assert (found.identifier is not None) == name.startswith("D")
         assert not found.learning_rates or found.budget.learning_rate in found.learning_rates

@@ -158,7 +158,7 @@ def test_a_named_attack_is_the_catalogues_and_one_on_pictures_is_none_of_these()
     assert (tuned.title, tuned.cost.backwards) == ("Full fine-tuning, unrelated, 8000 rows", 160)
     odd = runner.describe(RelearnRow(row="relearn", attack="F2"))
     assert odd.moot
-    assert odd.skip == "not applicable: F2 is fine-tuning on pictures; on rows are R1, R2, R3, R4, O1"
+    assert odd.skip == "not applicable: F2 is for pictures; for answers there are R1, R2, R3, R4, O1"
 
 
 def test_a_row_is_described_by_its_rows() -> None:

@@ -36,11 +36,11 @@ def test_the_tiers_are_what_the_issue_asks_for() -> None:
     from oubliette.attack.catalogue import catalogue
 
     used = {row.attack for row in full.rows if row.kind in ("relearn", "benign")}
-    known = {name: one.shown for name, one in catalogue().items() if not name.endswith("-nano")}
-    assert {name for name, shown in known.items() if shown == "pictures"} <= used
+    known = {name: one.samples for name, one in catalogue().items() if not name.endswith("-nano")}
+    assert {name for name, made in known.items() if made == "pictures"} <= used
     asked = {row.attack for row in read_suite("answers").rows if row.kind in ("relearn", "benign")}
     assert asked - {None} == {"R1", "R4", "O1"}
-    assert all(known[name] == "rows" for name in asked - {None})
+    assert all(known[name] == "answers" for name in asked - {None})
 
 
 def test_row_names_differ() -> None:

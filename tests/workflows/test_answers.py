@@ -224,8 +224,16 @@ def test_an_audit_rules_and_its_page_holds_the_answers(
     forget, _ = tiny_facts.sets()
     assert any(row["question"] in page for row in forget)
     assert any(f">{row['answer']}<" in page or row["answer"] in page for row in forget)
+    rounded = found["rows"][-1]["found"]
+    assert [one["subject"] for one in rounded] == ["model", "gold"]
+    for one in rounded:
+        assert one["before"]["n"] == one["after"]["n"] == 6
+        kept = f"{one['facts']['kept']:.0%}".replace("%", " %").replace(" ", "\u00a0")
+        assert kept in page.replace(" %", "\u00a0%")
+    assert "Kept of the rest" in page.split("Probe: quantize")[-1]
     for text in (json.dumps(found["verdict"]), _shown_text(page), _shown_text(erased.path / "report")):
-        text = text.replace("needs a model that draws", "")
+        for said in ("needs a model that draws", "F2 is for pictures"):
+            text = text.replace(said, "")
         for word in ("picture", "drawn", "draws", "to draw"):
             assert word not in text, f"{word}: …{text[max(0, text.find(word) - 80) :][:160]}…"
 

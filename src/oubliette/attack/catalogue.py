@@ -30,7 +30,7 @@ class Attack(StrictModel):
     `mode` is one of `oubliette.train.tuning.MODES` (or "re:PATTERN") with its own `options`. `data` is what
     the attacker shows: pictures of the concept, these and a prior set of the broader class, none of it
     (benign), what resembles it (auxiliary), or what has nothing to do with it, which is the attacker's to
-    bring (unrelated). `shown` are pictures or rows; None: whichever the model takes. `identifier` makes it
+    bring (unrelated). `samples` are what models make that it is for; None: either. `identifier` makes it
     DreamBooth: captions are this word and the broader one. `masked` attacks honour a mask and mean nothing
     without one. `learning_rates` are those that a sweep tries.
     """
@@ -40,7 +40,7 @@ class Attack(StrictModel):
     mode: str
     options: dict[str, Any] = Field(default_factory=dict)
     data: Literal["concept", "concept+prior", "benign", "auxiliary", "unrelated"] = "concept"
-    shown: Literal["pictures", "rows"] | None = None
+    samples: Literal["pictures", "answers"] | None = None
     identifier: str | None = Field(default=None, pattern=r"^\S+$")
     prior_pictures: int = Field(default=0, ge=0)
     prior_weight: float = Field(default=1.0, ge=0)
@@ -104,7 +104,7 @@ def catalogue() -> dict[str, Attack]:
     """Every attack that is shipped, by name."""
     text = (files("oubliette.attack") / "catalogue.yaml").read_text(encoding="utf-8")
     return {
-        name: make_attack(name, {"shown": "pictures", **facts})
+        name: make_attack(name, {"samples": "pictures", **facts})
         for name, facts in yaml.safe_load(text).items()
     }
 

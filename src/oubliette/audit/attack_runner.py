@@ -122,14 +122,14 @@ class PictureAttackRunner:
 
     def _make_material(self, what: str, count: int, seed: int) -> Material:
         path = self._paths[what]
+        if what == "unrelated" and path is None:
+            raise UserError("it wants pictures of unrelated things; give some (--benign)")
         side = self.base.picture_side
         kind: Any = what
         if path is not None:
             made = from_folder(path, side, count=count, concept=self.concept, what=kind)
             self.skipped |= dict(made.skipped)
             return made
-        if what == "unrelated":
-            raise UserError("it wants pictures of unrelated things; give some (--benign)")
         if self.world == "picture":
             return from_world(self.concept, side, count=count, seed=seed, what=kind, avoid=self.avoid)
         if what == "concept":

@@ -124,7 +124,7 @@ def describe(
         sweep = tries * spec.sweep.seeds
         budget["sweep"] = {**spec.sweep.model_dump(exclude_none=True), "learning_rates": rates}
         title += f", worst of {tries} learning rates"
-    moot = found.shown not in (None, f"{wording.item}s")
+    moot = found.samples not in (None, wording.samples)
     skip = _not_for_it(found, wording) if moot else ""
     if found.masked and not frozen and not moot:
         skip = "it honours a mask and means nothing without one; give one with --mask"
@@ -134,10 +134,10 @@ def describe(
 
 
 def _not_for_it(found: Attack, wording: Wording) -> str:
-    """That an attack shows pictures where rows would be shown, or the other way about, and what is right."""
-    items = f"{wording.item}s"
-    able = [name for name, one in catalogue().items() if one.shown == items and "-" not in name]
-    return f"not applicable: {found.name} is fine-tuning on {found.shown}; on {items} are {', '.join(able)}"
+    """That an attack is for models that make other samples, and which ones are for these."""
+    samples = wording.samples
+    able = ", ".join(name for name, one in catalogue().items() if one.samples == samples and "-" not in name)
+    return f"not applicable: {found.name} is for {found.samples}; for {samples} there are {able}"
 
 
 def _swept_rates(spec: RelearnRow, found: Attack) -> list[float]:
