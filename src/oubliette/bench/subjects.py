@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oubliette.bench.cells import Cell, Subject, Target
 from oubliette.core.errors import UserError
 from oubliette.eval.controls import FILTER, GOLD, RANDOM, filtered, shuffled
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -65,7 +66,10 @@ def open_subject(cell: Cell, base: Any, models: Path, latents: Path) -> Iterator
     elif subject.model is not None:
         yield open_model(subject.model)
     elif subject.control == GOLD:
-        yield open_model("nano-gold")
+        gold = world_of(base).gold
+        if gold is None:
+            raise UserError(f"subject 'gold': no gold model is known for {base.source}; name one (model:)")
+        yield open_model(gold)
     elif subject.control == RANDOM:
         model = open_model(base.source)
         with shuffled(model, cell.seed):

@@ -12,6 +12,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
 from oubliette.data.text import check_text
 from oubliette.workflows.user_data import Lesson, Opened, Source
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.audit.suite import Suite
@@ -87,6 +88,7 @@ class Answers:
             avoid=asked_prompts(suite, evaluator, suite.pictures, asked.seed),
             frozen=frozen,
             seed=asked.seed,
+            world=world_of(evaluator.base),
             paths={
                 name: None if path is None else str(path)
                 for name, path in (("concept", asked.data), ("benign", asked.benign))

@@ -10,14 +10,12 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.data.concepts import make_concepts
 from oubliette.recipe import Recipe, apply_overrides, build_recipe, preset_names, read_recipe, validate
 from oubliette.workflows.modality import modality_of
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
 __all__ = ["compose", "pick_preset"]
-
-#: What the presets for a world's small models end in.
-_WORLD_PRESETS = {"picture": "-nano"}
 
 
 def compose(
@@ -89,7 +87,7 @@ def pick_preset(model: Backend, method: str | None) -> str:
 
     method = method or modality_of(model).method
     presets = preset_names()
-    for name in (method + _WORLD_PRESETS.get(model.world or "", ""), method):
+    for name in (f"{method}-{world_of(model).overlay}", method):
         if name in presets:
             return name
     own = [name for name in presets if name.startswith(f"{method}-")]

@@ -18,6 +18,7 @@ from oubliette.data.text import check_text, warn_of_cut
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.train.timing import seconds_a_picture
 from oubliette.workflows.user_data import Lesson, Opened, Source
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.audit.suite import Suite
@@ -183,7 +184,7 @@ class Pictures:
         if source.path is not None:
             found = from_folder(source.path, model.picture_side, count=count, concept=concept)
         else:
-            found = from_world(concept, model.picture_side, count=count, seed=seed)
+            found = from_world(concept, model.picture_side, count=count, seed=seed, world=world_of(model))
         if identifier is not None:
             found = found.identified(concept, identifier)
         digest = hashlib.sha256(found.pictures.tobytes() + "\n".join(found.captions).encode()).hexdigest()
@@ -246,7 +247,7 @@ def _concept(model: Any, source: Source, kind: str | None) -> Concept:
     from oubliette.data.concepts import make_concepts
 
     if source.path is None:
-        if model.world is None:
+        if world_of(model).scenes is None:
             raise UserError(
                 f"data {source.text!r}: no such folder or file, and {model.source} is of no world that could "
                 "paint it"

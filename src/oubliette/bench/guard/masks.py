@@ -13,6 +13,7 @@ from oubliette.core.manifest import write_json
 from oubliette.data.concept import Concept
 from oubliette.train.finetune import SupervisedData
 from oubliette.workflows.guard.apply import budget_for
+from oubliette.world.world import world_of
 
 __all__ = ["concept_of", "learn_masks", "mask_folder", "open_base", "painted"]
 
@@ -104,7 +105,9 @@ def painted(
     count = int(budget_for(model, "full").pictures)
     concept = concept_of(model, name)
     where = seed + _USER_SEEDS if user else seed
-    return from_world(concept, model.picture_side, count=count, seed=where, avoid=avoid).data(model)
+    return from_world(
+        concept, model.picture_side, count=count, seed=where, avoid=avoid, world=world_of(model)
+    ).data(model)
 
 
 def concept_of(model: Any, name: str) -> Concept:

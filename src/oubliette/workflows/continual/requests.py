@@ -18,6 +18,7 @@ from oubliette.core.validation import MAX_SEED, StrictModel, validated
 from oubliette.data.words import pattern
 from oubliette.recipe import ConceptSpec, Recipe, parse_yaml
 from oubliette.workflows.compose import compose
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -162,7 +163,7 @@ def _rehearse(model: Backend, stage: Stage) -> None:
         )
     rehearse(model, recipe)
     if stage.earlier:
-        bank = load_bank(recipe.data.bank or ("world" if model.world else "general"))
+        bank = load_bank(recipe.data.bank or world_of(model).bank)
         for concept in stage.concepts:
             for gone in stage.earlier:
                 if pattern(bank.words(gone)).search(concept.anchor):
