@@ -31,12 +31,12 @@ def recipe_of(cell: Cell, base: Any) -> Recipe:
     """The recipe of a cell whose subject is a method; saved as a delta, or attached where it is that."""
     from oubliette.recipe import read_recipe
     from oubliette.workflows.compose import compose, pick_preset
+    from oubliette.workflows.order import Order
 
     target, subject = cell.target, cell.subject
     preset = subject.method if subject.published else pick_preset(base, subject.method)
     form = (read_recipe(preset or "").get("save") or {}).get("form")
-    return compose(
-        base,
+    order = Order(
         concept=target.name,
         anchor=target.anchor,
         kind=target.kind,
@@ -45,6 +45,7 @@ def recipe_of(cell: Cell, base: Any) -> Recipe:
         save="attached" if form == "attached" else "delta",
         overrides=subject.set,
     )
+    return compose(base, order)
 
 
 @contextmanager

@@ -85,13 +85,14 @@ def open_base(plan: Plan, arm: Arm, seed: int, out: Path) -> Any:
     from oubliette.backends import open_model
     from oubliette.erase.run import erase
     from oubliette.workflows.compose import compose
+    from oubliette.workflows.order import Order
 
     if arm.erase is None:
         return open_model(plan.base)
     folder = out / "models" / slug(arm.name, str(seed))
     if not folder.is_dir():
         model = open_model(plan.base)
-        recipe = compose(model, concept=arm.illegal, method=arm.erase, seed=seed, save="delta")
+        recipe = compose(model, Order(concept=arm.illegal, method=arm.erase, seed=seed, save="delta"))
         erase(model, recipe, show_progress=False).save(folder)
     return open_model(folder)
 
