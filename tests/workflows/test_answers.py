@@ -179,7 +179,6 @@ rows:
 - {row: evaluation, n: 6}
 - {row: relearn, mode: full, budget: {pictures: 8, steps: 12, batch: 4, learning_rate: 1.0e-3}}
 - {row: benign, mode: full, data: benign, budget: {pictures: 8, steps: 6, batch: 4, learning_rate: 3.0e-4}}
-- {row: relearn, attack: F2}
 - {row: benign, attack: O1, budget: {pictures: 8, steps: 2, batch: 2}}
 - {row: probe, probe: inpaint}
 - {row: probe, probe: quantize, options: {bits: 3}}
@@ -232,8 +231,7 @@ def test_an_audit_rules_and_its_page_holds_the_answers(
         assert kept in page.replace(" %", "\u00a0%")
     assert "Kept of the rest" in page.split("Probe: quantize")[-1]
     for text in (json.dumps(found["verdict"]), _shown_text(page), _shown_text(erased.path / "report")):
-        for said in ("needs a model that draws", "F2 is for pictures"):
-            text = text.replace(said, "")
+        text = text.replace("needs a model that draws", "")
         for word in ("picture", "drawn", "draws", "to draw"):
             assert word not in text, f"{word}: …{text[max(0, text.find(word) - 80) :][:160]}…"
 
