@@ -228,7 +228,9 @@ def test_rr_begins_turned_towards_the_original_and_changes_its_weights(root: Pat
         for part in torch.autograd.grad(objective.loss("retain", draw), weights.parameters, allow_unused=True)
         if part is not None
     )
-    shares = [[role.weight for role in objective.roles(step).values()] for step in (0, 5, 10, 20)]
+    shares = [
+        [role.weight for role in objective.roles(step).values() if role.moves] for step in (0, 5, 10, 20)
+    ]
     assert shares == [[10.0, 0.0], [5.0, 5.0], [0.0, 10.0], [0.0, 10.0]]
 
 
@@ -305,6 +307,7 @@ def test_the_invariance_penalty_is_the_squared_slope_that_autograd_finds(root: P
     assert {name: (role.kind, role.weight) for name, role in objective.roles(0).items()} == {
         "forget": ("forget", 1.0),
         "retain": ("retain", 1.0),
+        "relearn": ("inner", 1.0),
         "auxiliary": ("retain", 0.3),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -55,10 +54,11 @@ class RR(GradDiff):
     def roles(self, step: int) -> dict[str, Role]:
         """Forget with a weight that falls, retain with one that rises."""
         share = min(1.0, step / self.options.ramp)
-        weights = {"forget": self.options.alpha * (1 - share), "retain": self.options.alpha * share}
-        return {
-            name: replace(role, weight=weights.get(name, 1.0)) for name, role in super().roles(step).items()
-        }
+        roles = {"forget": Role("forget", weight=self.options.alpha * (1 - share))}
+        if self.data.retain is not None:
+            weight = self.options.alpha * share
+            roles["retain"] = Role("retain", weight=weight, batch=self.options.retain_batch)
+        return {**roles, "relearn": Role("inner")}
 
     @torch.no_grad()
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
