@@ -152,6 +152,7 @@ def test_a_roles_items_are_its_factor_times_the_batch_and_at_least_one():
     assert [Role("retain", batch=3).items(batch) for batch in (1, 4)] == [3, 12]
     assert [Role("inner", batch=0.5).items(batch) for batch in (1, 2, 8)] == [1, 1, 4]
     assert Role("forget").items(7) == 7
+    assert Role("retain", batch=0.6).items(3) == 2
     for factor in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="a factor above 0"):
             Role("retain", batch=factor)
