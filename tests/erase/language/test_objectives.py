@@ -328,6 +328,13 @@ def test_the_invariance_penalty_is_the_squared_slope_that_autograd_finds(root: P
     }
 
 
+def test_the_other_task_has_a_batch_of_its_own(root: Path) -> None:
+    _, objective, _, draw = invariant(root, auxiliary_batch=2.0, retain_batch=4.0)
+    assert [len(draw[name]) for name in ("forget", "retain", "auxiliary")] == [3, 12, 6]
+    cost = type(objective).step_cost(objective.options)
+    assert (cost.forwards, cost.backwards, cost.retain_batch) == (2.0, 2.0, 4.0)
+
+
 class Scaled:
     """A model that gives these logits."""
 
