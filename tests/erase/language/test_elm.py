@@ -162,6 +162,27 @@ def test_own_texts_are_what_the_guided_original_writes(root: Path, rows: str) ->
         assert int((texts.labels[number] >= 0).sum()) == len(made)
 
 
+def test_a_text_ends_where_the_model_ends_it(root: Path) -> None:
+    model, objective, _, _ = setting(root, top=1, length=6)
+    begun = [[5, 6, 7], [9, 8]]
+
+    def made() -> list[list[int]]:
+        texts = {who: [list(ids) for ids in begun] for who in ("plain", "expert", "novice")}
+        with torch.no_grad():
+            objective._continue(texts, torch.Generator().manual_seed(0))
+        assert texts["plain"] == texts["novice"]
+        return [ids[len(start) :] for ids, start in zip(texts["plain"], begun, strict=True)]
+
+    model.reader.end = None
+    whole = made()
+    assert [len(ids) for ids in whole] == [6, 6]
+    model.reader.end = whole[0][0]
+    assert made()[0] == whole[0][:1]
+    model.reader.end = whole[1][-1]
+    stop = whole[1].index(whole[1][-1]) + 1
+    assert made()[1] == whole[1][:stop]
+
+
 def test_texts_are_drawn_from_the_seed(root: Path) -> None:
     one, same = (setting(root, guidance=0.0)[1].own.rows.input_ids for _ in range(2))
     assert torch.equal(one, same)

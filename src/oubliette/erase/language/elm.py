@@ -87,8 +87,7 @@ class ELM(GradDiff):
         super().setup(model, data, weights, seed)
         self._said = {who: self._after(getattr(self.options, who)) for who in ("expert", "novice")}
         if self.options.consistency:
-            with weights.originals():
-                self.own = TokenSet(self._texts(torch.Generator().manual_seed(seed)))
+            self.own = TokenSet(self._texts(torch.Generator().manual_seed(seed)))
 
     def roles(self, step: int) -> dict[str, Role]:
         """GradDiff's, and the own texts', which are to stay likely."""
