@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
+from oubliette.backends.front import put_before, read_as
 from oubliette.backends.hooks import blocks_of
 from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
@@ -198,24 +200,46 @@ class LanguageBackend:
         )
 
     @torch.no_grad()
-    def respond(self, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
+    def respond(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 64,
+        *,
+        opening: str = "",
+        front: Tensor | None = None,
+    ) -> list[str]:
         """The model's greedy continuation of each prompt, up to its end-of-text token.
 
         At most `max_new_tokens` tokens, and no more than the context leaves beside the prompt: models whose
-        positions are learned have none beyond it.
+        positions are learned have none beyond it. `opening` begins each answer, and what follows it is given;
+        `front` (k, width) are embeddings that are read before each prompt. UserError where they leave no
+        room.
         """
-        batch = self.reader.left_padded(prompts).to(self.device)
+        batch = self.reader.left_padded(prompts, opening).to(self.device)
+        before = 0 if front is None else len(front)
         # The last token is never read again, so it needs no position.
-        room = self.reader.max_length + 1 - batch.input_ids.shape[1]
+        room = self.reader.max_length + 1 - batch.input_ids.shape[1] - before
         if room < max_new_tokens and len(prompts) > 1:  # each is continued as far as it would be alone
-            return [self.respond([prompt], max_new_tokens)[0] for prompt in prompts]
-        made = self.model.generate(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            max_new_tokens=min(max_new_tokens, room),
-            do_sample=False,
-            pad_token_id=self.reader.pad,
-        )
+            return [
+                self.respond([prompt], max_new_tokens, opening=opening, front=front)[0] for prompt in prompts
+            ]
+        if room < 1:
+            raise UserError(
+                f"the prompt '{prompts[0][:40]}' and {before} embeddings before it are longer than what "
+                f"{self.source} reads ({self.reader.max_length}); give fewer"
+            )
+        reading: AbstractContextManager[None] = nullcontext()
+        if front is not None:
+            batch, embeddings = put_before(self, batch, front)
+            reading = read_as(self.model.get_input_embeddings(), embeddings)
+        with reading:
+            made = self.model.generate(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                max_new_tokens=min(max_new_tokens, room),
+                do_sample=False,
+                pad_token_id=self.reader.pad,
+            )
         new = made[:, batch.input_ids.shape[1] :]
         return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 

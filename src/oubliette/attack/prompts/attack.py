@@ -44,15 +44,18 @@ class Job:
     open: list[int] = field(default_factory=list)
     examples: Examples | None = None
 
-    def rng(self, number: int) -> torch.Generator:
-        """A fresh generator of a case's own: it depends on seed, attack and case, not on the others."""
-        case = self.cases[number]
-        text = f"{self.seed}/{self.name}/{case.seed}/{case.prompt}"
+    def rng(self, number: int | None = None) -> torch.Generator:
+        """A fresh generator of a case's own, that depends on seed, attack and case, not on the others; or of
+        the attack's, for what all cases share.
+        """
+        text = f"{self.seed}/{self.name}"
+        if number is not None:
+            text += f"/{self.cases[number].seed}/{self.cases[number].prompt}"
         return torch.Generator().manual_seed(
             int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         )
 
-    def learn(self, what: Literal["concept", "benign"], count: int) -> Sequence[QA]:
+    def learn(self, what: Literal["concept", "benign"], count: int | None = None) -> Sequence[QA]:
         """The first `count` rows that the attacker may learn from, or as many as there are."""
         assert self.examples is not None
         return self.examples(what)[:count]
