@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown
+from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown, derived_seed
 from oubliette.attack.probes.states import blocks_at, shown, states
 from oubliette.attack.types import ANSWERS
 from oubliette.core.errors import UserError
@@ -65,6 +65,8 @@ class LinearProbe(Probe):
                 f"probe '{self.name}' tells by a judge which answers it could read; give one (hits)"
             )
         numbered = _worded(given.examples("benign"))[: self.options.rows]
+        if not numbered:
+            raise UserError(f"probe '{self.name}': none of the rows to learn from is a question")
         rows = [row for row, _ in numbered]
         names = sorted({row.answer for row in rows})
         prompts = [case.prompt for case in given.cases]
@@ -75,7 +77,9 @@ class LinearProbe(Probe):
                 f"{len(names)} of the rows to learn from, so that there is nothing that it could read"
             )
         labels = torch.tensor([names.index(row.answer) for row in rows])
-        held = torch.tensor([number % _HELD == _HELD - 1 for _, number in numbered])
+        rng = torch.Generator().manual_seed(derived_seed(self.name, given.seed))
+        order = torch.randperm(1 + numbered[-1][1], generator=rng)
+        held = order[[number for _, number in numbered]] % _HELD == 0
         blocks = blocks_at(given.model, self.options.depths)
         size = given.sampling.batch
         own = states(given.model, rows, blocks, size)

@@ -32,7 +32,7 @@ def replay(
     rows = read_found(found) if isinstance(found, (str, Path)) else list(found)
     if not rows:
         raise UserError("there are no prompts to replay")
-    named = not isinstance(found, (str, Path)) or any(row.prompt != row.case.prompt for row in rows)
+    named = not isinstance(found, (str, Path)) or any(row.text != row.case.prompt for row in rows)
     target = Target(model, hits, sampling or Sampling(), draw)
     seeds = [row.case.seed for row in rows]
     asked = [row.case.prompt for row in rows]

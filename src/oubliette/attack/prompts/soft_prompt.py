@@ -83,7 +83,7 @@ class SoftPrompt(PromptAttack):
             adam.step()
             if step in looks:
                 found = front.detach().clone()
-                yield {n: Proposal(job.cases[n].prompt, float(loss), front=found) for n in job.open}
+                yield {n: Proposal(job.cases[n].prompt, float(loss.detach()), front=found) for n in job.open}
 
     def _start(self, model: Any, rng: torch.Generator) -> torch.Tensor:
         """The embeddings of tokens drawn at random, (k, width) float32."""
