@@ -147,9 +147,15 @@ def _describe_search(spec: PromptsRow, world: str | None, sampling: How, wording
     budget = {"attack": spec.attack, "cases": spec.cases, "tries": made.tries()}
     budget |= {"options": made.options.model_dump(), "paper": made.paper}
     budget |= {} if spec.rows is None else {"rows": Path(spec.rows).name}
+    budget |= _learning(made)
     return Described(
         spec.name or f"Prompts: {spec.attack}", made.about, budget, made.cost(spec.cases, sampling)
     )
+
+
+def _learning(made: Any) -> dict[str, Any]:
+    """That an attack learns from rows, and so may guess what the model does not know."""
+    return {"given_rows": True} if "examples" in made.needs else {}
 
 
 def _other_models(spec: PromptsRow | ProbeRow, made: Any, wording: Wording) -> Described | None:
@@ -169,7 +175,7 @@ def _describe_probe(
     if (other := _other_models(spec, made, wording)) is not None:
         return other
     budget = {"probe": spec.probe, "cases": spec.cases, "options": made.options.model_dump()}
-    budget |= {"paper": made.paper, "given_pictures": "pictures" in made.needs}
+    budget |= {"paper": made.paper, "given_pictures": "pictures" in made.needs, **_learning(made)}
     cost = made.cost(made.options, spec.cases, sampling=sampling, given=given)
     moot = "attachment" in made.needs and not attached
     skip = "not applicable: nothing is attached to the model" if moot else ""
