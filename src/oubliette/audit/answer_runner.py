@@ -21,6 +21,7 @@ from oubliette.data.wording import ANSWERS
 from oubliette.eval.text.answer_judge import AnswerJudge
 from oubliette.eval.text.decoding import Decoding
 from oubliette.train.tasks.answering import Answering
+from oubliette.world.world import OPEN, World
 
 if TYPE_CHECKING:
     from oubliette.attack.probes.probe import Shown
@@ -50,6 +51,7 @@ class AnswerAttackRunner:
         name: str = "forget",
         judge: AnswerJudge | None = None,
         sampling: Decoding | None = None,
+        world: World = OPEN,
     ) -> None:
         known = set(avoid)
         self._rows = {
@@ -58,7 +60,7 @@ class AnswerAttackRunner:
         }
         able = [row for row in asked or concept if not row.plain and not row.history]
         self._asked = [row for row in able if row.question in known] or able
-        self.frozen, self.seed = list(frozen), seed
+        self.frozen, self.seed, self.world = list(frozen), seed, world
         self.concept = Concept(name, "", FACTS)
         self.judge, self.sampling = judge or AnswerJudge({}), sampling or Decoding()
         self.paths = paths or {}
@@ -69,16 +71,16 @@ class AnswerAttackRunner:
         """Title, line, budget and cost of a row on one subject, without what it takes to look."""
         if isinstance(spec, PromptsRow) and spec.rows is not None:
             self._cases(spec, self.seed)  # a file that cannot be read is refused before anything runs
-        return describe(spec, None, self.sampling, frozen=len(self.frozen), given=True, wording=ANSWERS)
+        return describe(spec, self.world, self.sampling, frozen=len(self.frozen), given=True, wording=ANSWERS)
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself."""
         if isinstance(spec, PromptsRow | ProbeRow):
-            made = make_search(spec) if isinstance(spec, PromptsRow) else make_probe(spec)
+            made = make_search(spec, self.world) if isinstance(spec, PromptsRow) else make_probe(spec)
             shown = self._rows if "examples" in made.needs else {}
             digests = [_digest(self._cases(spec, seed)), *map(_digest, shown.values())]
             return [made.options.model_dump(mode="json"), *digests, self.sampling.facts(None)]
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         return [found.model_dump(mode="json"), _digest(self._shown(found, seed)), sorted(self.frozen)]
 
     def rewrite(self, spec: Any) -> Reword | None:
@@ -89,7 +91,7 @@ class AnswerAttackRunner:
         self, spec: RelearnRow, model: Any, *, seed: int, at: Sequence[int], look: Callable[[int, Any], None]
     ) -> str:
         """Fine-tune and look; the model comes back bit for bit."""
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         rows, wanted = self._shown(found, seed), found.budget.pictures
         relearn(
             model,
@@ -105,7 +107,7 @@ class AnswerAttackRunner:
 
     def seconds_an_item(self, spec: RelearnRow, model: Any, steps: int = 2) -> float:
         """Seconds of one row forwards and backwards, timed on a few updates; the model is as before."""
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         budget = found.budget.changed(steps=steps, warm_up=0)
         done = relearn(
             model,
@@ -120,7 +122,7 @@ class AnswerAttackRunner:
     def search(self, spec: PromptsRow, model: Any, *, hits: Hits, seed: int) -> list[Found]:
         """Search for prompts that bring the answers back."""
         rows = self._cases(spec, seed)
-        found: list[Found] = make_search(spec).search(
+        found: list[Found] = make_search(spec, self.world).search(
             model,
             self.concept,
             _as_cases(rows),
@@ -133,7 +135,7 @@ class AnswerAttackRunner:
 
     def tries(self, spec: PromptsRow) -> int:
         """Adversarial prompts a case has at most."""
-        return int(make_search(spec).tries())
+        return int(make_search(spec, self.world).tries())
 
     def csv(self, spec: PromptsRow, found: Sequence[Found]) -> str:
         """The field's table of prompts."""

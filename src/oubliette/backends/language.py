@@ -205,10 +205,13 @@ class LanguageBackend:
         prompts: Sequence[str],
         max_new_tokens: int = 64,
         *,
+        temperature: float = 0.0,
+        seed: int = 0,
         opening: str = "",
         front: Tensor | None = None,
     ) -> list[str]:
-        """The model's greedy continuation of each prompt, up to its end-of-text token.
+        """The model's continuation of each prompt, up to its end-of-text token: greedy, or sampled with
+        `seed` at a `temperature` above 0.
 
         At most `max_new_tokens` tokens, and no more than the context leaves beside the prompt: models whose
         positions are learned have none beyond it. `opening` begins each answer, and what follows it is given;
@@ -221,7 +224,15 @@ class LanguageBackend:
         room = self.reader.max_length + 1 - batch.input_ids.shape[1] - before
         if room < max_new_tokens and len(prompts) > 1:  # each is continued as far as it would be alone
             return [
-                self.respond([prompt], max_new_tokens, opening=opening, front=front)[0] for prompt in prompts
+                self.respond(
+                    [prompt],
+                    max_new_tokens,
+                    temperature=temperature,
+                    seed=seed + place,
+                    opening=opening,
+                    front=front,
+                )[0]
+                for place, prompt in enumerate(prompts)
             ]
         if room < 1:
             raise UserError(
@@ -232,13 +243,17 @@ class LanguageBackend:
         if front is not None:
             batch, embeddings = put_before(self, batch, front)
             reading = read_as(self.model.get_input_embeddings(), embeddings)
-        with reading:
+        sampled = {"do_sample": True, "temperature": temperature, "top_k": 0}
+        devices = [self.device] if self.device.type == "cuda" else []
+        with reading, torch.random.fork_rng(devices=devices):
+            if temperature:  # transformers draws from the global generator alone
+                torch.manual_seed(seed)
             made = self.model.generate(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 max_new_tokens=min(max_new_tokens, room),
-                do_sample=False,
                 pad_token_id=self.reader.pad,
+                **(sampled if temperature else {"do_sample": False}),
             )
         new = made[:, batch.input_ids.shape[1] :]
         return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
