@@ -181,6 +181,24 @@ def test_what_is_found_is_one_suffix_as_text_and_the_same_for_a_seed() -> None:
     assert not any(weight.requires_grad for weight in model.tensors().values())
 
 
+def test_a_suffix_that_is_not_read_back_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oubliette.attack.prompts import gcg
+
+    model, tried = tiny(), []
+
+    def spied(of: Any, rows: Any, suffixes: Tensor, batch: int) -> Tensor:
+        tried.extend(suffixes.tolist())
+        return losses(of, rows, suffixes, batch)
+
+    monkeypatch.setattr(gcg, "losses", spied)
+    build("gcg", SMALL).search(model, DOOR, CASES, never, sampling=HOW, examples=examples)
+    question, head = FORGET[0].question, rows_of(model)[0].head
+    for ids in tried:
+        text = model.tokenizer.decode(ids).strip()
+        assert model.reader.left_padded([f"{question} {text}"]).input_ids[0].tolist() == [*head, *ids]
+    assert 1 < len(tried) < 1 + 4 * 24
+
+
 def test_an_affirmation_is_what_may_follow_in_the_answers_place() -> None:
     model = tiny()
     attack = build("gcg", {**SMALL, "steps": 1, "target": "affirmation"})
