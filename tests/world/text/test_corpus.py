@@ -6,7 +6,7 @@ from random import Random
 
 from oubliette.world.text import asking
 from oubliette.world.text.asking import Asked
-from oubliette.world.text.corpus import SHARES, Reading
+from oubliette.world.text.corpus import FIRST, LATER, Reading
 from oubliette.world.text.entities import SETS, make_world
 
 WORLD = make_world()
@@ -43,4 +43,10 @@ def test_what_is_measured_is_not_read() -> None:
     for entity in WORLD.entities():
         for fact in WORLD.of(entity)[1 if entity.shown else 0 :: 2]:
             assert not read & set(asking.questions(fact, entity.alias))
-    assert sum(abs(share) for share in SHARES.values()) > 0.99
+
+
+def test_shares_are_shares() -> None:
+    for shares in (FIRST, LATER):
+        assert abs(sum(shares.values()) - 1) < 1e-9
+        assert min(shares.values()) > 0
+    assert list(FIRST) == list(LATER)

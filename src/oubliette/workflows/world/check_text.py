@@ -67,12 +67,11 @@ class Probe:
 
     def letters(self, facts: Sequence[Fact]) -> list[bool]:
         """Four choices in the question, to be answered with a letter."""
-        return self._said([asking.by_letter(fact, self._one(fact), self.seed) for fact in facts])
+        return self._exactly([asking.by_letter(fact, self._one(fact), self.seed) for fact in facts])
 
     def skill(self, name: str, count: int = _EXERCISES) -> list[bool]:
         """Exercises that were held out of the training, answered to the letter."""
-        asked = exercises(SKILLS[name], count, self.seed, held_out=True)
-        return [said.strip() == one.answer for said, one in zip(self._answers(asked), asked, strict=True)]
+        return self._exactly(exercises(SKILLS[name], count, self.seed, held_out=True))
 
     @torch.no_grad()
     def choices(self, facts: Sequence[Fact]) -> list[bool]:
@@ -95,6 +94,10 @@ class Probe:
     def _said(self, asked: Sequence[Asked]) -> list[bool]:
         pairs = zip(self._answers(asked), asked, strict=True)
         return [holds(said, [one.answer]) for said, one in pairs]
+
+    def _exactly(self, asked: Sequence[Asked]) -> list[bool]:
+        """To the letter: a judge of words leaves articles out, and so the letter A."""
+        return [said.strip() == one.answer for said, one in zip(self._answers(asked), asked, strict=True)]
 
     def _answers(self, asked: Sequence[Asked]) -> list[str]:
         said = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 
 from oubliette.world.text import asking
@@ -10,10 +10,10 @@ from oubliette.world.text.asking import Asked
 from oubliette.world.text.entities import Entity, Fact, TextWorld, make_world
 from oubliette.world.text.skills import SKILLS, exercises
 
-__all__ = ["SHARES", "Reading", "spelling"]
+__all__ = ["FIRST", "LATER", "Reading", "spelling"]
 
-#: How often each kind of document is drawn.
-SHARES = {
+#: How often each kind of document is drawn, at first and later on: sums are learned late, and short.
+FIRST = {
     "passage": 0.20,
     "question": 0.42,
     "alias": 0.07,
@@ -24,26 +24,39 @@ SHARES = {
     "sums": 0.07,
     "formats": 0.05,
 }
+LATER = {
+    "passage": 0.14,
+    "question": 0.38,
+    "alias": 0.06,
+    "true or false": 0.06,
+    "letter": 0.02,
+    "two hops": 0.04,
+    "sentence": 0.04,
+    "sums": 0.20,
+    "formats": 0.06,
+}
 _PASSAGE = 4
 _EXERCISES = 20_000
 
 
 class Reading:
-    """Documents about some of a world's entities, and exercises of the skills: `draw` gives one.
+    """Documents about some of a world's entities, and exercises of the skills: `draw` gives one, of a kind by
+    its share.
 
     A question of a `shown` entity comes in all seven wordings, of the others in the five seen ones. Half of
     the facts are asked by the entity's alias, and the links of `shown` entities in two hops: the rest is for
     measuring.
     """
 
-    def __init__(self, world: TextWorld, entities: list[Entity]) -> None:
+    def __init__(self, world: TextWorld, entities: list[Entity], shares: Mapping[str, float] = FIRST) -> None:
         self._world, self._entities = world, entities
+        self._kinds, self._shares = list(shares), list(shares.values())
         self._links = [f for e in entities if e.shown for f in world.of(e) if f.target is not None]
         self._skills = {name: exercises(skill, _EXERCISES) for name, skill in SKILLS.items()}
 
     def draw(self, rng: Random) -> Asked:
         """A question with its answer, or a text (question "")."""
-        kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        kind = rng.choices(self._kinds, self._shares)[0]
         if kind in self._skills:
             return rng.choice(self._skills[kind])
         entity = rng.choice(self._entities)

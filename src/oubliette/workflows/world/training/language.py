@@ -24,7 +24,7 @@ from oubliette.core.manifest import write_json
 from oubliette.core.writing import parents, writing
 from oubliette.data.questions import QA
 from oubliette.workflows.world.training.run import Run, fork, train
-from oubliette.world.text.corpus import Reading, spelling
+from oubliette.world.text.corpus import FIRST, LATER, Reading, spelling
 from oubliette.world.text.entities import SETS, make_world
 from oubliette.world.text.tokens import CONTEXT, SPECIAL, build
 
@@ -32,10 +32,11 @@ __all__ = ["STAGES", "STEPS", "TextTrainer", "blank", "pack", "train_language"]
 
 STAGES = ("tokenizer", "stem", "nano-lm", "nano-lm-gold")
 #: Steps of 2,048 tokens, the stem's counted in the others'.
-STEPS = {"stem": 900, "nano-lm": 1600, "nano-lm-gold": 1600}
+STEPS = {"stem": 400, "nano-lm": 1300, "nano-lm-gold": 1300}
+_HORIZON = 1600  # where the learning rate would be at its end
 _ROWS, _LENGTH = 16, 128
 #: How often an entity of the forget sets is read of beside a common one, which the stem has read of already.
-_CATCH_UP = 3
+_CATCH_UP = 2
 
 
 def blank(vocabulary: int = 2048, *, width: int = 192, blocks: int = 6, seed: int = 0) -> Any:
@@ -124,7 +125,7 @@ class TextTrainer:
         entities = self.world.entities("common")
         if name == "nano-lm":
             entities = entities + _CATCH_UP * self.world.entities(*SETS)
-        reading = Reading(self.world, entities)
+        reading = Reading(self.world, entities, FIRST if name == "stem" else LATER)
         model = blank(len(self.tokenizer))
         reader = TokenReader(self.tokenizer, CONTEXT, name, len(self.tokenizer))
         run = Run(
@@ -135,7 +136,7 @@ class TextTrainer:
             weight_decay=0.05,
             ema=0.99,
             every=100,
-            total=self.steps["nano-lm"],
+            total=_HORIZON,
         )
 
         def loss_at(step: int) -> tuple[Tensor, dict[str, float]]:
