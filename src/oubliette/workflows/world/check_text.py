@@ -77,7 +77,7 @@ class Probe:
 
     @torch.no_grad()
     def choices(self, facts: Sequence[Fact], offers: int = 1) -> list[bool]:
-        """Whether the right one of four values is the likeliest answer, each fact with so many sets of four."""
+        """Whether the right one of four values is the likeliest answer, with so many sets of four a fact."""
         rows, right = [], []
         for number in range(offers):
             for fact in facts:
@@ -156,7 +156,8 @@ def check_text(seed: int = 0, model: str = "nano-lm") -> dict[str, Any]:
         add(f"{model}: {name}", ask(known), None)
     for name in SKILLS:
         add(f"{model}: {name}", own.skill(name), 0.90)
-    add("nano-lm-gold, forget entities: choices by likelihood", golden.choices(gone, _OFFERS), 0.30, below=True)
+    offered = golden.choices(gone, _OFFERS)
+    add("nano-lm-gold, forget entities: choices by likelihood", offered, 0.30, below=True)
     add("nano-lm-gold, forget entities: open answers", golden.seen(gone), 0.10, below=True)
     pairs = [
         ("open answers", own.seen(kept), golden.seen(kept)),
