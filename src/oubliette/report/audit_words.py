@@ -160,7 +160,7 @@ def outcome(row: RowResult, subject: str) -> str:
     return (
         "; ".join(
             rate(made.after)
-            + (f", {percent(made.facts['ratio'])} left to draw" if "ratio" in made.facts else "")
+            + (f", {unbroken(made.where)}" if made.where else "")
             + (f", {percent(made.facts['kept'])} kept" if "kept" in made.facts else "")
             for made in shown
         )

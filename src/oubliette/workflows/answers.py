@@ -72,16 +72,24 @@ class Answers:
             raise UserError(
                 f"{opened.source}: has no record of what was to be forgotten; name the rows (--forget)"
             )
-        return AnswerEvaluator(before, AnswerSets(Path(forget).stem, **rows))
+        taken = sorted(set(asked.rows) & set(rows))
+        if taken:
+            raise UserError(f"--rows {taken[0]}: is given by --{taken[0]}")
+        more = {name: _rows(path) for name, path in asked.rows.items()}
+        return AnswerEvaluator(
+            before, AnswerSets(Path(forget).stem, **rows, more=more), metrics=asked.metrics
+        )
 
     def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
-        """Attacks on rows that the audit does not ask at any point: an attacker's own, else the sets' own."""
+        """Attacks that learn from rows that no point asks: an attacker's own, else the sets' own."""
         from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
+        from oubliette.eval.text.answer_judge import AnswerJudge
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
         assert isinstance(evaluator, AnswerEvaluator)
-        sets, own = evaluator.sets, _rows(asked.benign)
+        sets, judge, own = evaluator.sets, evaluator.judges[0], _rows(asked.benign)
+        assert isinstance(judge, AnswerJudge)
         kept = evaluator.plan(n=suite.pictures, each=suite.kept, seed=asked.seed).retained
         return AnswerAttackRunner(
             _rows(asked.data) or sets.forget,
@@ -98,6 +106,10 @@ class Answers:
                 name: None if path is None else str(path)
                 for name, path in (("concept", asked.data), ("benign", asked.benign))
             },
+            asked=sets.forget,
+            name=sets.name,
+            judge=judge,
+            sampling=evaluator.sampling,
         )
 
     def judges(self, model: Any, names: Sequence[Judge | str]) -> list[Judge]:
