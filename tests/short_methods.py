@@ -22,6 +22,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "rmu": {"layer": 1},
     "rmu-lat": {"layer": 1, "attack_layer": 0, "attack_steps": 2},
     "rr": {"layers": [0, 1], "ramp": 10},
+    "mrp": {"blocks": [0, 1]},
 }
 #: Scopes of methods that cannot work on their bench's; a tensor of theirs is frozen in its place.
 SCOPED: dict[str, str] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 import tiny_facts
 from oubliette.audit.answer_runner import AnswerAttackRunner
@@ -112,7 +113,7 @@ def test_what_would_need_pictures_is_skipped_and_no_gap_of_the_audit() -> None:
     with pytest.raises(UserError, match="paraphrase: it needs a model that draws"):
         runner.search(PromptsRow(row="prompts", attack="paraphrase", cases=2), None)
     with pytest.raises(UserError, match="inpaint: it needs a model that draws"):
-        runner.probe(ProbeRow(row="probe", probe="inpaint"), None)
+        runner.probe(ProbeRow(row="probe", probe="inpaint"), None, hits=None, seed=0)  # type: ignore[arg-type]
     named = runner.describe(ProbeRow(row="probe", probe="inpaint", name="Mine"))
     assert named.title == "Mine"
 
@@ -150,3 +151,39 @@ def test_an_attack_on_a_real_model_teaches_and_takes_back(facts_folder: Any) -> 
     assert steps == [0, 3]
     assert seen[0] == before != seen[1]
     assert model.fingerprint() == before
+
+
+def test_what_is_attached_is_taken_off_and_asked_for_again(facts_folder: Any) -> None:
+    """The probe puts the audit's own questions to the bare weights."""
+    from oubliette.backends import open_model
+    from oubliette.erase.language.projections import Projections
+    from oubliette.eval.text.answer_plan import AnswerSets
+    from oubliette.eval.text.evaluator import AnswerEvaluator
+
+    model: Any = open_model(facts_folder / "base", device="cpu")
+    evaluator = AnswerEvaluator(model, AnswerSets("forget", FORGET, RETAIN))
+    spec = ProbeRow(row="probe", probe="detach", cases=4)
+    bare = AnswerAttackRunner(FORGET, RETAIN, evaluator=evaluator)
+    assert (bare.describe(spec).skip, bare.describe(spec).moot) == (
+        "not applicable: nothing is attached to the model",
+        True,
+    )
+    runner = AnswerAttackRunner(FORGET, RETAIN, evaluator=evaluator, attached=True)
+    described = runner.describe(spec)
+    assert (described.skip, described.title) == ("", "Probe: detach")
+    assert described.cost == Cost(forwards=4 * evaluator.sampling.passes, pictures=4)
+    assert runner.describe(ProbeRow(row="probe", probe="inpaint")).moot
+    model.attach(own := Projections.grown(None, {0: torch.eye(tiny_facts.WIDTH)[:90]}))
+    asked = evaluator.plan(n=4, seed=3).targets[0].prompts
+    veiled = evaluator.judges[0].hits(
+        evaluator.sampling.together(asked, evaluator.sampling.make(model, asked, [0] * 4)),
+        evaluator.concepts[0],
+    )
+    shown = runner.probe(spec, model, hits=lambda samples: samples, seed=3)
+    assert shown.prompts == asked
+    assert evaluator.judges[0].hits(shown.pictures, evaluator.concepts[0]).all()
+    assert not veiled.all()
+    assert model.attachment is own
+    assert runner.facts(spec, 3) == runner.facts(spec, 3)
+    assert runner.facts(spec, 3) != runner.facts(spec, 4)
+    assert runner.facts(spec, 3) != runner.facts(ProbeRow(row="probe", probe="detach", cases=3), 3)

@@ -1,4 +1,4 @@
-"""The attacks on a model that answers, put to work for an audit: fine-tuning on rows."""
+"""The attacks on a model that answers, put to work for an audit: fine-tuning on rows, and asking again."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from oubliette.attack import PROBES
 from oubliette.attack.catalogue import Attack
+from oubliette.attack.probes.probe import Shown
+from oubliette.attack.prompts.records import Case
 from oubliette.attack.relearn import relearn
+from oubliette.attack.types import Hits
 from oubliette.audit.context import Described, Reword
-from oubliette.audit.resolve import describe, resolve
+from oubliette.audit.resolve import describe, make_probe, resolve
 from oubliette.audit.suite import ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
 from oubliette.data.wording import ANSWERS
 from oubliette.eval.pictures.sampling import Sampling
+from oubliette.eval.text.evaluator import AnswerEvaluator
 from oubliette.train.cost import Cost
 from oubliette.train.tasks.answering import Answering
 
@@ -24,11 +29,13 @@ _UNABLE = "it needs a model that draws"
 
 
 class AnswerAttackRunner:
-    """Fine-tuning on questions and answers (`oubliette.audit.context.AttackRunner`).
+    """Fine-tuning on questions and answers, and asking without what is attached
+    (`oubliette.audit.context.AttackRunner`).
 
     `concept` are rows of what was to be forgotten, `benign` rows of other matters; those whose questions are
-    among `avoid`, which the audit asks, are shown by no attack. Rows of a suite that would need pictures are
-    skipped.
+    among `avoid`, which the audit asks, are shown by no attack. `evaluator` is the audit's, whose questions a
+    probe puts; `attached`: the model under audit has an attachment. Rows of a suite that would need pictures
+    are skipped.
     """
 
     def __init__(
@@ -40,6 +47,8 @@ class AnswerAttackRunner:
         frozen: Sequence[str] = (),
         seed: int = 0,
         paths: dict[str, str | None] | None = None,
+        evaluator: AnswerEvaluator | None = None,
+        attached: bool = False,
     ) -> None:
         asked = set(avoid)
         self._rows = {
@@ -47,20 +56,32 @@ class AnswerAttackRunner:
             for what, rows in (("concept", concept), ("benign", benign))
         }
         self.frozen, self.seed = list(frozen), seed
+        self._evaluator, self._attached = evaluator, attached
         self.paths = paths or {}
         """Where the auditor's own rows lie."""
         self.skipped: dict[str, str] = {}
 
     def describe(self, spec: Any) -> Described:
         """Title, line, budget and cost of a row on one subject, without what it takes to look."""
-        if isinstance(spec, PromptsRow | ProbeRow):
+        if isinstance(spec, PromptsRow) or (isinstance(spec, ProbeRow) and not self._asks(spec)):
             which = spec.attack if isinstance(spec, PromptsRow) else spec.probe
             title = spec.name or f"{spec.kind.capitalize()}: {which}"
             return Described(title, "", {}, Cost(), skip=f"not applicable: {_UNABLE}", moot=True)
-        return describe(spec, None, Sampling(), frozen=len(self.frozen), given=True, wording=ANSWERS)
+        how: Any = Sampling() if self._evaluator is None else self._evaluator.sampling
+        return describe(
+            spec,
+            None,
+            how,
+            frozen=len(self.frozen),
+            given=True,
+            attached=self._attached,
+            wording=ANSWERS,
+        )
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself."""
+        if isinstance(spec, ProbeRow):
+            return [make_probe(spec).options.model_dump(mode="json"), self._questions(spec, seed)]
         found = resolve(spec)
         rows = [row.facts() for row in self._shown(found, seed)]
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()
@@ -114,9 +135,24 @@ class AnswerAttackRunner:
         """Nothing is found."""
         return ""
 
-    def probe(self, spec: Any, model: Any, **_: Any) -> NoReturn:
-        """UserError: probes look at pictures."""
-        raise UserError(f"{spec.probe}: {_UNABLE}")
+    def probe(self, spec: ProbeRow, model: Any, *, hits: Hits, seed: int) -> Shown:
+        """Put questions of what was to be forgotten; UserError for probes that look at pictures."""
+        if self._evaluator is None or not self._asks(spec):
+            raise UserError(f"{spec.probe}: {_UNABLE}")
+        how: Any = self._evaluator.sampling
+        cases = [Case(question, 0) for question in self._questions(spec, seed)]
+        shown: Shown = make_probe(spec).run(
+            model, self._evaluator.concepts[0], cases, sampling=how, seed=seed, hits=hits
+        )
+        return shown
+
+    def _asks(self, spec: ProbeRow) -> bool:
+        """Whether a probe does no more than ask, with nothing but what is attached to the model."""
+        return self._evaluator is not None and PROBES.get(spec.probe).needs == {"attachment"}
+
+    def _questions(self, spec: ProbeRow, seed: int) -> list[str]:
+        assert self._evaluator is not None
+        return list(self._evaluator.plan(n=spec.cases, each=1, seed=seed).targets[0].prompts)
 
     def _shown(self, found: Attack, seed: int) -> list[QA]:
         """The rows that an attack shows, in the order of their hashes with the seed."""

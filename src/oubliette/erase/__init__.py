@@ -54,8 +54,8 @@ METHODS: Registry[Any] = Registry(
 built from `(options, request)`, and `sources`, the names of files that it reads beside the forget and the
 retain set, with what each holds. A trained one is an `oubliette.train.objective.Objective`; a solved one has
 `solve(model, data, scope) -> Iterator[Edit]`; an attached one has `attachment(model, data, scope)`, an
-`oubliette.backends.attachment.Attachment`; where that has parameters to train, the method is an Objective
-too, or has one as `objective`."""
+`oubliette.backends.attachment.Attachment`; where that has parameters to train, the method says `trains` and
+is an Objective too, or has one as `objective`."""
 
 PREPARERS: Registry[Callable[..., Any]] = Registry(
     "data preparer",

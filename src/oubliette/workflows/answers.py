@@ -73,7 +73,9 @@ class Answers:
             )
         return AnswerEvaluator(before, AnswerSets(Path(forget).stem, **rows))
 
-    def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
+    def driver(
+        self, asked: Request, opened: Any, evaluator: Evaluator, suite: Suite, frozen: list[str]
+    ) -> Any | None:
         """Fine-tuning on rows that the audit does not ask: an attacker's own, else the sets' own."""
         from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
@@ -91,6 +93,8 @@ class Answers:
                 name: None if path is None else str(path)
                 for name, path in (("concept", asked.data), ("benign", asked.benign))
             },
+            evaluator=evaluator,
+            attached=getattr(opened, "attachment", None) is not None,
         )
 
     def judges(self, model: Any, names: Sequence[Judge | str]) -> list[Judge]:

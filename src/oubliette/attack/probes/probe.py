@@ -51,9 +51,9 @@ PUBLISHED = Sampling(steps=50, guidance=7.5, batch=8)
 class Shown:
     """What a probe made the model show.
 
-    `pictures` (n, H, W, 3) uint8 with one prompt and one seed each: the seed of the noise that the picture
-    was drawn from. `facts` are numbers about the whole run, `each` one number a picture. `best_of` tells of
-    how many tries a picture is the best: a control must be given as many.
+    `pictures` (n, H, W, 3) uint8, or answers (n,), with one prompt and one seed each: the seed of the noise
+    that a picture was drawn from. `facts` are numbers about the whole run, `each` one number a picture.
+    `best_of` tells of how many tries a picture is the best: a control must be given as many.
     """
 
     pictures: np.ndarray

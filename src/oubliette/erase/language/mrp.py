@@ -42,6 +42,7 @@ class MRP:
     name: ClassVar[str] = "mrp"
     backend: ClassVar[str] = "language"
     solution: ClassVar[str] = "attached"
+    trains: ClassVar[bool] = True
     paper: ClassVar[str] = "Wu et al., Metamorphosis Representation Projection, 2025 (2508.15449)"
 
     class Options(StrictModel):
