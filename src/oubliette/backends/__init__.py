@@ -67,8 +67,10 @@ def open_model(
 
 def _wrap(pipe: Any) -> Backend:
     if not (hasattr(pipe, "components") and hasattr(pipe, "scheduler")):
+        lacking = "; a language model is wrapped with its tokenizer: ob.wrap(model, tokenizer)"
         raise UserError(
             f"cannot open a {type(pipe).__name__} as a model; expected a name, a folder or a pipeline"
+            + (lacking if hasattr(pipe, "generate") else "")
         )
     from oubliette.backends.diffusion import DiffusionBackend
 

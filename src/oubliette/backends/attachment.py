@@ -172,8 +172,9 @@ def save_attached(
 ) -> None:
     """Write the attachment and the name of the base it goes with, whose weights stay where they are.
 
-    `stored` gives the fingerprint of the weights that `model` was opened from. UserError where nothing is
-    attached, where the base lies on no disk, and where its weights were changed as well.
+    `stored` gives the fingerprint of the weights that `model` was opened from, where no `base` is given.
+    UserError where nothing is attached, where the base lies on no disk, and where its weights were changed as
+    well.
     """
     if model.attachment is None:
         raise UserError(f"{model.source}: nothing is attached that could be saved")
@@ -182,12 +183,18 @@ def save_attached(
         source = base_of(source)
     if source == "memory":
         raise UserError(
-            "a model wrapped in memory has no base on disk to go with: save it full, open that, and attach"
+            "a model wrapped in memory has no base on disk to go with: give base=..., or save it full, open "
+            "that, and attach"
         )
     with model.detached():
         own = model.fingerprint()
-    recorded = read_manifest(Path(source)).get("fingerprint") if Path(source).is_dir() else None
-    if own != (recorded or stored()):
+    if base is not None:
+        with base.detached():
+            expected = base.fingerprint()
+    else:
+        recorded = read_manifest(Path(source)).get("fingerprint") if Path(source).is_dir() else None
+        expected = recorded or stored()
+    if own != expected:
         raise UserError(
             f"{source}: its weights were changed as well; save them full, open that, and attach to it"
         )

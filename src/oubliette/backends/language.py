@@ -122,6 +122,20 @@ class LanguageBackend(Attachable):
             stored_dtype=dtypes.most_common(1)[0][0],
         )
 
+    @classmethod
+    def from_model(cls, model: Any, tokenizer: Any) -> LanguageBackend:
+        """Take a model in memory as it is, sharing its weights; UserError where it is no causal language
+        model, or the tokenizer is none.
+        """
+        config = getattr(model, "config", None)
+        able = getattr(model, "can_generate", bool)() and not getattr(config, "is_encoder_decoder", False)
+        if not able or not callable(getattr(tokenizer, "batch_decode", None)):
+            raise UserError(
+                "expected a causal language model of transformers and its tokenizer, found a "
+                f"{type(model).__name__} and a {type(tokenizer).__name__}"
+            )
+        return cls(model, tokenizer)
+
     # -- what it is
     @property
     def device(self) -> torch.device:
