@@ -14,7 +14,7 @@ from oubliette.data.concept import Concept
 from oubliette.train.finetune import SupervisedData
 from oubliette.workflows.guard.apply import budget_for
 
-__all__ = ["concept_of", "learn_masks", "mask_folder", "open_base", "painted"]
+__all__ = ["concept_of", "learn_masks", "learned", "mask_folder", "open_base", "painted"]
 
 #: Users and publishers draw from the world's painter with seeds of their own.
 _USER_SEEDS = 100
@@ -72,6 +72,11 @@ def learn_masks(plan: Plan, learning: Learning, out: Path) -> float:
         }
     write_json(out / "masks" / learning.key / "learned.json", facts)
     return time.monotonic() - started
+
+
+def learned(out: Path, learning: Learning) -> bool:
+    """Whether `out` holds all masks of an arm and seed."""
+    return (out / "masks" / learning.key / "learned.json").is_file()
 
 
 def mask_folder(out: Path, learning: Learning, learner: str, share: float) -> Path:

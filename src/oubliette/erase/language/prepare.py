@@ -50,8 +50,7 @@ class TokenSet:
 class LanguageData:
     """The two sets of one erasure, as tokens and as rows; without a retain set nothing is asked to stay.
 
-    `sources` are the rows of further files by name, for methods that read some; `seed` is the run's, for what
-    a method draws before the first step.
+    `sources` are the rows of further files by name, for methods that read some. `seed` is the run's.
     """
 
     forget: TokenSet
