@@ -91,7 +91,7 @@ class Projections:
         """States (..., d) without the block's directions."""
         with torch.autocast(states.device.type, enabled=False):
             wide = states.to(torch.promote_types(states.dtype, torch.float32))
-            basis = self.basis(block).to(wide)
+            basis = self.basis(block).to(wide)  # on another device where the model lies on several
             return (wide - (wide @ basis.T) @ basis).to(states.dtype)
 
     @contextmanager
@@ -106,6 +106,8 @@ class Projections:
                 f"attachment '{self.name}' was made for blocks of width {max(found)}; {model.source} has "
                 f"those of {own}"
             )
+        for tensor in self._tensors.values():
+            tensor.data = tensor.data.to(model.device)
         with changed(model.blocks(), {block: partial(self.project, block) for block in self.blocks}):
             yield
 
