@@ -22,6 +22,7 @@ from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.text.evaluator import AnswerEvaluator
 from oubliette.train.cost import Cost
 from oubliette.train.tasks.answering import Answering
+from oubliette.world.world import OPEN, World
 
 __all__ = ["AnswerAttackRunner"]
 
@@ -47,6 +48,7 @@ class AnswerAttackRunner:
         frozen: Sequence[str] = (),
         seed: int = 0,
         paths: dict[str, str | None] | None = None,
+        world: World = OPEN,
         evaluator: AnswerEvaluator | None = None,
         attached: bool = False,
     ) -> None:
@@ -55,7 +57,7 @@ class AnswerAttackRunner:
             what: [row for row in rows if row.question not in asked]
             for what, rows in (("concept", concept), ("benign", benign))
         }
-        self.frozen, self.seed = list(frozen), seed
+        self.frozen, self.seed, self.world = list(frozen), seed, world
         self._evaluator, self._attached = evaluator, attached
         self.paths = paths or {}
         """Where the auditor's own rows lie."""
@@ -70,7 +72,7 @@ class AnswerAttackRunner:
         how: Any = Sampling() if self._evaluator is None else self._evaluator.sampling
         return describe(
             spec,
-            None,
+            self.world,
             how,
             frozen=len(self.frozen),
             given=True,
@@ -82,7 +84,7 @@ class AnswerAttackRunner:
         """What a row's outcome depends on beside the row itself."""
         if isinstance(spec, ProbeRow):
             return [make_probe(spec).options.model_dump(mode="json"), self._questions(spec, seed)]
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         rows = [row.facts() for row in self._shown(found, seed)]
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()
         return [found.model_dump(mode="json"), digest, sorted(self.frozen)]
@@ -95,7 +97,7 @@ class AnswerAttackRunner:
         self, spec: RelearnRow, model: Any, *, seed: int, at: Sequence[int], look: Callable[[int, Any], None]
     ) -> str:
         """Fine-tune and look; the model comes back bit for bit."""
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         rows, wanted = self._shown(found, seed), found.budget.pictures
         relearn(
             model,
@@ -111,7 +113,7 @@ class AnswerAttackRunner:
 
     def seconds_an_item(self, spec: RelearnRow, model: Any, steps: int = 2) -> float:
         """Seconds of one row forwards and backwards, timed on a few updates; the model is as before."""
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         budget = found.budget.changed(steps=steps, warm_up=0)
         done = relearn(
             model,

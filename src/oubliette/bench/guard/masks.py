@@ -13,6 +13,7 @@ from oubliette.core.manifest import write_json
 from oubliette.data.concept import Concept
 from oubliette.train.finetune import SupervisedData
 from oubliette.workflows.guard.apply import budget_for
+from oubliette.world.world import world_of
 
 __all__ = ["concept_of", "learn_masks", "learned", "mask_folder", "open_base", "painted"]
 
@@ -89,13 +90,14 @@ def open_base(plan: Plan, arm: Arm, seed: int, out: Path) -> Any:
     from oubliette.backends import open_model
     from oubliette.erase.run import erase
     from oubliette.workflows.compose import compose
+    from oubliette.workflows.order import Order
 
     if arm.erase is None:
         return open_model(plan.base)
     folder = out / "models" / slug(arm.name, str(seed))
     if not folder.is_dir():
         model = open_model(plan.base)
-        recipe = compose(model, concept=arm.illegal, method=arm.erase, seed=seed, save="delta")
+        recipe = compose(model, Order(concept=arm.illegal, method=arm.erase, seed=seed, save="delta"))
         erase(model, recipe, show_progress=False).save(folder)
     return open_model(folder)
 
@@ -109,7 +111,9 @@ def painted(
     count = int(budget_for(model, "full").pictures)
     concept = concept_of(model, name)
     where = seed + _USER_SEEDS if user else seed
-    return from_world(concept, model.picture_side, count=count, seed=where, avoid=avoid).data(model)
+    return from_world(
+        concept, model.picture_side, count=count, seed=where, avoid=avoid, world=world_of(model)
+    ).data(model)
 
 
 def concept_of(model: Any, name: str) -> Concept:
