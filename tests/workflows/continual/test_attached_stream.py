@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
 from oubliette.workflows.continual.requests import read_requests, settle
 from oubliette.workflows.continual.run import run_stream
+from oubliette.workflows.order import Job, Order
 
 OVER = ["method.blocks=[0, 1]", "train.batch=2", "train.learning_rate=0.05", "train.optimizer=adam"]
-OPTIONS: dict[str, Any] = {"method": "mrp", "overrides": OVER, "steps": 4}
+ORDER = Order(method="mrp", overrides=OVER, steps=4)
 
 
 @pytest.fixture
@@ -40,10 +42,10 @@ def asked(root: Path, *more: dict[str, Any]) -> Path:
     return root / "requests.yaml"
 
 
-def streamed(root: Path, out: str, **more: Any) -> Any:
-    options = {**OPTIONS, "retain": str(root / "retain.jsonl")}
-    how = {"model": root / "base", "options": options, "show_progress": False, **more}
-    return run_stream(asked(root), out=root / out, **how)
+def streamed(root: Path, out: str, *, model: Path | None = None, resume: bool = False) -> Any:
+    order = replace(ORDER, retain=root / "retain.jsonl")
+    job = Job(root / out, resume=resume, show_progress=False)
+    return run_stream(asked(root), order, job, model=model or root / "base")
 
 
 def logits(folder: Any) -> torch.Tensor:
@@ -122,25 +124,24 @@ REFUSED: dict[str, tuple[tuple[dict[str, Any], ...], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_weights_and_attachments_do_not_mix(root: Path, case: str) -> None:
     more, message = REFUSED[case]
-    options = {"method": "mrp"}
     own = [{"set": ["method.blocks=[0]"]} if "method" not in one else one for one in more]
     path = asked(root, *own)
     with pytest.raises(UserError, match=message + ": a stream either changes weights or grows one"):
-        settle(open_model(root / "base", device="cpu"), read_requests(path), options)
+        settle(open_model(root / "base", device="cpu"), read_requests(path), Order(method="mrp"))
 
 
 def test_what_is_attached_is_gone_on_with_by_its_own_method_alone(root: Path) -> None:
     streamed(root, "out")
     model = open_model(root / "out", device="cpu")
     with pytest.raises(UserError, match=r"request 1: .*'mrp' is attached, which 'npo' cannot build on"):
-        settle(model, read_requests(asked(root)), {"method": "npo"})
+        settle(model, read_requests(asked(root)), Order(method="npo"))
 
 
 def test_attachments_that_do_not_grow_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "requests.yaml").write_text("[{concept: car, anchor: object}]")
     model = open_model(tiny_folder, device="cpu")
     with pytest.raises(UserError, match="request 1: method 'sld' is attached: no later request can build on"):
-        settle(model, read_requests(tmp_path / "requests.yaml"), {"method": "sld"})
+        settle(model, read_requests(tmp_path / "requests.yaml"), Order(method="sld"))
 
 
 SUITE = """
