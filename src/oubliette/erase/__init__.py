@@ -51,6 +51,8 @@ METHODS: Registry[Any] = Registry(
         "rmu-lat": "oubliette.erase.language.rmu_lat:RMULAT",
         "rr": "oubliette.erase.language.rr:RR",
         "mrp": "oubliette.erase.language.mrp:MRP",
+        "elm": "oubliette.erase.language.elm:ELM",
+        "tar": "oubliette.erase.language.tar:TAR",
     },
 )
 """Every method: a class with `name`, `backend`, `solution` (trained, solved, attached), `paper`, `Options`,
