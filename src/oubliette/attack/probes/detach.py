@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown, parts
-from oubliette.attack.types import Asking
+from oubliette.attack.types import ANY, How
 from oubliette.backends.attachment import Attachable
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
@@ -24,12 +24,13 @@ class Detach(Probe):
     about: ClassVar[str] = "taking off what is attached to the model"
     paper: ClassVar[str] = "none: the model's own folder says how"
     needs: ClassVar[frozenset[str]] = frozenset({"attachment"})
+    samples: ClassVar[str] = ANY
 
     class Options(StrictModel):
         """None: there is one way to take it off."""
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: Asking = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
         """Each case asked for once."""
         return Cost(forwards=n * sampling.passes, backwards=0, pictures=n)
 
