@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oubliette.backends.adapters import save_peft_adapters
+from oubliette.backends.attachment import Attachable, save_attached
 from oubliette.backends.base import FORMS
 from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
+from oubliette.backends.front import put_before, read_as
 from oubliette.backends.hooks import blocks_of
 from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
+from oubliette.backends.token_scores import TokenScores, score_tokens
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import (
@@ -47,7 +51,7 @@ _REHEARSED = 128
 _TEMPLATES = "additional_chat_templates"  # the one folder that a tokenizer reads
 
 
-class LanguageBackend:
+class LanguageBackend(Attachable):
     """A causal language model and its tokenizer behind the same interface as every other model.
 
     All weights are frozen (`requires_grad` False) and dropout is off on opening: whoever trains unfreezes
@@ -121,6 +125,20 @@ class LanguageBackend:
             stored_dtype=dtypes.most_common(1)[0][0],
         )
 
+    @classmethod
+    def from_model(cls, model: Any, tokenizer: Any) -> LanguageBackend:
+        """Take a model in memory as it is, sharing its weights; UserError where it is no causal language
+        model, or the tokenizer is none.
+        """
+        config = getattr(model, "config", None)
+        able = getattr(model, "can_generate", bool)() and not getattr(config, "is_encoder_decoder", False)
+        if not able or not callable(getattr(tokenizer, "batch_decode", None)):
+            raise UserError(
+                "expected a causal language model of transformers and its tokenizer, found a "
+                f"{type(model).__name__} and a {type(tokenizer).__name__}"
+            )
+        return cls(model, tokenizer)
+
     # -- what it is
     @property
     def device(self) -> torch.device:
@@ -146,7 +164,8 @@ class LanguageBackend:
     def fingerprint(
         self, instead: Mapping[str, Tensor] | None = None, stored: torch.dtype | None = None
     ) -> str:
-        """The sha256 of all weights; those that the stored dtype holds exactly are hashed in it.
+        """The sha256 of all weights, and of what is attached; those that the stored dtype holds exactly are
+        hashed in it.
 
         So it is the same before saving and after opening again, in whatever dtype the model is held.
         `instead` gives values to take the place of some, `stored` another dtype to be stored in.
@@ -155,7 +174,7 @@ class LanguageBackend:
         held = {**self.tensors(), **(instead or {})}
         for name in sorted(held):
             update_digest(digest, name, narrowed(held[name].detach(), stored or self.stored_dtype))
-        return digest.hexdigest()
+        return self.with_attachment(digest.hexdigest())
 
     # -- what it does
     def encode(self, pairs: Sequence[QA]) -> TokenBatch:
@@ -198,26 +217,65 @@ class LanguageBackend:
         )
 
     @torch.no_grad()
+    def scores(self, rows: Sequence[QA], batch: int = 16) -> list[TokenScores]:
+        """What the model says of each token of the rows' answers, `batch` rows of like length at a time."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index].question + rows[index].answer))
+        found: dict[int, TokenScores] = {}
+        for first in range(0, len(rows), batch):
+            some = order[first : first + batch]
+            tokens = self.encode([rows[index] for index in some])
+            found |= zip(
+                some, score_tokens(self.predict(tokens), tokens.labels, self.reader.end), strict=True
+            )
+        return [found[index] for index in range(len(rows))]
+
+    @torch.no_grad()
     def respond(
-        self, prompts: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, seed: int = 0
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 64,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        opening: str = "",
+        front: Tensor | None = None,
     ) -> list[str]:
         """The model's continuation of each prompt, up to its end-of-text token: greedy, or sampled with
         `seed` at a `temperature` above 0.
 
         At most `max_new_tokens` tokens, and no more than the context leaves beside the prompt: models whose
-        positions are learned have none beyond it.
+        positions are learned have none beyond it. `opening` begins each answer, and what follows it is given;
+        `front` (k, width) are embeddings that are read before each prompt. UserError where they leave no
+        room.
         """
-        batch = self.reader.left_padded(prompts).to(self.device)
+        batch = self.reader.left_padded(prompts, opening).to(self.device)
+        before = 0 if front is None else len(front)
         # The last token is never read again, so it needs no position.
-        room = self.reader.max_length + 1 - batch.input_ids.shape[1]
+        room = self.reader.max_length + 1 - batch.input_ids.shape[1] - before
         if room < max_new_tokens and len(prompts) > 1:  # each is continued as far as it would be alone
             return [
-                self.respond([prompt], max_new_tokens, temperature=temperature, seed=seed + place)[0]
+                self.respond(
+                    [prompt],
+                    max_new_tokens,
+                    temperature=temperature,
+                    seed=seed + place,
+                    opening=opening,
+                    front=front,
+                )[0]
                 for place, prompt in enumerate(prompts)
             ]
+        if room < 1:
+            raise UserError(
+                f"the prompt '{prompts[0][:40]}' and {before} embeddings before it are longer than what "
+                f"{self.source} reads ({self.reader.max_length}); give fewer"
+            )
+        reading: AbstractContextManager[None] = nullcontext()
+        if front is not None:
+            batch, embeddings = put_before(self, batch, front)
+            reading = read_as(self.model.get_input_embeddings(), embeddings)
         sampled = {"do_sample": True, "temperature": temperature, "top_k": 0}
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with reading, torch.random.fork_rng(devices=devices):
             if temperature:  # transformers draws from the global generator alone
                 torch.manual_seed(seed)
             made = self.model.generate(
@@ -243,7 +301,7 @@ class LanguageBackend:
         energy: float | None = None,
     ) -> None:
         """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed,
-        "lora" opens with peft.
+        "lora" opens with peft, "attached" is what goes with the base.
 
         Changed tensors are written in the stored dtype (or in `dtype`, as then are all of a full model), with
         a warning when that rounds away more than 1 % of the update; the others keep their stored values. For
@@ -254,13 +312,13 @@ class LanguageBackend:
         folder = Path(folder)
         if form not in FORMS:
             raise UserError(f"no save form {form!r}; {suggest(form, FORMS)}")
-        if form == "attached":
-            raise UserError(
-                f"{self.source}: nothing can be attached to a language model; save it full, delta or lora"
-            )
         refuse_existing(folder)
         facts = make_record(kind=self.kind, form=form, world=self.world, model=self.source)
         facts.update(record or {})
+        if form == "attached":
+            save_attached(self, folder, facts, base=base, stored=lambda: self._stored().fingerprint())
+            return
+        self.refuse_attached()
         if form != "full" and base is None and self._origin is None:
             raise UserError("a model wrapped in memory has no base on disk: give base=..., or save it full")
         stored = base if form != "full" and base is not None else self._stored()
