@@ -25,6 +25,7 @@ from oubliette.backends.lora_form import adapter_hashes, low_rank
 from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
+from oubliette.backends.token_scores import TokenScores, score_tokens
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import (
@@ -196,6 +197,19 @@ class LanguageBackend:
         return -F.cross_entropy(
             logits[:, :-1].float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
         )
+
+    @torch.no_grad()
+    def scores(self, rows: Sequence[QA], batch: int = 16) -> list[TokenScores]:
+        """What the model says of each token of the rows' answers, `batch` rows of like length at a time."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index].question + rows[index].answer))
+        found: dict[int, TokenScores] = {}
+        for first in range(0, len(rows), batch):
+            some = order[first : first + batch]
+            tokens = self.encode([rows[index] for index in some])
+            found |= zip(
+                some, score_tokens(self.predict(tokens), tokens.labels, self.reader.end), strict=True
+            )
+        return [found[index] for index in range(len(rows))]
 
     @torch.no_grad()
     def respond(

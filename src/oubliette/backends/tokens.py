@@ -140,6 +140,19 @@ class TokenReader:
             labels[index, start : len(ids)] = row_ids[start:]
         return TokenBatch(input_ids, attention_mask, labels)
 
+    def fits(self, row: QA) -> bool:
+        """Whether the row, with the end of the text, is no longer than the context."""
+        prompt = "" if row.plain else self.prompt(row.question, row.history)
+        return len(self.tokens(prompt, row.answer)[0]) + (self.end is not None) <= self.max_length
+
+    def shortened(self, text: str, count: int) -> str:
+        """The first `count` tokens of a text, as text."""
+        ids, offsets = (
+            self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[key]
+            for key in ("input_ids", "offset_mapping")
+        )
+        return text if len(ids) <= count else text[: offsets[count - 1][1]]
+
     def left_padded(self, prompts: Sequence[str]) -> TokenBatch:
         """Prompts to be continued: padded on the left, nothing to predict.
 

@@ -97,7 +97,8 @@ def filtered(model: Any, words: Iterable[str]) -> Any:
 
 @contextmanager
 def shuffled(model: Any, seed: int) -> Iterator[None]:
-    """Shuffle the entries of each of the denoiser's tensors in place, and restore every bit at the end.
+    """Shuffle the entries of each of the denoiser's tensors (of all, where a model has no denoiser) in place,
+    and restore every bit at the end.
 
     Keeps each tensor's mean and spread, so activations stay finite in any architecture, and nothing that was
     learned.
@@ -105,7 +106,7 @@ def shuffled(model: Any, seed: int) -> Iterator[None]:
     from oubliette.backends.base import DENOISER
 
     tensors = model.tensors()
-    names = model.groups()[DENOISER]
+    names = model.groups().get(DENOISER, list(tensors))
     originals = {name: tensors[name].detach().to("cpu", copy=True) for name in names}
     generator = torch.Generator().manual_seed(seed)
     try:

@@ -72,7 +72,13 @@ class Answers:
             raise UserError(
                 f"{opened.source}: has no record of what was to be forgotten; name the rows (--forget)"
             )
-        return AnswerEvaluator(before, AnswerSets(Path(forget).stem, **rows))
+        taken = sorted(set(asked.rows) & set(rows))
+        if taken:
+            raise UserError(f"--rows {taken[0]}: is given by --{taken[0]}")
+        more = {name: _rows(path) for name, path in asked.rows.items()}
+        return AnswerEvaluator(
+            before, AnswerSets(Path(forget).stem, **rows, more=more), metrics=asked.metrics
+        )
 
     def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
         """Fine-tuning on rows that the audit does not ask: an attacker's own, else the sets' own."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
+from oubliette.data.refusals import shipped_refusals
 from oubliette.erase.language.graddiff import GradDiff, LanguageOptions
 from oubliette.train.roles import Draw
 
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["DPO", "IDK", "IDKAP", "shipped_refusals"]
 
 REFUSALS = {"refusals": 'rows {"text": ...}, each a refusal; by default twenty that are shipped'}
-
-
-def shipped_refusals() -> list[str]:
-    """The refusals of the package, one a line of its file."""
-    text = (files("oubliette.data") / "banks" / "refusals.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 class IDK(GradDiff):
@@ -52,7 +46,7 @@ class IDK(GradDiff):
         """Read the refusals; every row must be one that can be refused."""
         super().setup(model, data, weights, seed)
         given = data.sources.get("refusals")
-        self.refusals = shipped_refusals() if given is None else [row.answer for row in given]
+        self.refusals = list(shipped_refusals()) if given is None else [row.answer for row in given]
         for row in data.forget_rows:
             if row.plain:
                 raise UserError(
