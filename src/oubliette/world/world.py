@@ -137,7 +137,9 @@ class World:
 OPEN = World()
 
 #: Other packages bring theirs by entry points of the group "oubliette.worlds".
-WORLDS: Registry[World] = Registry("world", {"picture": "oubliette.world.facts:PICTURE"})
+WORLDS: Registry[World] = Registry(
+    "world", {"picture": "oubliette.world.facts:PICTURE", "text": "oubliette.world.text.world:TEXT"}
+)
 
 
 def world_of(model: Any) -> World:
