@@ -137,9 +137,7 @@ class World:
 OPEN = World()
 
 #: Other packages bring theirs by entry points of the group "oubliette.worlds".
-WORLDS: Registry[World] = Registry(
-    "world", {"picture": "oubliette.world.facts:PICTURE", "text": "oubliette.world.text.world:TEXT"}
-)
+WORLDS: Registry[World] = Registry("world", {"picture": "oubliette.world.facts:PICTURE"})
 
 
 def world_of(model: Any) -> World:
