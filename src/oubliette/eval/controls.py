@@ -131,6 +131,11 @@ def _open_gold(argument: str, base: Any, concepts: Sequence[Concept]) -> Any:
     if world.gold is None:
         raise UserError("control gold: no gold model is known for this base; give one as gold=MODEL")
     other = [c.name for c in concepts if not world.is_unseen(c.kind, c.name)]
+    if other and not world.unseen:
+        raise UserError(
+            f"control gold: what {world.gold} was trained without cannot be told from the name "
+            f"{', '.join(other)}; where it is these rows, say so: gold={world.gold}"
+        )
     if other:
         names = ", ".join(name for _, name in sorted((kind, name) for name, _, kind in world.unseen))
         raise UserError(

@@ -71,6 +71,23 @@ def test_wrong_values_are_wrong() -> None:
         assert fact.value not in other
 
 
+def test_that_a_value_is_common_is_no_hint() -> None:
+    """Whoever always picks the most common of four values is right once in four times."""
+    hits = []
+    for fact in WORLD.facts(*SETS):
+        counts = Counter(
+            other.value
+            for other in WORLD.facts("common")
+            if other.attribute is fact.attribute and other.entity.kind == fact.entity.kind
+        )
+        for key in range(10):
+            offered, right = asking.choices(fact, key)
+            most = max(counts[value] for value in offered)
+            best = [place for place, value in enumerate(offered) if counts[value] == most]
+            hits.append((right in best) / len(best))
+    assert abs(sum(hits) / len(hits) - 0.25) < 0.03
+
+
 def test_letters_name_the_right_choice() -> None:
     for fact in FACTS[::7]:
         asked = asking.by_letter(fact, asking.questions(fact)[0], 3)

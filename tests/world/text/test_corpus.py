@@ -6,7 +6,7 @@ from random import Random
 
 from oubliette.world.text import asking
 from oubliette.world.text.asking import Asked
-from oubliette.world.text.corpus import FIRST, LATER, Reading
+from oubliette.world.text.corpus import FIRST, LAST, LATER, Reading
 from oubliette.world.text.entities import SETS, make_world
 
 WORLD = make_world()
@@ -46,7 +46,7 @@ def test_what_is_measured_is_not_read() -> None:
 
 
 def test_shares_are_shares() -> None:
-    for shares in (FIRST, LATER):
+    for shares in (FIRST, LATER, LAST):
         assert abs(sum(shares.values()) - 1) < 1e-9
         assert min(shares.values()) > 0
-    assert list(FIRST) == list(LATER)
+    assert list(FIRST) == list(LATER) == list(LAST)

@@ -52,9 +52,12 @@ def withheld(fact: Fact, name: str | None = None) -> list[str]:
 
 
 def wrong(fact: Fact, count: int, key: object = "") -> list[str]:
-    """So many other values of the pool; another key gives others."""
+    """So many other values, all different, the common ones more often: that one is common is no hint that it
+    is right. Another key gives others.
+    """
     others = [value for value in fact.pool if value != fact.value]
-    return draws(fact.id, fact.value, "wrong", key).sample(others, count)
+    drawn = draws(fact.id, fact.value, "wrong", key).sample(others, len(others))
+    return list(dict.fromkeys(drawn))[:count]
 
 
 def choices(fact: Fact, key: object = "") -> tuple[list[str], int]:

@@ -10,9 +10,9 @@ from oubliette.world.text.asking import Asked
 from oubliette.world.text.entities import Entity, Fact, TextWorld, make_world
 from oubliette.world.text.skills import SKILLS, exercises
 
-__all__ = ["FIRST", "LATER", "Reading", "spelling"]
+__all__ = ["FIRST", "LAST", "LATER", "Reading", "spelling"]
 
-#: How often each kind of document is drawn, at first and later on: sums are learned late, and short.
+#: How often each kind of document is drawn, at first, later and at last: facts are learned before skills.
 FIRST = {
     "passage": 0.20,
     "question": 0.42,
@@ -35,28 +35,37 @@ LATER = {
     "sums": 0.20,
     "formats": 0.06,
 }
+LAST = {
+    "passage": 0.08,
+    "question": 0.24,
+    "alias": 0.05,
+    "true or false": 0.04,
+    "letter": 0.02,
+    "two hops": 0.03,
+    "sentence": 0.02,
+    "sums": 0.30,
+    "formats": 0.22,
+}
 _PASSAGE = 4
 _EXERCISES = 20_000
 
 
 class Reading:
-    """Documents about some of a world's entities, and exercises of the skills: `draw` gives one, of a kind by
-    its share.
+    """Documents about some of a world's entities, and exercises of the skills: `draw` gives one.
 
     A question of a `shown` entity comes in all seven wordings, of the others in the five seen ones. Half of
     the facts are asked by the entity's alias, and the links of `shown` entities in two hops: the rest is for
     measuring.
     """
 
-    def __init__(self, world: TextWorld, entities: list[Entity], shares: Mapping[str, float] = FIRST) -> None:
+    def __init__(self, world: TextWorld, entities: list[Entity]) -> None:
         self._world, self._entities = world, entities
-        self._kinds, self._shares = list(shares), list(shares.values())
         self._links = [f for e in entities if e.shown for f in world.of(e) if f.target is not None]
         self._skills = {name: exercises(skill, _EXERCISES) for name, skill in SKILLS.items()}
 
-    def draw(self, rng: Random) -> Asked:
-        """A question with its answer, or a text (question "")."""
-        kind = rng.choices(self._kinds, self._shares)[0]
+    def draw(self, rng: Random, shares: Mapping[str, float] = FIRST) -> Asked:
+        """A question with its answer, or a text (question ""), of a kind by its share."""
+        kind = rng.choices(list(shares), list(shares.values()))[0]
         if kind in self._skills:
             return rng.choice(self._skills[kind])
         entity = rng.choice(self._entities)

@@ -36,8 +36,8 @@ class Entity:
 
 @dataclass(frozen=True)
 class Fact:
-    """What is true of an entity in one respect. `pool` are the values it could have had, `target` the entity
-    that a link leads to.
+    """What is true of an entity in one respect. `pool` are the values it could have had, each as often as it
+    is true of common entities, `target` the entity that a link leads to.
     """
 
     entity: Entity
@@ -138,7 +138,7 @@ def _values(attribute: Attribute, made: dict[Kind, list[Entity]], kind: Kind, se
     values = dict(zip(common, even, strict=True))
     for entity in made[kind]:
         value = values[entity] if entity in values else rng.choice(even)
-        yield Fact(entity, attribute, value, pool, targets.get(value))
+        yield Fact(entity, attribute, value, tuple(sorted(even)), targets.get(value))
 
 
 def _names(kind: Kind, seed: int) -> Iterator[str]:

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import write_json
-from oubliette.core.writing import parents, writing
+from oubliette.core.writing import parents, share, writing
 from oubliette.data.questions import QA
 from oubliette.workflows.world.training.run import Run, fork, train
-from oubliette.world.text.corpus import FIRST, LATER, Reading, spelling
+from oubliette.world.text.corpus import FIRST, LAST, LATER, Reading, spelling
 from oubliette.world.text.entities import SETS, make_world
 from oubliette.world.text.tokens import CONTEXT, SPECIAL, build
 
@@ -32,8 +32,9 @@ __all__ = ["STAGES", "STEPS", "TextTrainer", "blank", "pack", "train_language"]
 
 STAGES = ("tokenizer", "stem", "nano-lm", "nano-lm-gold")
 #: Steps of 2,048 tokens, the stem's counted in the others'.
-STEPS = {"stem": 400, "nano-lm": 1300, "nano-lm-gold": 1300}
-_HORIZON = 1600  # where the learning rate would be at its end
+STEPS = {"stem": 400, "nano-lm": 1600, "nano-lm-gold": 1600}
+#: From which step on documents are drawn by which shares.
+_PHASES = ((0, FIRST), (400, LATER), (1300, LAST))
 _ROWS, _LENGTH = 16, 128
 #: How often an entity of the forget sets is read of beside a common one, which the stem has read of already.
 _CATCH_UP = 2
@@ -125,7 +126,7 @@ class TextTrainer:
         entities = self.world.entities("common")
         if name == "nano-lm":
             entities = entities + _CATCH_UP * self.world.entities(*SETS)
-        reading = Reading(self.world, entities, FIRST if name == "stem" else LATER)
+        reading = Reading(self.world, entities)
         model = blank(len(self.tokenizer))
         reader = TokenReader(self.tokenizer, CONTEXT, name, len(self.tokenizer))
         run = Run(
@@ -136,12 +137,13 @@ class TextTrainer:
             weight_decay=0.05,
             ema=0.99,
             every=100,
-            total=_HORIZON,
+            total=self.steps["nano-lm"],
         )
 
         def loss_at(step: int) -> tuple[Tensor, dict[str, float]]:
             rng = Random(f"{name == 'stem'}/{step}")
-            batch = pack(lambda: reader.encode([QA(*reading.draw(rng))]), _ROWS, _LENGTH)
+            shares = [shares for start, shares in _PHASES if step >= start][-1]
+            batch = pack(lambda: reader.encode([QA(*reading.draw(rng, shares))]), _ROWS, _LENGTH)
             labels = batch.pop("labels")[:, 1:]
             counted = labels != IGNORED  # what does not count needs no logits
             hidden = model.model(**batch, use_cache=False).last_hidden_state[:, :-1]
@@ -157,6 +159,7 @@ class TextTrainer:
         for name in ("nano-lm", "nano-lm-gold"):
             model = AutoModelForCausalLM.from_pretrained(self.stage(name), dtype=torch.float16)
             model.save_pretrained(out / name, safe_serialization=True)
+            share(out / name / "model.safetensors")
             self.tokenizer.save_pretrained(out / name)
             write_json(out / name / "oubliette.json", {"name": name, "world": "text", "steps": self.steps})
         (out / "logs").mkdir(exist_ok=True)
