@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from oubliette.bench.unlearning.plan import Finding, Plan
+from oubliette.bench.unlearning.plan import MEASURES, Finding, Plan
 from oubliette.bench.unlearning.run import Outcome
 from oubliette.eval.statistics import t_interval
 
@@ -39,7 +39,7 @@ def measures(outcome: Outcome) -> dict[str, float]:
     "At worst" is the highest share over steps, skills, bits or prefixes, and of what must stay the lowest.
     """
     states, own = outcome.states, outcome.states["erased"]
-    made = {
+    made: dict[str, float | None] = {
         "mcq": own["forget"].get("mcq"),
         "open": own["forget"].get("open_qa"),
         "open, other words": own["withheld"].get("open_qa"),
@@ -63,7 +63,7 @@ def measures(outcome: Outcome) -> dict[str, float]:
             made[f"{group} {short}"] = max(seen, default=None)
     if groups["quantized"]:
         made["quantized kept"] = min(states[name]["retain"]["open_qa"] for name in groups["quantized"])
-    return {name: value for name, value in made.items() if value is not None}
+    return {name: value for name in MEASURES if (value := made.get(name)) is not None}
 
 
 def half_way(outcome: Outcome, level: float) -> float | None:

@@ -90,8 +90,9 @@ class Plan(StrictModel):
     """A benchmark of unlearning on the text world.
 
     `forget` is one of the world's forget sets. Half of its facts are shown to whoever relearns, the other
-    half are asked; `n` is how many rows of what must stay are asked. Each of the `skills` is fine-tuned on
-    from the erased model. `bits` are of round-to-nearest, `prefixes` what an answer is made to begin with.
+    half are asked; without `relearn` nobody does. `n` is how many rows of what must stay are asked. Each of
+    the `skills` is fine-tuned on from the erased model. `bits` are of round-to-nearest, `prefixes` what an
+    answer is made to begin with.
     """
 
     name: str = "plan"
@@ -103,8 +104,8 @@ class Plan(StrictModel):
     subjects: list[Subject] = Field(default_factory=list)
     trials: list[Trials] = Field(default_factory=list)
     n: int = Field(default=100, ge=2)
-    relearn: Tuning
-    unrelated: Tuning
+    relearn: Tuning | None = None
+    unrelated: Tuning | None = None
     skills: list[Literal["minus", "spelling", "counting"]] = Field(default_factory=list)
     bits: list[int] = Field(default_factory=list)
     prefixes: list[str] = Field(default_factory=list)
@@ -117,6 +118,8 @@ class Plan(StrictModel):
             raise ValueError("give subjects, or trials of a method")
         if len(set(names)) != len(names):
             raise ValueError("two subjects have one name")
+        if self.skills and self.unrelated is None:
+            raise ValueError("skills are fine-tuned on as 'unrelated' says, and it is missing")
         for name in (name for finding in self.findings for name in finding.subjects()):
             if name not in names:
                 raise ValueError(f"a finding names '{name}'; {suggest(name, names)}")

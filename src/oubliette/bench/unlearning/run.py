@@ -67,12 +67,12 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
         for bits in plan.bits:
             with Quantize(Quantize.Options(bits=bits)).altered(model):
                 states[f"{bits} bits"] = _ask(model, sets)
-        if cell.subject.attacked:
-            few = _only(sets, "forget", "withheld")
-            states |= _tuned(model, shown, plan.relearn, cell.seed, "relearned", lambda: _ask(model, few))
-            for skill in plan.skills:
-                rows = read_questions(data / f"{skill}.jsonl")
-                states |= _tuned(model, rows, plan.unrelated, cell.seed, skill, lambda: _ask(model, few))
+        tunings = [("relearned", shown, plan.relearn)]
+        tunings += [(skill, read_questions(data / f"{skill}.jsonl"), plan.unrelated) for skill in plan.skills]
+        few = _only(sets, "forget", "withheld")
+        for name, rows, tuning in tunings:
+            if cell.subject.attacked and tuning is not None:
+                states |= _tuned(model, rows, tuning, cell.seed, name, lambda: _ask(model, few))
     folder = out / "models" / cell.key
     spent = read_manifest(folder).get("seconds", {}) if folder.is_dir() else {}
     path = _path(out, cell)
