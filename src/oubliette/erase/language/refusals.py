@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.core.errors import UserError
-from oubliette.core.validation import StrictModel
 from oubliette.data.refusals import shipped_refusals
-from oubliette.erase.language.graddiff import GradDiff, LanguageOptions
+from oubliette.erase.language.graddiff import GradDiff, LanguageOptions, RowOptions
 from oubliette.train.roles import Draw
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class IDKAP(IDK):
     name: ClassVar[str] = "idk-ap"
     paper: ClassVar[str] = "Yuan et al., A Closer Look at Machine Unlearning for LLMs, ICLR 2025 (2410.08109)"
 
-    class Options(StrictModel):
+    class Options(RowOptions):
         """IDK+AP's options."""
 
         forget_weight: float = Field(default=1.0, gt=0, description="what the forget loss weighs")
@@ -144,9 +143,9 @@ class IDKAP(IDK):
         """IDK's, with the retained rows picked by number, and refused too."""
         picked = self.data.forget.pick(rng, batch)
         rows = [self.data.forget_rows[int(index)] for index in picked]
-        draw = Draw(refused=self.refused(rows, rng))
+        draw = Draw(forget=self.data.forget.rows.index(picked), refused=self.refused(rows, rng))
         if self.data.retain is not None:
-            picked = self.data.retain.pick(rng, batch)
+            picked = self.data.retain.pick(rng, self.roles(step)["retain"].items(batch))
             draw["retain"] = self.data.retain.rows.index(picked)
             draw["retain_refused"] = self.refused([self.data.retain_rows[int(i)] for i in picked], rng)
         return draw
