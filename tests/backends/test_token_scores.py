@@ -78,6 +78,18 @@ def test_a_token_that_cannot_be_leaves_the_moments_finite() -> None:
     assert len(alone.answer.log_p) == 1
 
 
+def test_the_end_of_the_text_is_left_out_of_every_array() -> None:
+    from oubliette.backends.token_scores import TokenScores
+
+    arrays = [np.arange(3.0) + shift for shift in range(4)]
+    scores = TokenScores(arrays[0], np.array([True, False, False]), arrays[2], arrays[3], True)
+    cut = scores.answer
+    assert cut.log_p.tolist() == [0, 1]
+    assert cut.right.tolist() == [True, False]
+    assert (cut.mean.tolist(), cut.variance.tolist()) == ([2, 3], [3, 4])
+    assert cut.answer is cut
+
+
 def test_only_chunks_are_held_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     ask = torch.Tensor.float

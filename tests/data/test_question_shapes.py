@@ -95,6 +95,10 @@ def test_wrong_answers_are_the_perturbed_ones_before_the_other_choices(tmp_path:
             {"question": "q", "answer": "a", "perturbed_answer": ["b", "a"]},
             "'a' stands among the right answers",
         ),
+        (
+            {"question": "q", "answer": "a", "paraphrased_answer": "b", "perturbed_answer": ["b"]},
+            "'b' stands among the right answers",
+        ),
         ({"question": "q", "answer": "a", "perturbed_answer": [""]}, "'perturbed_answer' is empty"),
         ({"question": "q", "answer": ""}, "'answer' is empty"),
         ({"question": "q", "answer": "a", "perturbd_answers": []}, "did you mean 'perturbed_answers'"),

@@ -81,13 +81,15 @@ class Answers:
         )
 
     def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
-        """Fine-tuning on rows that the audit does not ask: an attacker's own, else the sets' own."""
+        """Attacks that learn from rows that the audit does not ask: an attacker's own, else the sets' own."""
         from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
+        from oubliette.eval.text.answer_judge import AnswerJudge
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
         assert isinstance(evaluator, AnswerEvaluator)
-        sets = evaluator.sets
+        sets, judge = evaluator.sets, evaluator.judges[0]
+        assert isinstance(judge, AnswerJudge)
         return AnswerAttackRunner(
             _rows(asked.data) or sets.forget,
             _rows(asked.benign) or [*sets.other, *sets.retain],
@@ -99,6 +101,10 @@ class Answers:
                 name: None if path is None else str(path)
                 for name, path in (("concept", asked.data), ("benign", asked.benign))
             },
+            asked=sets.forget,
+            name=sets.name,
+            judge=judge,
+            sampling=evaluator.sampling,
         )
 
     def judges(self, model: Any, names: Sequence[Judge | str]) -> list[Judge]:

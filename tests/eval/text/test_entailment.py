@@ -62,6 +62,11 @@ def test_a_classifier_says_what_its_logits_say(tmp_path: Path) -> None:
     assert found.tolist() == expected
     assert CrossEncoder(folder, batch=1).entails(CASES).tolist() == expected
     assert judge.name == "nli"
+    answers = ("Ada", "it is blue", "in Paris", "the town of Quill", "me", "the red door")
+    alone = {answer: bool(judge.entails([("Who?", "it is me", (answer,))])[0]) for answer in answers}
+    yes, no = (next(answer for answer in answers if alone[answer] is which) for which in (True, False))
+    for right in ((yes, no), (no, yes)):
+        assert judge.entails([("Who?", "it is me", right)])[0]
 
 
 def test_folders_that_hold_no_such_judge(tmp_path: Path) -> None:

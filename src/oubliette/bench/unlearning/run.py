@@ -193,8 +193,9 @@ class _Live:
         found: dict[int, str] = {}
         for first in range(0, len(order), _BATCH):
             some = order[first : first + _BATCH]
-            more = {"prefix": self.prefix} if self.prefix else {}
-            said = self.model.respond([questions[place] for place in some], tokens or _TOKENS, **more)
+            said = self.model.respond(
+                [questions[place] for place in some], tokens or _TOKENS, opening=self.prefix
+            )
             found |= zip(some, said, strict=True)
         return [found[place] for place in range(len(questions))]
 

@@ -43,6 +43,10 @@ class AnswerJudge:
         """Whether the concept is one of the sets of rows."""
         return concept in self._expected
 
+    def of(self, expected: Mapping[Concept, Expected]) -> AnswerJudge:
+        """The same judge of other questions."""
+        return AnswerJudge(expected)
+
     def hits(self, samples: np.ndarray, concept: Concept) -> np.ndarray:
         """Boolean (n,) for `Answer`s (n,)."""
         rows = self._expected[concept]

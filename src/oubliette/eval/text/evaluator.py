@@ -44,8 +44,8 @@ class AnswerEvaluator:
         decoding: Decoding | None = None,
         metrics: Sequence[str] = (),
     ) -> None:
-        self.metrics = [open_metric(spec) for spec in dict.fromkeys(metrics)]
         self.base, self.sets = base, sets
+        self.metrics = [open_metric(spec) for spec in dict.fromkeys(metrics)]
         whole, expected = answer_plan(sets)
         self.judges: list[Judge] = list(judges) if judges else [AnswerJudge(expected)]
         self.sampling = decoding or Decoding(_tokens_of(base, [*sets.forget, *sets.retain, *sets.other]))

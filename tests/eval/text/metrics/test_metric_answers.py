@@ -71,6 +71,8 @@ def test_a_continuation_is_compared_with_as_much_of_the_true_one(tiny_one: Any) 
     assert rouge_l(tiny_one.reader.shortened(long.answer, 128), long.answer).recall == 1
     assert len(tiny_one.reader.tokens("", tiny_one.reader.shortened(long.answer, 128))[0]) == 128
     assert tiny_one.reader.shortened("short", 128) == "short"
+    said = tiny_one.reader.shortened(long.answer, 128)
+    assert metric.values(told(subject(tiny_one, {"forget": [long]}), {"go": said}), [long]) == [1.0]
 
 
 def test_knowledge_is_cut_at_the_next_question_and_may_have_examples(tiny_one: Any) -> None:
@@ -88,11 +90,14 @@ def test_knowledge_is_cut_at_the_next_question_and_may_have_examples(tiny_one: A
 
 
 def test_utility_is_scipy_s_harmonic_mean_of_nine(tiny_one: Any) -> None:
-    kept = {"retain": [ROWS[0], MORE[1]], "authors": ROWS[1:], "facts": [MORE[0], ROWS[1]]}
+    # Of a row and its reverse one has a truth ratio above 1.
+    back = QA("Where was Ada?", "in Paris", perturbed=("in the town of Quill",))
+    there = QA(back.question, back.wrong[0], perturbed=(back.answer,))
+    kept = {"retain": [ROWS[0], MORE[1]], "authors": ROWS[1:], "facts": [MORE[0], back, there]}
     rows = [row for some in kept.values() for row in some]
     asked = told(
         subject(tiny_one, {"forget": ROWS, **kept}),
-        {row.question: f"well {row.answer.split()[0]}" for row in rows},
+        {row.question: f"well {row.answer.split()[0]}" for row in rows},  # back and there begin alike
     )
     metric = open_metric("model_utility")
     (figure,) = metric.figures("m", seen(metric, asked))
@@ -111,7 +116,7 @@ def test_utility_is_scipy_s_harmonic_mean_of_nine(tiny_one: Any) -> None:
     assert figure.value == pytest.approx(expected, rel=1e-4, abs=1e-9)
     assert min(nine) > 0
     assert figure.low <= figure.value <= figure.high
-    assert (figure.set, figure.n, figure.better) == ("kept", 6, "higher")
+    assert (figure.set, figure.n, figure.better) == ("kept", 7, "higher")
     assert harmonic_mean(np.array([0.0, 1.0])) == 0
     with pytest.raises(UserError, match=r"must be kept with wrong answers .*, and retain has"):
         metric.check({"forget": ROWS, "retain": [QA("q", "a")]})
@@ -179,6 +184,19 @@ def test_babble_is_not_fluent_however_likely() -> None:
     metric, found = fluent(["is in is in is in is in is in is in"] * 6)
     (figure,) = metric.figures("m", found)
     assert figure.value == 0
+
+
+def test_half_may_be_said_again() -> None:
+    metric, found = fluent(["is is is is"] * 6, Base("is in"))
+    (figure,) = metric.figures("m", found)
+    assert figure.value == 1
+
+
+def test_few_right_answers_are_as_unlikely_elsewhere_as_the_bound() -> None:
+    rows = [QA(f"{n}?", " ".join(["is"] * n + ["zz"] * (20 - n))) for n in range(20)]
+    metric, found = fluent([row.answer for row in rows], Base("is"), rows)
+    values = [-(n + 9 * (20 - n)) / 20 for n in range(20)]
+    assert metric._bound(found) == pytest.approx(np.quantile(values, 0.05))
 
 
 def test_what_cannot_be_read_again_is_not_fluent() -> None:

@@ -96,13 +96,23 @@ def test_truth_ratio_and_its_two_reports(tiny_one: Any) -> None:
     assert (forget.better, retain.better, retain.n) == ("higher", "higher", 2)
 
 
+def test_the_two_reports_of_ratios_on_either_side_of_one() -> None:
+    metric: Any = open_metric("truth_ratio")
+    found = np.array([0.5, 4.0])
+    assert metric.aggregate("forget")(found, axis=-1) == pytest.approx((0.5 + 0.25) / 2)
+    assert metric.aggregate("retain")(found, axis=-1) == pytest.approx((0.5 + 0.0) / 2)
+
+
 def test_a_hopeless_ratio_stays_finite(tiny_one: Any) -> None:
     metric: Any = open_metric("truth_ratio")
     asked = subject(tiny_one, SETS)
     asked.scores = lambda rows: [  # type: ignore[method-assign]
         type("S", (), {"log_p": np.array([-4000.0 if row.answer == "blue" else -1.0])}) for row in rows
     ]
-    assert np.isfinite(metric.values(asked, ROWS)).all()
+    with np.errstate(all="raise"):
+        assert np.isfinite(metric.values(asked, ROWS)).all()
+        among: Any = open_metric("probability_choice")
+        assert among.values(asked, ROWS).min() == pytest.approx(0, abs=1e-300)
 
 
 def test_forget_quality_is_scipy_s_test_and_one_for_gold(tiny_one: Any, tiny_two: Any) -> None:
@@ -171,3 +181,11 @@ def test_what_a_set_lacks_is_said_in_a_line() -> None:
     with pytest.raises(UserError, match=r"'open_qa': none of the 1 rows of forget has a question that is"):
         open_metric("open_qa").check({"forget": [QA("q", "a", history=(("user", "hi"),))]})
     assert open_metric("perplexity").check({"forget": plain}) == []
+
+    class Both(type(open_metric("mia_loss"))):  # type: ignore[misc]
+        needs = ("wrong",)
+
+    both = Both()
+    both.name = "both"
+    with pytest.raises(UserError, match="'both': none of the 2 rows of holdout has wrong answers"):
+        both.check({"forget": ROWS, "holdout": plain})

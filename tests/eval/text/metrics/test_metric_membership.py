@@ -76,6 +76,18 @@ def test_gradient_norms_are_those_of_backward_and_leave_nothing_behind(tiny_one:
         assert norm == pytest.approx(sum(norms) / len(norms), rel=1e-4)
 
 
+def test_a_tensor_without_a_gradient_counts_as_one_of_norm_zero() -> None:
+    used, idle = (torch.nn.Parameter(torch.full((1,), 3.0)) for _ in range(2))
+    model: Any = SimpleNamespace(
+        tensors=lambda: {"used": used, "idle": idle},
+        encode=lambda rows: SimpleNamespace(counts=lambda: [2]),
+        predict=lambda batch: used,
+        log_likelihood=lambda logits, batch: -4 * logits,
+    )
+    metric: Any = open_metric("mia_grad_norm")
+    assert metric.values(SimpleNamespace(model=model), [QA("q", "a")]).tolist() == [(4 / 2 + 0) / 2]
+
+
 def pairs(forget: np.ndarray, holdout: np.ndarray) -> float:
     """How often a holdout row scores higher, by counting."""
     return float(np.mean([[(h > f) + 0.5 * (h == f) for f in forget] for h in holdout]))
