@@ -35,7 +35,7 @@ class AnswerAttackRunner:
     `concept` are rows of what was to be forgotten, `benign` rows of other matters: an attacker's own, or the
     sets'. Those whose questions are among `avoid`, which the audit asks, are shown by no attack. Searches and
     probes ask about those rows of `asked` that the audit asks, or about all where it names none. `judge` and
-    `sampling` are the evaluation's.
+    `sampling` are the evaluation's. `attached`: the model under audit has an attachment.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class AnswerAttackRunner:
         judge: AnswerJudge | None = None,
         sampling: Decoding | None = None,
         world: World = OPEN,
+        attached: bool = False,
     ) -> None:
         known = set(avoid)
         self._rows = {
@@ -61,7 +62,7 @@ class AnswerAttackRunner:
         able = [row for row in asked or concept if not row.plain and not row.history]
         self._asked = [row for row in able if row.question in known] or able
         self.frozen, self.seed, self.world = list(frozen), seed, world
-        self.concept = Concept(name, "", FACTS)
+        self.concept, self._attached = Concept(name, "", FACTS), attached
         self.judge, self.sampling = judge or AnswerJudge({}), sampling or Decoding()
         self.paths = paths or {}
         """Where the auditor's own rows lie."""
@@ -71,7 +72,15 @@ class AnswerAttackRunner:
         """Title, line, budget and cost of a row on one subject, without what it takes to look."""
         if isinstance(spec, PromptsRow) and spec.rows is not None:
             self._cases(spec, self.seed)  # a file that cannot be read is refused before anything runs
-        return describe(spec, self.world, self.sampling, frozen=len(self.frozen), given=True, wording=ANSWERS)
+        return describe(
+            spec,
+            self.world,
+            self.sampling,
+            frozen=len(self.frozen),
+            given=True,
+            attached=self._attached,
+            wording=ANSWERS,
+        )
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself."""
