@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 
 from oubliette.bench.runner import bench
 from oubliette.bench.unlearning.bench import UNLEARNING
-from oubliette.bench.unlearning.plan import Plan, read_plan
-from oubliette.bench.unlearning.run import DATA, recipe_of
+from oubliette.bench.unlearning.plan import Plan, read_plan, recipe_of
+from oubliette.bench.unlearning.run import DATA
 from oubliette.cli import main
 from oubliette.core.errors import UserError
 from oubliette.data.questions import read_questions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +13,10 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import StrictModel, validated
 from oubliette.train.tuning.budget import Budget
 
-__all__ = ["MEASURES", "Finding", "Plan", "Tuning", "read_plan"]
+if TYPE_CHECKING:
+    from oubliette.recipe import Recipe
+
+__all__ = ["MEASURES", "Finding", "Plan", "Tuning", "read_plan", "recipe_of"]
 
 #: What a finding may be about, and which way is good for whoever erases.
 MEASURES = {
@@ -135,10 +138,31 @@ class Plan(StrictModel):
         return cells_of(self.everyone, [Target(name=self.forget, runs=self.runs)])
 
 
+def recipe_of(cell: Cell, base: Any, data: Path) -> Recipe:
+    """The recipe of a cell whose subject is a method, on the forget and the retain rows in `data`."""
+    from oubliette.recipe import read_recipe
+    from oubliette.workflows.compose import compose, pick_preset
+    from oubliette.workflows.order import Order
+
+    subject = cell.subject
+    preset = subject.method if subject.published else pick_preset(base, subject.method)
+    form = (read_recipe(preset or "").get("save") or {}).get("form")
+    return compose(
+        base,
+        Order(
+            preset=preset,
+            forget=data / "forget.jsonl",
+            retain=data / "retain.jsonl",
+            seed=cell.seed,
+            save="attached" if form == "attached" else "delta",
+            overrides=[one.replace("DATA/", f"{data}/") for one in subject.set],
+        ),
+    )
+
+
 def read_plan(source: str | Path = "unlearning") -> Plan:
     """A shipped plan by name, or one in a YAML file; UserError for unknown keys, subjects and methods."""
     from oubliette.backends import open_model
-    from oubliette.bench.unlearning.run import recipe_of
 
     content, where = plan_content(source)
     plan = validated(Plan, content, where)

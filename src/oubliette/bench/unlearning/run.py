@@ -8,21 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oubliette.bench.cells import Cell
 from oubliette.bench.folder import seal, whole
-from oubliette.bench.unlearning.plan import Plan, Tuning
+from oubliette.bench.unlearning.plan import Plan, Tuning, recipe_of
 from oubliette.core.manifest import read_manifest, write_json
 from oubliette.data.questions import QA, read_questions
 from oubliette.eval.controls import GOLD, RANDOM, shuffled
 from oubliette.eval.metric import open_metric
 from oubliette.eval.text.subject import chosen_rows
 
-if TYPE_CHECKING:
-    from oubliette.recipe import Recipe
-
-__all__ = ["DATA", "Outcome", "done", "finished", "recipe_of", "run_cell", "write_data"]
+__all__ = ["DATA", "Outcome", "done", "finished", "run_cell", "write_data"]
 
 #: The folder of the world's files within a benchmark's.
 DATA = "data"
@@ -98,28 +95,6 @@ def finished(plan: Plan, out: Path) -> list[Outcome]:
     """The outcomes of the cells that are done, in the plan's order."""
     paths = [_path(out, cell) for cell in plan.cells() if done(out, cell)]
     return [Outcome(**json.loads(path.read_text("utf-8"))) for path in paths]
-
-
-def recipe_of(cell: Cell, base: Any, data: Path) -> Recipe:
-    """The recipe of a cell whose subject is a method, on the forget and the retain rows in `data`."""
-    from oubliette.recipe import read_recipe
-    from oubliette.workflows.compose import compose, pick_preset
-    from oubliette.workflows.order import Order
-
-    subject = cell.subject
-    preset = subject.method if subject.published else pick_preset(base, subject.method)
-    form = (read_recipe(preset or "").get("save") or {}).get("form")
-    return compose(
-        base,
-        Order(
-            preset=preset,
-            forget=data / "forget.jsonl",
-            retain=data / "retain.jsonl",
-            seed=cell.seed,
-            save="attached" if form == "attached" else "delta",
-            overrides=[one.replace("DATA/", f"{data}/") for one in subject.set],
-        ),
-    )
 
 
 @contextmanager
