@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny_facts
 from oubliette.audit.answer_runner import AnswerAttackRunner
@@ -347,3 +348,29 @@ def test_an_attack_on_a_real_model_teaches_and_takes_back(facts_folder: Any) -> 
     assert steps == [0, 3]
     assert seen[0] == before != seen[1]
     assert model.fingerprint() == before
+
+
+def test_what_is_attached_is_taken_off_and_asked_for_again(facts_folder: Any) -> None:
+    """The probe puts questions of the audit's to the bare weights."""
+    from oubliette.backends import open_model
+    from oubliette.erase.language.projections import Projections
+
+    model: Any = open_model(facts_folder / "base", device="cpu")
+    spec = ProbeRow(row="probe", probe="detach", cases=4)
+    how: dict[str, Any] = {"avoid": ASKED, "asked": FORGET, "sampling": Decoding(max_new_tokens=8)}
+    bare = AnswerAttackRunner(FORGET, RETAIN, **how).describe(spec)
+    assert (bare.skip, bare.moot) == ("not applicable: nothing is attached to the model", True)
+    runner = AnswerAttackRunner(FORGET, RETAIN, attached=True, **how)
+    described = runner.describe(spec)
+    assert (described.skip, described.title) == ("", "Probe: detach")
+    assert described.cost == Cost(forwards=4 * 8, pictures=4)
+    assert runner.describe(ProbeRow(row="probe", probe="inpaint")).moot
+    model.attach(own := Projections.grown(None, {0: torch.eye(tiny_facts.WIDTH)[:90]}))
+    shown = runner.probe(spec, model, hits=lambda samples: samples, seed=3)
+    right = {row.question: row.answer for row in FORGET}
+    assert len(set(shown.prompts)) == 4
+    assert set(shown.prompts) <= set(ASKED)
+    assert [one.text for one in shown.samples] == [right[prompt] for prompt in shown.prompts]
+    veiled = [text.strip() for text in model.respond(shown.prompts, 8)]
+    assert veiled != [right[prompt] for prompt in shown.prompts]
+    assert model.attachment is own

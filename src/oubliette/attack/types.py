@@ -13,6 +13,7 @@ from oubliette.data.questions import QA
 
 __all__ = [
     "ANSWERS",
+    "ANY",
     "FIRST_SEED",
     "NEEDS",
     "PICTURES",
@@ -42,8 +43,8 @@ NEEDS = ("pictures", "base", "gradients", "text", "vae", "attachment", "examples
 through the network, a text encoder, a VAE, something attached to it, rows to learn from.
 """
 
-PICTURES, ANSWERS = "pictures", "answers"
-"""What an attack looks at: what the models make that it is for."""
+PICTURES, ANSWERS, ANY = "pictures", "answers", "any"
+"""What an attack looks at: what the models make that it is for, or whatever they make."""
 
 
 class How(Protocol):

@@ -37,6 +37,7 @@ class AnswerAttackRunner:
     nothing to do with either: an attacker's own, or the sets'. Those whose questions are among `avoid`, which
     the audit asks, are shown by no attack. Searches and probes ask about those rows of `asked` that the audit
     asks, or about all where it names none. `judge` and `sampling` are the evaluation's.
+    `attached`: the model under audit has an attachment.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class AnswerAttackRunner:
         judge: AnswerJudge | None = None,
         sampling: Decoding | None = None,
         world: World = OPEN,
+        attached: bool = False,
     ) -> None:
         known = set(avoid)
         self._rows = {
@@ -63,7 +65,7 @@ class AnswerAttackRunner:
         able = [row for row in asked or concept if not row.plain and not row.history]
         self._asked = [row for row in able if row.question in known] or able
         self.frozen, self.seed, self.world = list(frozen), seed, world
-        self.concept = Concept(name, "", FACTS)
+        self.concept, self._attached = Concept(name, "", FACTS), attached
         self.judge, self.sampling = judge or AnswerJudge({}), sampling or Decoding()
         self.paths = paths or {}
         """Where the auditor's own rows lie."""
@@ -73,7 +75,15 @@ class AnswerAttackRunner:
         """Title, line, budget and cost of a row on one subject, without what it takes to look."""
         if isinstance(spec, PromptsRow) and spec.rows is not None:
             self._cases(spec, self.seed)  # a file that cannot be read is refused before anything runs
-        made = describe(spec, self.world, self.sampling, frozen=len(self.frozen), given=True, wording=ANSWERS)
+        made = describe(
+            spec,
+            self.world,
+            self.sampling,
+            frozen=len(self.frozen),
+            given=True,
+            attached=self._attached,
+            wording=ANSWERS,
+        )
         if made.budget.get("data") == "unrelated" and not made.skip and not self._rows["unrelated"]:
             return replace(made, skip="it wants rows of unrelated matters; give some (--benign)")
         return made

@@ -9,7 +9,7 @@ from oubliette.attack import PROBES, PROMPT_ATTACKS
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
 from oubliette.attack.probes.weights import WeightProbe
 from oubliette.attack.prompts import build
-from oubliette.attack.types import ANSWERS, How
+from oubliette.attack.types import ANSWERS, ANY, How
 from oubliette.attack.types import PICTURES as PICTURES_MADE
 from oubliette.audit.context import Described
 from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
@@ -178,7 +178,7 @@ def _learning(made: Any) -> dict[str, Any]:
 
 def _other_models(spec: PromptsRow | ProbeRow, made: Any, wording: Wording) -> Described | None:
     """The row as one that is skipped, where its attack is not for models that make such samples."""
-    if made.samples == wording.samples:
+    if made.samples in (wording.samples, ANY):
         return None
     which = spec.attack if isinstance(spec, PromptsRow) else spec.probe
     title = spec.name or f"{_upper(spec.kind)}: {which}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,8 +175,7 @@ class DiffusionBackend(Drawing):
         """sha256 over every tensor of denoiser, text encoders and VAE, as stored where it is as stored; with
         something attached, over that as well.
         """
-        weights, own = saving.fingerprint(self), self.attachment_digest()
-        return weights if own is None else hashlib.sha256(f"{weights} {own}".encode()).hexdigest()
+        return self.with_attachment(saving.fingerprint(self))
 
     # -- text and pictures -----------------------------------------------------------------------------------
 

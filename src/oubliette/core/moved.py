@@ -48,7 +48,8 @@ guard.enforce.Enforcement=guard.enforce.enforce: guard.learn.Cut=guard.learn.lea
 .Learned=guard.learn.learn: guard.mixing.Mixed=MixedWeights guard.spill.Spilled=DiskTensors
 guarding.user.Course=TrainingCurve .Lent=AdapterDonor pace.Pace=PassTiming .pace_of=time_passes
 report.build.make_grids=eval.grids: report.data.Grid=eval.grids: .Line=eval.grids: .Picture=eval.grids:
-stream_stages.FromBase=StreamEdit world.training.oracle.rubbish=noise_images .wear=augment
+stream_stages.FromBase=workflows.continual.carried:StreamEdit
+world.training.oracle.rubbish=noise_images .wear=augment
 """
 #: Files that became rooms, with a function of the same name: `from oubliette.guard.learn import learn`.
 _CALLED = {f"{_HOUSE}guard.{name}.{name}": name for name in ("enforce", "learn", "verify")}

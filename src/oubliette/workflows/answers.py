@@ -80,7 +80,9 @@ class Answers:
             before, AnswerSets(Path(forget).stem, **rows, more=more), metrics=asked.metrics
         )
 
-    def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
+    def driver(
+        self, asked: Request, opened: Any, evaluator: Evaluator, suite: Suite, frozen: list[str]
+    ) -> Any | None:
         """Attacks that learn from rows that no point asks: an attacker's own, else the sets' own."""
         from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
@@ -110,6 +112,7 @@ class Answers:
             name=sets.name,
             judge=judge,
             sampling=evaluator.sampling,
+            attached=getattr(opened, "attachment", None) is not None,
         )
 
     def judges(self, model: Any, names: Sequence[Judge | str]) -> list[Judge]:
