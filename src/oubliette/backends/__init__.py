@@ -156,11 +156,11 @@ def _open_embedded(name: str, device: torch.device | str | None, dtype: torch.dt
     from oubliette.world import embedded
 
     folder = embedded.path(name)
-    whole = embedded.path("nano")
+    if folder is not None and any((folder / file).is_file() for file in ("model_index.json", "config.json")):
+        return _open_form(folder, name, device, dtype, None)
+    whole = embedded.path("nano")  # into which a part of a pipeline is put
     if folder is None or whole is None:
         raise UserError(f"the embedded model {name!r} is not in this installation; install oubliette again")
-    if (folder / "model_index.json").is_file() or (folder / "config.json").is_file():
-        return _open_form(folder, name, device, dtype, None)
     parts = {entry.name: entry for entry in sorted(folder.iterdir()) if (entry / "config.json").is_file()}
     model = DiffusionBackend.open(whole, source=name, overlay=parts, device=device, dtype=dtype)
     model.world = read_manifest(folder).get("world", model.world)

@@ -26,6 +26,7 @@ EXAMPLES = (
 DEMO_EXAMPLES = (
     "\b\nExamples:\n"
     "  oubliette demo\n"
+    "  oubliette demo --text\n"
     "  oubliette demo --out runs/more --method uce --method ablation --n 32 --seed 1"
 )
 
@@ -114,7 +115,12 @@ def demo(
         Path | None, typer.Option(help="New folder; by default runs/demo, or the next that is free.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)] = 0,
-    method: Annotated[list[str] | None, typer.Option(help="Methods; by default uce and mace.")] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="A language model that forgets invented facts.")
+    ] = False,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Methods; by default uce and mace (npo and rmu with --text).")
+    ] = None,
     n: Annotated[int, typer.Option(help="Pictures (answers) a concept and split.", min=1)] = 64,
     control: Annotated[list[str] | None, typer.Option(help="Controls; by default gold.")] = None,
     save: Annotated[str, typer.Option(help="full or delta.", metavar="FORM")] = "full",
@@ -122,13 +128,16 @@ def demo(
     json: Json = False,
 ) -> int:
     """Erase the three default concepts from nano, set the results beside nano and gold, write the page."""
-    from oubliette.workflows.demo import METHODS_SHOWN, free_folder
-    from oubliette.workflows.demo import demo as show_all
+    from oubliette.workflows import demo as pictures
+    from oubliette.workflows import demo_text as answers
 
+    show_all, shown = (
+        (answers.demo_text, answers.METHODS_SHOWN) if text else (pictures.demo, pictures.METHODS_SHOWN)
+    )
     done = show_all(
-        out or free_folder("runs/demo"),
+        out or pictures.free_folder("runs/demo-text" if text else "runs/demo"),
         seed,
-        tuple(method or METHODS_SHOWN),
+        tuple(method or shown),
         n=n,
         controls=tuple(control or ("gold",)),
         form=save,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from oubliette.core.progress import progress
 if TYPE_CHECKING:
     from oubliette.erase.result import EraseResult
     from oubliette.eval.result import Evaluation
+    from oubliette.eval.sample_store import SampleStore
 
-__all__ = ["METHODS_SHOWN", "Demo", "demo", "free_folder"]
+__all__ = ["METHODS_SHOWN", "Demo", "demo", "free_folder", "write_demo"]
 
 BASE = "nano"
 #: What is shown where nothing else is asked for.
@@ -147,13 +148,9 @@ def _measure(
 ) -> Evaluation:
     from oubliette.backends import open_model
     from oubliette.eval.evaluate import compare
-    from oubliette.eval.grids import make_grids
     from oubliette.eval.pictures.evaluator import plan_for
     from oubliette.eval.pictures.sampling import Sampling
     from oubliette.eval.sample_store import SampleStore
-    from oubliette.report.build import make_curves, make_run
-    from oubliette.report.data import ReportData
-    from oubliette.report.page import write_page
     from oubliette.workflows.erase import concepts_in
 
     base = open_model(BASE)
@@ -172,30 +169,63 @@ def _measure(
             progress=lambda done, _, who: tick(done, who),
             **options,
         )
+    write_demo(
+        folder,
+        evaluation,
+        cache,
+        results,
+        places,
+        title="Three concepts erased from nano",
+        prompt="a picture of a car",
+        form=form,
+        command=command,
+    )
+    return evaluation
+
+
+def write_demo(
+    folder: Path,
+    evaluation: Evaluation,
+    cache: SampleStore,
+    results: Mapping[str, EraseResult],
+    places: Mapping[str, Path],
+    *,
+    title: str,
+    prompt: str,
+    form: str,
+    command: str | None,
+) -> None:
+    """Write page, figures and samples of erasures by their titles into `folder`/report; `places` are where
+    the models will lie, `prompt` what the page asks them.
+    """
+    from oubliette.eval.grids import make_grids
+    from oubliette.report.build import make_curves, make_run
+    from oubliette.report.data import ReportData
+    from oubliette.report.page import write_page
+
     for result, row in zip(results.values(), evaluation.models, strict=True):
         result.seconds["evaluate"] = row.seconds
     data = ReportData(
-        title="Three concepts erased from nano",
+        title=title,
         evaluation=evaluation,
         grids=make_grids(evaluation, cache),
-        curves=[curve for title, result in results.items() for curve in make_curves(result.log, title)],
+        curves=[curve for name, result in results.items() for curve in make_curves(result.log, name)],
         runs=[
             make_run(
-                title,
-                title,
+                name,
+                name,
                 result.recipe.model_dump(mode="json"),
-                places[title],
+                places[name],
                 summary=result.recipe.about,
                 seconds=result.seconds,
                 form=form,
-                prompt="a picture of a car",
+                prompt=prompt,
             )
-            for title, result in results.items()
+            for name, result in results.items()
         ],
-        world=base.world,
+        world=next(iter(results.values())).model.world,
         command=command,
     )
     write_page(data, folder / "report" / "index.html")
     evaluation.write(folder / "report" / "evaluation.json")
     evaluation.write_samples(folder / "report" / "samples.jsonl")
-    return evaluation
