@@ -118,6 +118,50 @@ def test_what_would_need_pictures_is_skipped_and_no_gap_of_the_audit() -> None:
     assert named.title == "Mine"
 
 
+def test_what_changes_weights_is_for_every_model() -> None:
+    spec = ProbeRow(row="probe", probe="quantize", options={"scheme": "nf4"})
+    runner = AnswerAttackRunner(FORGET, RETAIN)
+    found = runner.describe(spec)
+    assert (found.title, found.skip, found.moot) == ("Probe: quantize, NF4, blocks of 64", "", False)
+    assert found.budget["options"] == {"bits": 4, "scheme": "nf4", "group": None}
+    assert (found.cost, found.looks) == (Cost(), 1)
+    # No row of the attacker's has a part in it: what was kept of gold serves whoever is asked the same.
+    assert runner.facts(spec, 0) == AnswerAttackRunner(FORGET[:1], RETAIN[:1]).facts(spec, 1)
+
+
+UNRELATED = [QA(f"What is {n} and {n}?", str(2 * n)) for n in range(9)]
+
+
+def test_unrelated_rows_are_those_given_and_never_the_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = benign(pictures=100)
+    spec = spec.model_copy(update={"data": "unrelated"})
+    runner = AnswerAttackRunner(
+        FORGET, RETAIN, unrelated=UNRELATED, avoid=[*ASKED, UNRELATED[0].question, UNRELATED[5].question]
+    )
+    rows, _, said = shown(runner, spec, monkeypatch)
+    assert set(rows) == set(UNRELATED) - {UNRELATED[0], UNRELATED[5]}
+    assert said == "only 7 of 100 rows were there"
+    assert runner.describe(spec).skip == ""
+    none = AnswerAttackRunner(FORGET, RETAIN)
+    assert none.describe(spec).skip == "it wants rows of unrelated matters; give some (--benign)"
+    assert not none.describe(spec).moot
+    assert none.describe(BenignRow(row="benign", attack="O1")).skip != ""
+    with pytest.raises(UserError, match="no row of unrelated ones is left"):
+        none.facts(spec, 0)
+
+
+def test_a_named_attack_is_the_catalogues_and_one_on_pictures_is_none_of_these() -> None:
+    runner = AnswerAttackRunner(FORGET, RETAIN, unrelated=UNRELATED)
+    for name, items in (("R1", 400), ("R2", 60), ("R3", 416), ("R4", 608)):
+        found = runner.describe(RelearnRow(row="relearn", attack=name))
+        assert (found.skip, found.cost.forwards, found.cost.backwards) == ("", items, items)
+    tuned = runner.describe(BenignRow(row="benign", attack="O1", budget={"steps": 5}))
+    assert (tuned.title, tuned.cost.backwards) == ("Full fine-tuning, unrelated, 8000 rows", 160)
+    odd = runner.describe(RelearnRow(row="relearn", attack="F2"))
+    assert odd.moot
+    assert odd.skip == "not applicable: F2 is for pictures; for answers there are R1, R2, R3, R4, O1"
+
+
 class Asked:
     """Says the right answers to some questions, however they are put, and remembers what it heard."""
 

@@ -29,8 +29,8 @@ __all__ = [
 FIRST_SEED = 2**31
 """The smallest seed of anything an attacker draws or paints."""
 
-What = Literal["concept", "benign", "auxiliary", "prior"]
-"""What an attacker's pictures show."""
+What = Literal["concept", "benign", "auxiliary", "unrelated", "prior"]
+"""What an attacker's pictures or rows show."""
 
 Hits = Callable[[np.ndarray], np.ndarray]
 """Samples (n, ...), pictures as uint8 (n, H, W, 3), to bool (n,): whether the concept is in each."""
