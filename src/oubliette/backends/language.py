@@ -21,7 +21,8 @@ from oubliette.backends.changes import changed_tensors
 from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
 from oubliette.backends.hooks import blocks_of
-from oubliette.backends.lora_form import adapter_hashes, low_rank
+from oubliette.backends.layers import own, refuse_open
+from oubliette.backends.lora_form import Factors, adapter_hashes, low_rank
 from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
@@ -129,7 +130,7 @@ class LanguageBackend:
 
     def tensors(self) -> dict[str, nn.Parameter]:
         """Every parameter by its name in the model, tied ones once."""
-        return dict(self.model.named_parameters())
+        return own(dict(self.model.named_parameters()))
 
     def text_facing(self) -> list[str]:
         """None: the whole model reads the text."""
@@ -151,6 +152,7 @@ class LanguageBackend:
         So it is the same before saving and after opening again, in whatever dtype the model is held.
         `instead` gives values to take the place of some, `stored` another dtype to be stored in.
         """
+        refuse_open(self)
         digest = hashlib.sha256()
         held = {**self.tensors(), **(instead or {})}
         for name in sorted(held):
@@ -230,6 +232,7 @@ class LanguageBackend:
         dtype: torch.dtype | None = None,
         rank: int | None = None,
         energy: float | None = None,
+        factors: Factors | None = None,
     ) -> None:
         """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed,
         "lora" opens with peft.
@@ -238,7 +241,8 @@ class LanguageBackend:
         a warning when that rounds away more than 1 % of the update; the others keep their stored values. For
         this the base is read from disk once more. Every file of its folder that holds no weights comes along
         byte for byte, but for the dtype that its config names where `dtype` is given. `rank` and `energy`
-        bound a LoRA (`lora_form.low_rank`), which is written in fp32.
+        bound a LoRA (`lora_form.low_rank`), which is written in fp32; `factors` are what changed, where it
+        was trained as one.
         """
         folder = Path(folder)
         if form not in FORMS:
@@ -256,7 +260,9 @@ class LanguageBackend:
         before = stored.tensors()
         adapters = None
         if form == "lora":
-            adapters = low_rank(self, lambda name: before[name].detach(), rank=rank, energy=energy)
+            adapters = low_rank(
+                self, lambda name: before[name].detach(), rank=rank, energy=energy, factors=factors
+            )
             changed, facts["lora"] = adapters.merged, adapters.facts()
         else:
             found = changed_tensors(
@@ -269,8 +275,8 @@ class LanguageBackend:
         facts["fingerprint"] = self.fingerprint({**before, **changed}, dtype if form == "full" else None)
         with atomic_folder(folder) as target:
             if adapters is not None:
-                values, width = adapters.values, adapters.rank
-                save_peft_adapters(target, values, rank=width, alpha=width, base=stored.source)
+                width, alpha = adapters.rank, adapters.alpha
+                save_peft_adapters(target, adapters.values, rank=width, alpha=alpha, base=stored.source)
                 facts["files"] = adapter_hashes(target)
             elif form == "delta":
                 origin = {"base": stored.source, "base_fingerprint": facts["base"]["fingerprint"]}

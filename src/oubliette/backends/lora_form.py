@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from oubliette.backends.delta import check_base
+from oubliette.backends.layers import adaptable, flat, is_transposed
 from oubliette.backends.stored import canonical
 from oubliette.backends.truncation import TOLERANCE, Product, truncated
 from oubliette.core.errors import UserError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ERROR_BOUND",
+    "Factors",
     "LowRankForm",
     "TruncationWarning",
     "adapter_hashes",
@@ -46,18 +48,28 @@ class TruncationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
+class Factors:
+    """Adapters "NAME.lora_A" and "NAME.lora_B" of one rank, as peft shapes them: alpha / rank B A each."""
+
+    values: dict[str, Tensor]
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True)
 class LowRankForm:
     """The change of every tensor as a product, and `merged`, the tensors as whoever opens the file has them
     (fp32).
 
-    `values` are the adapters "NAME.lora_A" and "NAME.lora_B" of one common `rank`, to be written with alpha =
-    rank, so that their scale is 1.
+    `values` are the adapters "NAME.lora_A" and "NAME.lora_B" of one common `rank`, to be written with
+    `alpha`.
     """
 
     products: dict[str, Product]
     values: dict[str, Tensor]
     merged: dict[str, Tensor]
     rank: int
+    alpha: float
 
     @property
     def error(self) -> float:
@@ -69,7 +81,7 @@ class LowRankForm:
         """What the record says of it: the ranks and the relative errors."""
         return {
             "rank": self.rank,
-            "alpha": self.rank,
+            "alpha": self.alpha,
             "tolerance": TOLERANCE,
             "error": self.error,
             "tensors": {
@@ -84,7 +96,7 @@ def check_lora(model: Backend, names: Iterable[str], scopes: Iterable[str] = ())
 
     `scopes` are named as those that would do.
     """
-    layers = _layers(model)
+    layers = adaptable(model)
     for name in names:
         if name not in layers:
             raise UserError(
@@ -96,7 +108,7 @@ def check_lora(model: Backend, names: Iterable[str], scopes: Iterable[str] = ())
 
 def holds(model: Backend, names: Iterable[str]) -> bool:
     """Whether a LoRA can hold a change of every one of these tensors."""
-    return set(names) <= set(_layers(model))
+    return set(names) <= set(adaptable(model))
 
 
 @torch.no_grad()
@@ -106,6 +118,7 @@ def low_rank(
     *,
     rank: int | None = None,
     energy: float | None = None,
+    factors: Factors | None = None,
 ) -> LowRankForm:
     """What changed in `model` against the base, as adapters; `base(name)` gives a tensor as the base stores
     it.
@@ -113,10 +126,14 @@ def low_rank(
     The difference is taken before any rounding to the base's dtype, one tensor at a time, a convolution's as
     (out, in k k). Its rank is the numerical one, singular values under the rounding of the held weights
     (half a unit in the last place times their norm) being zero, or lower where `rank` or `energy` asks for
-    that (`truncation.truncated`). Warns (TruncationWarning) where the whole is off by more than ERROR_BOUND.
-    UserError where nothing changed, or something that is no matrix (`check_lora`).
+    that (`truncation.truncated`). Where `factors` are what changed, to that rounding, and no bound is asked
+    for, they are written as they are, without an SVD. Warns (TruncationWarning) where the whole is off by
+    more than ERROR_BOUND. UserError where nothing changed, or something that is no matrix (`check_lora`).
     """
-    layers = _layers(model)
+    layers = adaptable(model)
+    exact = None if rank or energy or factors is None else _as_trained(model, base, factors, layers)
+    if exact is not None:
+        return exact
     products: dict[str, Product] = {}
     before: dict[str, Tensor] = {}
     for name, tensor in model.tensors().items():
@@ -127,9 +144,8 @@ def low_rank(
             check_lora(model, [name])
         if not bool(torch.isfinite(now).all()):
             raise UserError(f"{name}: holds values that are not finite; nothing was saved")
-        floor = torch.finfo(now.dtype).eps / 2 * float(now.double().norm())
-        difference = _flat(now.double() - stored.double(), layers[name])
-        products[name] = truncated(difference, floor=floor, rank=rank, energy=energy)
+        difference = flat(now.double() - stored.double(), layers[name])
+        products[name] = truncated(difference, floor=_rounding(now), rank=rank, energy=energy)
         before[name] = stored
     common = max((product.rank for product in products.values()), default=0)
     if common == 0:
@@ -145,7 +161,7 @@ def low_rank(
             up = up[:, :, None, None]
         values[f"{name}.lora_A"], values[f"{name}.lora_B"] = down, up
         merged[name] = _merged(before[name], up, down, 1.0, layers[name]).float()
-    form = LowRankForm(products, values, merged, common)
+    form = LowRankForm(products, values, merged, common, common)
     if form.error > ERROR_BOUND:
         warnings.warn(
             f"a LoRA of rank {common} leaves out {percent(form.error, '.2f')} of the update's norm; "
@@ -154,6 +170,36 @@ def low_rank(
             stacklevel=2,
         )
     return form
+
+
+def _as_trained(
+    model: Backend, base: Callable[[str], Tensor], factors: Factors, layers: Mapping[str, nn.Module]
+) -> LowRankForm | None:
+    """The factors as the form, None where they are not all that `model` and base differ by."""
+    merged: dict[str, Tensor] = {}
+    products: dict[str, Product] = {}
+    scale = factors.alpha / factors.rank
+    for name, tensor in model.tensors().items():
+        now, stored = tensor.detach().cpu(), base(name).cpu()
+        down, up = factors.values.get(f"{name}.lora_A"), factors.values.get(f"{name}.lora_B")
+        if down is None or up is None:
+            if not torch.equal(now, stored.to(now.dtype)):
+                return None
+            continue
+        opened = _merged(stored, up, down, scale, layers[name])
+        if not float((opened - now.double()).norm()) <= _rounding(now):
+            return None
+        square = float((opened - stored.double()).square().sum())
+        products[name] = Product(up.flatten(1), down.flatten(1), square, 0.0)
+        merged[name] = opened.float()
+    if not any(product.square for product in products.values()):
+        return None
+    return LowRankForm(products, factors.values, merged, factors.rank, factors.alpha)
+
+
+def _rounding(tensor: Tensor) -> float:
+    """The norm of what a tensor's dtype may have rounded away: half a unit in the last place."""
+    return torch.finfo(tensor.dtype).eps / 2 * float(tensor.double().norm())
 
 
 def lora_file(folder: Path) -> Path | None:
@@ -177,7 +223,7 @@ def apply_lora(model: Backend, folder: Path) -> None:
     expected = (read_manifest(folder).get("base") or {}).get("fingerprint")
     check_base(model, expected, f"{folder}: was made from a base with fingerprint")
     pairs, scales = _read(folder)
-    layers = _layers(model)
+    layers = adaptable(model)
     own = {canonical(name): name for name in layers}
     tensors = model.tensors()
     ready: dict[str, Tensor] = {}
@@ -194,42 +240,15 @@ def apply_lora(model: Backend, folder: Path) -> None:
         tensors[name].copy_(value)
 
 
-def _layers(model: Backend) -> dict[str, nn.Module]:
-    """The layers that both diffusers and peft keep adapters for, by the name of their weight."""
-    names = {id(tensor): name for name, tensor in model.tensors().items()}
-    found: dict[str, nn.Module] = {}
-    shared: set[str] = set()
-    for component in model.modules().values():
-        for module in component.modules():
-            name = names.get(id(getattr(module, "weight", None)))
-            if name is None:
-                continue
-            plain = isinstance(module, nn.Linear) or _is_transposed(module)
-            if plain or (isinstance(module, nn.Conv2d) and module.groups == 1):
-                found[name] = module
-            else:
-                shared.add(name)  # an embedding, perhaps with an output layer tied to it
-    return {name: module for name, module in found.items() if name not in shared}
-
-
-def _is_transposed(module: nn.Module) -> bool:
-    # GPT-2's linear layer is transformers' own Conv1D: its weight is (in, out), and no convolution.
-    return type(module).__name__ == "Conv1D"
-
-
-def _flat(difference: Tensor, layer: nn.Module) -> Tensor:
-    return difference.T if _is_transposed(layer) else difference.flatten(1)
-
-
 def _fits(weight: Tensor, up: Tensor, down: Tensor, layer: nn.Module) -> bool:
-    shape = weight.T.shape if _is_transposed(layer) else weight.shape
+    shape = weight.T.shape if is_transposed(layer) else weight.shape
     return up.shape[:2] == (shape[0], down.shape[0]) and down.shape[1:] == shape[1:]
 
 
 def _merged(weight: Tensor, up: Tensor, down: Tensor, scale: float, layer: nn.Module) -> Tensor:
     """weight + scale * up down in fp64."""
     product = scale * (up.double().flatten(1) @ down.double().flatten(1))
-    return weight.double() + (product.T if _is_transposed(layer) else product.view_as(weight))
+    return weight.double() + (product.T if is_transposed(layer) else product.view_as(weight))
 
 
 def _read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:

@@ -53,7 +53,7 @@ class StreamEdit:
         held = [parameter.data for parameter, _ in self._held.values()]
         try:
             for parameter, original in self._held.values():
-                parameter.data = original
+                parameter.data = original.to(parameter.device)
             yield
         finally:
             for (parameter, _), value in zip(self._held.values(), held, strict=True):
