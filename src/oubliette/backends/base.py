@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from oubliette.backends.lora_form import Factors
+    from oubliette.backends.files.lora_form import Factors
 
 FORMS = ("full", "delta", "lora", "attached")
 

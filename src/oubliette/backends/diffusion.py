@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oubliette.backends import saving
-from oubliette.backends.adapters import save_diffusers_adapters
 from oubliette.backends.base import TEXT_FACING
 from oubliette.backends.device import default_device
 from oubliette.backends.drawing import Drawing
 from oubliette.backends.family import Family, family_of
+from oubliette.backends.files import saving
+from oubliette.backends.files.adapters import save_diffusers_adapters
+from oubliette.backends.files.lora_form import Factors
+from oubliette.backends.files.opening import check_tensors, check_vocabulary, reason
+from oubliette.backends.files.stored import StoredModel, canonical
 from oubliette.backends.layers import own
-from oubliette.backends.lora_form import Factors
 from oubliette.backends.noise import schedule_of
-from oubliette.backends.opening import check_tensors, check_vocabulary, reason
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.sampling import sampler_for
-from oubliette.backends.stored import StoredModel, canonical
 from oubliette.backends.text import TextEmbedding, TextReader
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest, read_object

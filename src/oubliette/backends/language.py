@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oubliette.backends.adapters import save_peft_adapters
 from oubliette.backends.base import FORMS
-from oubliette.backends.changes import changed_tensors
-from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
+from oubliette.backends.files.adapters import save_peft_adapters
+from oubliette.backends.files.changes import changed_tensors
+from oubliette.backends.files.delta import base_facts, write_delta
+from oubliette.backends.files.lora_form import Factors, adapter_hashes, low_rank
+from oubliette.backends.files.opening import check_causal, check_vocabulary, reason, refuse_missing
+from oubliette.backends.files.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
 from oubliette.backends.hooks import blocks_of
 from oubliette.backends.layers import own, refuse_open
-from oubliette.backends.lora_form import Factors, adapter_hashes, low_rank
-from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.quiet import quiet_loading
-from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import (

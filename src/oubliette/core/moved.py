@@ -16,6 +16,7 @@ _HOUSE = "oubliette."
 _ROOMS = """
 core: errors registry validation manifest writing described=source_docs face=lazy_exports kept=run_folder
 unfinished=run_folder eval.reading=json_io train.progress data: sheet=picture_sheet train: pace=timing
+backends.files: backends.adapters .changes .delta .lora_form .opening .saving .stored .truncation train:
 train.low_rank=adapters train.tasks: data.answering .denoising eval: eval.order=control_order .painter=sampler
 .scenery=surroundings eval.pictures: .agreement=clip_agreement .classifier_judge .clip .clip_judge .cmmd
 .fid .fidelity .observe

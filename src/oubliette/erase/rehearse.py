@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from oubliette.backends.attachment import Attachable
 from oubliette.backends.base import draws
-from oubliette.backends.lora_form import check_lora, holds
+from oubliette.backends.files.lora_form import check_lora, holds
 from oubliette.core.errors import UserError
 from oubliette.data.text import refuse_cut, warn_of_cut
 from oubliette.erase import METHODS, PREPARERS

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from oubliette.backends.base import Backend
-    from oubliette.backends.lora_form import Factors
+    from oubliette.backends.files.lora_form import Factors
 
 __all__ = ["PHASES", "AttachedEdit", "EraseResult", "Moved", "Reversible"]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oubliette.backends.files.lora_form import Factors
 from oubliette.backends.layers import ADAPTER, adaptable
-from oubliette.backends.lora_form import Factors
 from oubliette.core.errors import UserError
 from oubliette.train.trainable import parameters_of, these_alone, touch
 from oubliette.train.weights import Weights

@@ -13,7 +13,7 @@ from oubliette.core.errors import UserError
 from oubliette.train.optimizer import Masters
 
 if TYPE_CHECKING:
-    from oubliette.backends.lora_form import Factors
+    from oubliette.backends.files.lora_form import Factors
 
 __all__ = ["Weights"]
 

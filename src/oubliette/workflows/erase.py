@@ -87,7 +87,7 @@ def run_job(
     `check` is one of auto, on, off; `require_leakage` holds the verdict against that bound, and makes "auto"
     "on". Raises UserError for what cannot be run; nothing is then written.
     """
-    from oubliette.backends.changes import lost_in, round_as_stored
+    from oubliette.backends.files.changes import lost_in, round_as_stored
     from oubliette.erase.run import erase
     from oubliette.workflows.check import check as look
     from oubliette.workflows.check import judges_for, sets_in

@@ -194,7 +194,7 @@ class Running:
         self, final: Path, last: Stage, outcome: StreamOutcome, *, report: bool, command: str | None
     ) -> None:
         """What `finish` writes, in the process that writes."""
-        from oubliette.backends.changes import lost_in
+        from oubliette.backends.files.changes import lost_in
 
         asked = last.recipe.save
         self.model.save(
@@ -232,8 +232,8 @@ class Running:
             return
         import torch
 
-        from oubliette.backends.delta import read_delta
-        from oubliette.backends.stored import canonical
+        from oubliette.backends.files.delta import read_delta
+        from oubliette.backends.files.stored import canonical
 
         values, _ = read_delta(self.folder / stage.name)
         own = {canonical(name): name for name in self.model.tensors()}

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from oubliette.backends.attachment import ATTACHED, write_attachment
 from oubliette.backends.base import FORMS
-from oubliette.backends.changes import changed_tensors
-from oubliette.backends.delta import base_facts, base_of, write_delta
+from oubliette.backends.files.changes import changed_tensors
+from oubliette.backends.files.delta import base_facts, base_of, write_delta
+from oubliette.backends.files.lora_form import Factors, adapter_hashes, low_rank
+from oubliette.backends.files.stored import canonical, narrowed
 from oubliette.backends.layers import own, refuse_open
-from oubliette.backends.lora_form import Factors, adapter_hashes, low_rank
 from oubliette.backends.quiet import quiet_loading
-from oubliette.backends.stored import canonical, narrowed
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import (
     atomic_folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -11,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from oubliette.backends.delta import check_base
+from oubliette.backends.files.adapters import read_lora
+from oubliette.backends.files.delta import check_base
+from oubliette.backends.files.stored import canonical
+from oubliette.backends.files.truncation import TOLERANCE, Product, truncated
 from oubliette.backends.layers import adaptable, flat, is_transposed
-from oubliette.backends.stored import canonical
-from oubliette.backends.truncation import TOLERANCE, Product, truncated
 from oubliette.core.errors import UserError
-from oubliette.core.manifest import hash_file, read_manifest, read_object
+from oubliette.core.manifest import hash_file, read_manifest
 from oubliette.core.numbers import percent
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ __all__ = [
 #: A greater relative error of the whole is worth a word.
 ERROR_BOUND = 1e-3
 _DIFFUSERS, _PEFT = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
-_PEFT_PREFIX = "base_model.model."
 
 
 class TruncationWarning(UserWarning):
@@ -222,20 +220,21 @@ def apply_lora(model: Backend, folder: Path) -> None:
     """
     expected = (read_manifest(folder).get("base") or {}).get("fingerprint")
     check_base(model, expected, f"{folder}: was made from a base with fingerprint")
-    pairs, scales = _read(folder)
+    path = lora_file(folder)
+    assert path is not None
     layers = adaptable(model)
     own = {canonical(name): name for name in layers}
     tensors = model.tensors()
     ready: dict[str, Tensor] = {}
-    for name, (down, up) in pairs.items():
+    for module, lora in read_lora(path).items():
+        name, down, up = f"{module}.weight", lora.down, lora.up
         known = own.get(canonical(name))
         if known is None or not _fits(tensors[known], up, down, layers[known]):
             raise UserError(
                 f"{folder}: the adapter of '{name}' {tuple(up.shape)} x {tuple(down.shape)} has no place in "
                 f"{model.source}"
             )
-        scale = scales.get(name.partition(".")[0], scales.get("", 1.0))
-        ready[known] = _merged(tensors[known].detach().cpu(), up, down, scale, layers[known])
+        ready[known] = _merged(tensors[known].detach().cpu(), up, down, lora.scale, layers[known])
     for name, value in ready.items():
         tensors[name].copy_(value)
 
@@ -249,48 +248,3 @@ def _merged(weight: Tensor, up: Tensor, down: Tensor, scale: float, layer: nn.Mo
     """weight + scale * up down in fp64."""
     product = scale * (up.double().flatten(1) @ down.double().flatten(1))
     return weight.double() + (product.T if is_transposed(layer) else product.view_as(weight))
-
-
-def _read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
-    """(lora_A, lora_B) by the weight's name, and alpha / rank by component ("" where there is but one)."""
-    path = lora_file(folder)
-    assert path is not None
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
-    halves: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        layer, mark, half = key.removeprefix(_PEFT_PREFIX).rpartition(".lora_")
-        if not mark or half not in ("A.weight", "B.weight"):
-            raise UserError(
-                f"{path}: tensor {key!r} is none of a plain LoRA's (lora_A.weight, lora_B.weight)"
-            )
-        halves.setdefault(f"{layer}.weight", {})[half[0]] = tensor
-    for name, pair in halves.items():
-        if len(pair) != 2:
-            raise UserError(f"{path}: '{name}' has lora_{next(iter(pair))} alone; expected lora_A and lora_B")
-    return {name: (pair["A"], pair["B"]) for name, pair in halves.items()}, _scales(path, metadata)
-
-
-def _scales(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
-    """alpha / rank as diffusers keeps them in the file's header, or peft in the config beside it."""
-    config: dict[str, Any]
-    if path.name == _PEFT:
-        config = read_object(path.with_name("adapter_config.json"))
-    else:
-        try:
-            config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: its header's lora_adapter_metadata is not JSON ({error})") from error
-    scales: dict[str, float] = {}
-    for key, alpha in config.items():
-        component, _, last = key.rpartition(".")
-        if last == "lora_alpha":
-            rank = config.get(f"{component}.r" if component else "r")
-            if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-                raise UserError(f"{path}: alpha {alpha!r} over rank {rank!r} is no scale")
-            scales[component] = alpha / rank
-    return scales

@@ -13,9 +13,9 @@ import tiny
 import tiny_language
 from oubliette.backends import open_model
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.backends.files.lora_form import TruncationWarning
+from oubliette.backends.files.truncation import truncated
 from oubliette.backends.language import LanguageBackend
-from oubliette.backends.lora_form import TruncationWarning
-from oubliette.backends.truncation import truncated
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
 from oubliette.erase.run import EraseResult, erase
@@ -291,7 +291,7 @@ def no_svd(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("an SVD was taken")
 
-    monkeypatch.setattr("oubliette.backends.lora_form.truncated", refuse)
+    monkeypatch.setattr("oubliette.backends.files.lora_form.truncated", refuse)
 
 
 @pytest.mark.usefixtures("no_svd")
