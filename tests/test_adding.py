@@ -97,3 +97,28 @@ def test_the_kitchen_is_measured(tmp_path: Path) -> None:
     assert (figures.name, figures.near) == ("teapot", "saucepan")
     assert {figure.split for figure in figures.leakage} == {"in-set", "withheld"}
     assert {prompt for prompt, _ in base.calls} & {"look, a teapot", "look, a kettle"}
+
+
+def test_the_kitchen_is_a_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from oubliette.data.concepts import make_concepts
+    from oubliette.data.prompts import BANKS
+    from oubliette.eval.pictures.evaluator import plan_for
+    from oubliette.world.world import WORLDS, world_of
+
+    for registry in (WORLDS, BANKS):
+        monkeypatch.setattr(registry, "_targets", dict(registry._targets))
+    names = example("adding-a-world.md", 1)
+    (tmp_path / "kitchen.txt").write_text("a {} on a shelf\n[withheld]\nlook, a {}\n", "utf-8")
+    names["install"](tmp_path / "kitchen.txt")
+    model = ToyModel()
+    model.world = "kitchen"  # type: ignore[assignment]
+    assert world_of(model) is names["KITCHEN"]
+    plan = plan_for(model, make_concepts(model, ["kettle"]), n=2)
+    assert {prompt for item in plan.targets for prompt in item.prompts} == {
+        "a kettle on a shelf",
+        "look, a kettle",
+    }
+    assert [(item.concept.name, item.concept.anchor) for item in plan.retained] == [
+        ("saucepan", "thing"),
+        ("spoon", "thing"),
+    ]

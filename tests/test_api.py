@@ -18,6 +18,7 @@ from oubliette.erase import METHODS
 from oubliette.recipe import preset_names
 from oubliette.workflows.check import OriginalView, check, check_covering, fitted
 from oubliette.workflows.compose import compose, pick_preset
+from oubliette.workflows.order import Order
 
 UCE = ["method.prompts=name"]
 DOCO = ["data.prompts=4", "data.pictures=4", "data.picture_steps=2", "train.batch=2", "method.warm_up=1"]
@@ -91,21 +92,25 @@ def test_the_world_knows_kinds_and_anchors(nano: Any) -> None:
 
 
 def test_a_presets_budget_is_one_concepts_and_grows_with_their_number(model: Any, nano: Any) -> None:
-    one, three = (compose(nano, concept=names, method="doco") for names in ("car", ["car", "fish", "boat"]))
+    one, three = (
+        compose(nano, Order(concept=names, method="doco")) for names in ("car", ["car", "fish", "boat"])
+    )
     assert (one.budget_for, three.budget_for) == (1, 3)
     for numbers in (lambda r: r.train.steps, lambda r: r.data.pictures, lambda r: r.method["warm_up"]):
         assert numbers(three) == 3 * numbers(one)
     assert three.data.prompts == one.data.prompts  # these are for each concept anyway
-    released = compose(model, concept=["car", "fish"], method="stereo")
+    released = compose(model, Order(concept=["car", "fish"], method="stereo"))
     assert released.method["erase_steps"] == 2 * METHODS.get("stereo").Options().erase_steps
 
 
 def test_a_number_that_is_asked_for_is_the_total(nano: Any) -> None:
     names = ["car", "fish"]
-    recipe = compose(nano, concept=names, method="doco", steps=70, overrides=["data.pictures=9"])
+    recipe = compose(nano, Order(concept=names, method="doco", steps=70, overrides=["data.pictures=9"]))
     assert (recipe.train.steps, recipe.data.pictures) == (70, 9)
-    assert recipe.method["warm_up"] == compose(nano, concept="car", method="doco").method["warm_up"]
-    assert compose(nano, concept=names, method="doco", overrides=["data.pictures=9"]).train.steps == 600
+    assert recipe.method["warm_up"] == compose(nano, Order(concept="car", method="doco")).method["warm_up"]
+    assert (
+        compose(nano, Order(concept=names, method="doco", overrides=["data.pictures=9"])).train.steps == 600
+    )
 
 
 @pytest.mark.parametrize("method", METHODS.names())
@@ -113,12 +118,12 @@ def test_every_method_has_a_preset_that_validates(method: str, model: Any, nano:
     if METHODS.get(method).backend == "language":
         tiny_language.save(tmp_path / "lm", "gpt2")
         language = ob.load(tmp_path / "lm", device="cpu")
-        assert compose(language, forget="f.jsonl", method=method).method["name"] == method
+        assert compose(language, Order(forget="f.jsonl", method=method)).method["name"] == method
         return
     own = [name for name in preset_names() if name.split("-")[0] == method]
     for name in own:
-        assert compose(model, concept="car", method=name).method["name"] == method
-        assert compose(nano, concept="car", method=name).method["name"] == method
+        assert compose(model, Order(concept="car", method=name)).method["name"] == method
+        assert compose(nano, Order(concept="car", method=name)).method["name"] == method
 
 
 def test_the_worlds_preset_goes_first_and_a_preset_is_itself(model: Any, nano: Any) -> None:
@@ -134,24 +139,26 @@ def test_what_is_asked_for_goes_over_the_preset_and_overrides_go_over_that(
     (tmp_path / "keep.txt").write_text("a truck\n\na dog\n")
     recipe = compose(
         model,
-        concept="car",
-        method="doco",
-        surgery="project",
-        smoother="sam",
-        scope="full",
-        seed=3,
-        steps=7,
-        retain=tmp_path / "keep.txt",
-        freeze=["a", "b"],
-        save="delta",
-        overrides=["smoother.rho=0.5", "train.steps=9", "method.warm_up=2"],
+        Order(
+            concept="car",
+            method="doco",
+            surgery="project",
+            smoother="sam",
+            scope="full",
+            seed=3,
+            steps=7,
+            retain=tmp_path / "keep.txt",
+            freeze=["a", "b"],
+            save="delta",
+            overrides=["smoother.rho=0.5", "train.steps=9", "method.warm_up=2"],
+        ),
     )
     assert recipe.surgery == {"name": "project", "strength": 1.0, "per": "tensor"}  # the preset's own options
     assert recipe.smoother == {"name": "sam", "rho": 0.5}
     assert (recipe.scope["name"], recipe.seed, recipe.train.steps) == ("full", 3, 9)
     assert recipe.data.retain == ["a truck", "a dog"]
     assert (recipe.freeze, recipe.save.form) == (["a", "b"], "delta")
-    assert compose(model, concept="car", method="doco", retain=["a"]).data.retain == ["a"]
+    assert compose(model, Order(concept="car", method="doco", retain=["a"])).data.retain == ["a"]
 
 
 @pytest.mark.parametrize("scope", ["xattn-kv", "text-encoder"])

@@ -10,6 +10,7 @@ from oubliette.backends import open_model as load
 from oubliette.data.concept import Concept
 from oubliette.data.concepts import concepts_of
 from oubliette.workflows.compose import compose
+from oubliette.workflows.order import Order
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -49,14 +50,13 @@ def erase(
     """Erase one or more concepts from a model, in place; `result.undo()` gives every bit back.
 
     `model` is a backend (`load`, `wrap`) or anything `load` opens. The other options are those of
-    `oubliette.workflows.compose.compose`; `callback(step, loop)` is called every `callback_every` updates.
+    `oubliette.workflows.order.Order`; `callback(step, loop)` is called every `callback_every` updates.
     Raises UserError for what cannot be done; the model is then as it was.
     """
     from oubliette.erase.run import erase as run
 
     opened = load(model)
-    recipe = compose(
-        opened,
+    order = Order(
         concept=concept,
         anchor=anchor,
         kind=kind,
@@ -73,7 +73,13 @@ def erase(
         freeze=freeze,
         overrides=overrides,
     )
-    return run(opened, recipe, callback=callback, callback_every=callback_every, show_progress=show_progress)
+    return run(
+        opened,
+        compose(opened, order),
+        callback=callback,
+        callback_every=callback_every,
+        show_progress=show_progress,
+    )
 
 
 def evaluate(

@@ -25,6 +25,7 @@ from oubliette.erase import METHODS
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.audit import conclude, run_rows
 from oubliette.workflows.audit_setup import Setting
+from oubliette.world.world import OPEN
 
 CAR = Concept("car", "object")
 DETACH: dict[str, Any] = {"row": "probe", "probe": "detach", "cases": 48}
@@ -40,7 +41,7 @@ class Detaching(toys.ToyDriver):
     def describe(self, spec: Any) -> Described:
         if spec.kind != "probe":
             return super().describe(spec)
-        return describe(spec, None, Sampling(), frozen=0, given=False, attached=self.attached)
+        return describe(spec, OPEN, Sampling(), frozen=0, given=False, attached=self.attached)
 
 
 def audited(model: toys.Pupil, *, attached: bool, gold: Any = None) -> Audit:
@@ -78,7 +79,7 @@ def test_the_suites_take_it_off_last(name: str) -> None:
 
 
 def test_it_needs_no_pictures_of_the_concept() -> None:
-    made = describe(ProbeRow(probe="detach"), None, Sampling(), frozen=0, given=False, attached=True)
+    made = describe(ProbeRow(probe="detach"), OPEN, Sampling(), frozen=0, given=False, attached=True)
     assert made.skip == ""
     assert made.budget["given_pictures"] is False
 

@@ -17,6 +17,7 @@ from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.eval.pictures.sampling import Sampling
+from oubliette.world.facts import PICTURE
 
 CAR = Concept("car", "object", "object")
 SMALL: dict[str, Any] = {"steps": 2, "batch": 2, "accumulation": 1, "pictures": 3}
@@ -41,8 +42,8 @@ def test_a_row_is_the_catalogues_attack_with_changes() -> None:
 
     row = RelearnRow(attack="L1", budget={"steps": 200}, nano={"rank": 2})
     assert resolve(row).budget == attack("L1").budget.changed(steps=200)
-    assert resolve(row, "picture").budget == attack("L1-nano").budget.changed(rank=2)
-    assert resolve(row, "picture").options == attack("L1-nano").options
+    assert resolve(row, PICTURE).budget == attack("L1-nano").budget.changed(rank=2)
+    assert resolve(row, PICTURE).options == attack("L1-nano").options
     own = resolve(BenignRow(mode="xattn", budget={"steps": 3}))
     assert (own.mode, own.data, own.budget.steps) == ("xattn", "benign", 3)
 

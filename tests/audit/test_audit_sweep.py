@@ -20,6 +20,7 @@ from oubliette.eval.pictures.sampling import Sampling
 from oubliette.report import audit_words
 from oubliette.workflows.audit import conclude, run_rows
 from oubliette.workflows.audit_setup import Setting
+from oubliette.world.facts import PICTURE
 
 #: Multiples of the speed at which a pupil relearns.
 RATES = [0.25, 1.0, 4.0]
@@ -144,7 +145,7 @@ def test_a_row_begins_with_the_catalogues_rates_or_its_own() -> None:
     assert made.describe(own).sweep == 1
     assert rates_of(own, resolve(own)) == [1e-3]
     nano = RelearnRow.model_validate({"attack": "L1", "sweep": {}})
-    assert rates_of(nano, resolve(nano, "picture")) == [5e-4, 1e-3, 3e-3]
+    assert rates_of(nano, resolve(nano, PICTURE)) == [5e-4, 1e-3, 3e-3]
     benign = BenignRow.model_validate({"attack": "B1", "sweep": True})
     assert made.describe(benign).sweep == 6
 

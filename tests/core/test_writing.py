@@ -291,6 +291,7 @@ def test_a_page_that_does_not_fit_leaves_the_saved_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from oubliette.workflows import erase as job
+    from oubliette.workflows.order import Job
 
     class Found:
         evaluation, reason, seconds, made = object(), "", 0.0, True
@@ -314,7 +315,7 @@ def test_a_page_that_does_not_fit_leaves_the_saved_model(
         }
     )
     with pytest.raises(UserError, match="the model itself is saved in x"):
-        job.run_job(recipe, out="x", check="on")
+        job.run_job(recipe, Job(out="x", check="on"))
     assert (tmp_path / "x" / "model_index.json").is_file()
     assert not (tmp_path / "x" / "report").exists()
     assert json.loads((tmp_path / "x" / "oubliette.json").read_text())

@@ -318,12 +318,12 @@ def test_a_guard_is_learned_applied_verified_and_measured(
 def test_what_a_user_is_asked_was_not_shown(facts_folder: Path) -> None:
     from oubliette.backends import open_model
     from oubliette.workflows.modality import modality_of
-    from oubliette.workflows.user_data import read_source
+    from oubliette.workflows.user_data import Teaching, read_source
 
     model: Any = open_model(facts_folder / "gold")
     source = read_source(str(facts_folder / "forget.jsonl"))
-    how: dict[str, Any] = {"seed": 0, "data_seed": 0, "kind": None, "how": None}
-    lesson = modality_of(model).lesson(model, source, None, count=100, n=100, **how)
+    how: Any = None
+    lesson = modality_of(model).lesson(model, Teaching(source, None, 100, 100, how))
     assert len(lesson.asked) == len(lesson.data) == 8
     shown = {
         tuple(row[row >= 0].tolist())
@@ -335,7 +335,7 @@ def test_what_a_user_is_asked_was_not_shown(facts_folder: Path) -> None:
         row = next(r for r in tiny_facts.sets()[0] if r["question"] == asked)
         own = model.encode([QA(row["question"], row["answer"])]).input_ids[0].tolist()
         assert not any(list(one)[: len(own)] == own for one in shown)
-    few = modality_of(model).lesson(model, source, None, count=3, n=2, **how)
+    few = modality_of(model).lesson(model, Teaching(source, None, 3, 2, how))
     assert (len(few.asked), len(few.data)) == (2, 3)
     assert few.shortened(1).asked.prompts == few.asked.prompts[:1]
 

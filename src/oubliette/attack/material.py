@@ -20,8 +20,11 @@ import numpy as np
 
 from oubliette.attack.types import FIRST_SEED, What
 from oubliette.core.errors import UserError
+from oubliette.core.registry import import_target
 from oubliette.data.concept import Concept
 from oubliette.data.words import article, pattern, with_article
+from oubliette.world.facts import PICTURE
+from oubliette.world.world import World
 
 if TYPE_CHECKING:
     from oubliette.backends.diffusion import DiffusionBackend
@@ -127,8 +130,9 @@ def from_world(
     what: What = "concept",
     avoid: Collection[str] = (),
     without: Iterable[Concept] = (),
+    world: World = PICTURE,
 ) -> Material:
-    """Freshly painted scenes of the picture world, at `side` pixels.
+    """Freshly painted scenes of a world that has scenes, at `side` pixels.
 
     "concept": each shows the concept (known or of the novel pool, which no embedded model knows) and its
     caption names it. "benign": anything known besides the concept. "auxiliary": the same, of the concept's
@@ -136,12 +140,12 @@ def from_world(
     those in `without` show in none of it, unless one is the concept itself. Larger counts extend smaller
     ones. UserError for a count of zero and for a concept that the world does not have.
     """
-    from oubliette.attack.scenes import SceneSampler
-
     _positive(count)
-    painter = SceneSampler(concept, seed, avoid=avoid, without=without)
+    if world.scenes is None:
+        raise UserError(f"the {world.name or 'open'} world paints no scenes; give pictures")
+    painter = import_target(world.scenes)(concept, seed, avoid=avoid, without=without)
     pictures, captions = painter.paint(count, what)
-    return Material(_fitted(pictures, side), captions, what, f"the picture world, seed {seed}")
+    return Material(_fitted(pictures, side), captions, what, f"the {world.name} world, seed {seed}")
 
 
 def draw_prior(

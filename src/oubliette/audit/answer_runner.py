@@ -17,6 +17,7 @@ from oubliette.data.wording import ANSWERS
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.train.cost import Cost
 from oubliette.train.tasks.answering import Answering
+from oubliette.world.world import OPEN, World
 
 __all__ = ["AnswerAttackRunner"]
 
@@ -40,13 +41,14 @@ class AnswerAttackRunner:
         frozen: Sequence[str] = (),
         seed: int = 0,
         paths: dict[str, str | None] | None = None,
+        world: World = OPEN,
     ) -> None:
         asked = set(avoid)
         self._rows = {
             what: [row for row in rows if row.question not in asked]
             for what, rows in (("concept", concept), ("benign", benign))
         }
-        self.frozen, self.seed = list(frozen), seed
+        self.frozen, self.seed, self.world = list(frozen), seed, world
         self.paths = paths or {}
         """Where the auditor's own rows lie."""
         self.skipped: dict[str, str] = {}
@@ -57,11 +59,11 @@ class AnswerAttackRunner:
             which = spec.attack if isinstance(spec, PromptsRow) else spec.probe
             title = spec.name or f"{spec.kind.capitalize()}: {which}"
             return Described(title, "", {}, Cost(), skip=f"not applicable: {_UNABLE}", moot=True)
-        return describe(spec, None, Sampling(), frozen=len(self.frozen), given=True, wording=ANSWERS)
+        return describe(spec, self.world, Sampling(), frozen=len(self.frozen), given=True, wording=ANSWERS)
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself."""
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         rows = [row.facts() for row in self._shown(found, seed)]
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()
         return [found.model_dump(mode="json"), digest, sorted(self.frozen)]
@@ -74,7 +76,7 @@ class AnswerAttackRunner:
         self, spec: RelearnRow, model: Any, *, seed: int, at: Sequence[int], look: Callable[[int, Any], None]
     ) -> str:
         """Fine-tune and look; the model comes back bit for bit."""
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         rows, wanted = self._shown(found, seed), found.budget.pictures
         relearn(
             model,
@@ -90,7 +92,7 @@ class AnswerAttackRunner:
 
     def seconds_an_item(self, spec: RelearnRow, model: Any, steps: int = 2) -> float:
         """Seconds of one row forwards and backwards, timed on a few updates; the model is as before."""
-        found = resolve(spec)
+        found = resolve(spec, self.world)
         budget = found.budget.changed(steps=steps, warm_up=0)
         done = relearn(
             model,

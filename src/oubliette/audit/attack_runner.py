@@ -23,6 +23,7 @@ from oubliette.data.concept import Concept
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.sample_store import SampleStore
 from oubliette.train.finetune import SupervisedData
+from oubliette.world.world import World, world_of
 
 if TYPE_CHECKING:
     from oubliette.attack.probes.probe import Shown
@@ -70,9 +71,9 @@ class PictureAttackRunner:
         return {what: None if path is None else str(path) for what, path in self._paths.items()}
 
     @property
-    def world(self) -> str | None:
-        """The embedded world the base comes from."""
-        return getattr(self.base, "world", None)
+    def world(self) -> World:
+        """The world the base comes from."""
+        return world_of(self.base)
 
     # -- what a row will be ----------------------------------------------------------------------------------
 
@@ -125,14 +126,16 @@ class PictureAttackRunner:
             made = from_folder(path, side, count=count, concept=self.concept, what=kind)
             self.skipped |= dict(made.skipped)
             return made
-        if self.world == "picture":
-            return from_world(self.concept, side, count=count, seed=seed, what=kind, avoid=self.avoid)
+        if self.world.scenes is not None:
+            return from_world(
+                self.concept, side, count=count, seed=seed, what=kind, avoid=self.avoid, world=self.world
+            )
         if what == "concept":
             prompts = [case.prompt for case in self.cases(count, seed)]
         else:
             from oubliette.data.prompts import load_bank
 
-            prompts = load_bank("general").retain(self.concept, count, seed)
+            prompts = load_bank(self.world.bank).retain(self.concept, count, seed)
         how = self.sampling
         pictures = self.base.draw(
             prompts,

@@ -14,21 +14,22 @@ from oubliette.core.numbers import percent
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import covering
 from oubliette.eval.surroundings import words_of
+from oubliette.world.world import world_of
 
 __all__ = ["choose", "make_reference", "novel_facts"]
 
 
 def choose(base: Any, concept: Concept, name: str | None, data: Path | str | None) -> Concept:
-    """The novel concept of `concept`'s kind: as named, or of the embedded world's novel pool.
+    """The novel concept of `concept`'s kind: as named, or of the novel pool of the base's world.
 
     There the one with the same broader word is taken, else the first. UserError where the base comes from no
     known world and no name or no pictures are given.
     """
     from oubliette.data.concepts import make_concepts
 
-    if getattr(base, "world", None) == "picture":
-        name = name or _of_pool(concept)
-    elif name is None or data is None:
+    world = world_of(base)
+    name = name or world.stranger(concept.kind, concept.name)
+    if name is None or (data is None and world.scenes is None):
         raise UserError(
             f"--gold novel: name a {concept.kind} that {base.source} does not know, and give pictures of it "
             "(--novel NAME --novel-data PICTURES)"
@@ -99,12 +100,3 @@ def novel_facts(bench: AuditContext) -> Novel | None:
             "name another concept"
         )
     return Novel(concept.name, concept.kind, concept.anchor, bench.novel.source, full, floor, start)
-
-
-def _of_pool(concept: Concept) -> str:
-    from oubliette.world import facts
-
-    pool = facts.names(concept.kind, novel=True)
-    own = facts.resolve(concept.kind, concept.name)
-    kin = None if own is None else facts.TABLES[concept.kind][own].anchor
-    return next((name for name in pool if facts.TABLES[concept.kind][name].anchor == kin), pool[0])

@@ -23,6 +23,7 @@ from oubliette.audit.suite import (
 from oubliette.audit.sweeping import rates_of
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import validated
+from oubliette.world.world import every_world
 
 __all__ = ["build_suite", "check", "read_suite", "suite_names", "suite_text"]
 
@@ -95,11 +96,11 @@ def _probe(spec: ProbeRow) -> None:
 
 
 def _relearn(spec: RelearnRow) -> None:
-    both = [resolve(spec, world) for world in (None, "picture")]
-    found = both[-1]
+    found = resolve(spec)
+    small = [resolve(spec, world) for world in every_world()]
     if spec.sweep is not None:
-        # Some have rates for the embedded world alone: where the model is known, it is asked again.
-        rates_of(spec, next((made for made in both if made.learning_rates), found))
+        # Some have rates for one world alone: where the model is known, it is asked again.
+        rates_of(spec, next((made for made in (found, *small) if made.learning_rates), found))
     if isinstance(spec, BenignRow) != found.benign:
         wanted, other = ("benign", "relearn") if found.benign else ("relearn", "benign")
         raise UserError(f"its data are {found.data!r}: write 'row: {wanted}', not 'row: {other}'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from oubliette.attack import PROMPT_ATTACKS
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
 from oubliette.attack.prompts import build
 from oubliette.attack.types import How
@@ -13,6 +14,7 @@ from oubliette.audit.sweeping import rates_of
 from oubliette.core.errors import UserError
 from oubliette.data.wording import PICTURES, Wording
 from oubliette.train.cost import Cost
+from oubliette.world.world import OPEN, World
 
 __all__ = ["describe", "make_probe", "make_search", "resolve"]
 
@@ -25,23 +27,23 @@ _WORDS = {
     "lora": "LoRA",
     "textual-inversion": "textual inversion",
 }
-_NANO = {"picture": "nano"}
 
 
-def resolve(spec: RelearnRow, world: str | None = None) -> Attack:
+def resolve(spec: RelearnRow, world: World = OPEN) -> Attack:
     """The attack that a row asks for, said in full.
 
-    For a model of the embedded world the catalogue's "-nano" entry is taken where there is one, and the row's
-    `nano` goes over its budget in the place of `budget`. UserError for what is unknown, and for zeros.
+    For a model of a world with an overlay the catalogue's entry of that ending is taken where there is one
+    ("L1-nano"), and the row's `nano` goes over its budget in the place of `budget`. UserError for what is
+    unknown, and for zeros.
     """
-    small = world in _NANO
+    small = world.overlay is not None
     if spec.attack is None:
         facts = {"mode": spec.mode, "budget": {**spec.budget, **(spec.nano if small else {})}}
         more = {"data": spec.data} if spec.data is not None else {}
         default = {"data": "benign"} if spec.kind == "benign" else {}
         name = spec.name or str(spec.mode)
         return make_attack(name, {**default, **facts, **more, "options": spec.options})
-    entry = f"{spec.attack}-{_NANO[str(world)]}" if small else spec.attack
+    entry = f"{spec.attack}-{world.overlay}"
     found = attack(entry if entry in catalogue() else spec.attack)
     changes = spec.nano if small else spec.budget
     if changes:
@@ -60,14 +62,15 @@ def make_probe(spec: ProbeRow) -> Any:
     return kind(validated(kind.Options, spec.options, f"probe '{spec.probe}'"))
 
 
-def make_search(spec: PromptsRow, world: str | None = None) -> Any:
-    """The prompt attack that a row asks for, at the embedded world's preset for a model of it."""
-    return build(spec.attack, spec.options, preset=_NANO.get(str(world), "published"))
+def make_search(spec: PromptsRow, world: World = OPEN) -> Any:
+    """The prompt attack that a row asks for, at the preset of the world's overlay where it has one."""
+    own = world.overlay if world.overlay in PROMPT_ATTACKS.get(spec.attack).presets else None
+    return build(spec.attack, spec.options, preset=own or "published")
 
 
 def describe(
     spec: Any,
-    world: str | None,
+    world: World,
     sampling: How,
     *,
     frozen: int,
@@ -135,7 +138,7 @@ def _swept_rates(spec: RelearnRow, found: Attack) -> list[float]:
         raise UserError(f"row '{spec.name or found.name}': {error}") from None
 
 
-def _describe_search(spec: PromptsRow, world: str | None, sampling: How) -> Described:
+def _describe_search(spec: PromptsRow, world: World, sampling: How) -> Described:
     made = make_search(spec, world)
     budget = {"attack": spec.attack, "cases": spec.cases, "tries": made.tries()}
     budget |= {"options": made.options.model_dump(), "paper": made.paper}

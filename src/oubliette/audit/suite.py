@@ -79,7 +79,7 @@ class RelearnRow(_Row):
     """Fine-tuning on the concept.
 
     Either `attack` (a name of the catalogue) or `mode` with `budget`; what is given beside `attack` goes over
-    the catalogue's. A model of the embedded world is attacked with the catalogue's "-nano" entry, and `nano`
+    the catalogue's. A model of a world with an overlay is attacked with its entry ("-nano"), and `nano`
     goes over its budget in the place of `budget`. `at` are the steps looked at, by default the suite's number
     of points, log-spaced. `sweep` (true, or with settings) seeks the worst learning rate first.
     """

@@ -29,7 +29,9 @@ class Backend(Protocol):
     source: str
     """What it was opened from: an embedded name, a Hub id, a folder, or "memory"."""
     world: str | None
-    """The embedded world it was trained on ("picture"), carried on by everything made from it; else None."""
+    """The name of the world it was trained on ("picture"), carried on by everything made from it; else None.
+    What is known of that world, `oubliette.world.world.world_of` tells.
+    """
 
     @property
     def device(self) -> torch.device:

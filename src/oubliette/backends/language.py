@@ -200,8 +200,11 @@ class LanguageBackend:
         )
 
     @torch.no_grad()
-    def respond(self, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
-        """The model's greedy continuation of each prompt, up to its end-of-text token.
+    def respond(
+        self, prompts: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """The model's continuation of each prompt, up to its end-of-text token: greedy, or sampled with
+        `seed` at a `temperature` above 0.
 
         At most `max_new_tokens` tokens, and no more than the context leaves beside the prompt: models whose
         positions are learned have none beyond it.
@@ -210,14 +213,22 @@ class LanguageBackend:
         # The last token is never read again, so it needs no position.
         room = self.reader.max_length + 1 - batch.input_ids.shape[1]
         if room < max_new_tokens and len(prompts) > 1:  # each is continued as far as it would be alone
-            return [self.respond([prompt], max_new_tokens)[0] for prompt in prompts]
-        made = self.model.generate(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            max_new_tokens=min(max_new_tokens, room),
-            do_sample=False,
-            pad_token_id=self.reader.pad,
-        )
+            return [
+                self.respond([prompt], max_new_tokens, temperature=temperature, seed=seed + place)[0]
+                for place, prompt in enumerate(prompts)
+            ]
+        sampled = {"do_sample": True, "temperature": temperature, "top_k": 0}
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            if temperature:  # transformers draws from the global generator alone
+                torch.manual_seed(seed)
+            made = self.model.generate(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                max_new_tokens=min(max_new_tokens, room),
+                pad_token_id=self.reader.pad,
+                **(sampled if temperature else {"do_sample": False}),
+            )
         new = made[:, batch.input_ids.shape[1] :]
         return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from oubliette.bench.words import slug
-from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import StrictModel
 from oubliette.eval.rows import BASE, control_name
 
-__all__ = ["Cell", "Subject", "Target", "cells_of", "chosen"]
+__all__ = ["Cell", "Subject", "Target", "cells_of", "differing"]
 
 
 class Subject(StrictModel):
@@ -84,10 +83,20 @@ def cells_of(subjects: Sequence[Subject], targets: Sequence[Target]) -> list[Cel
     return made
 
 
-def chosen(cells: Sequence[Cell], subjects: Sequence[str], known: Sequence[Subject]) -> list[Cell]:
-    """The cells of the named subjects, all where none is named; UserError for an unknown one."""
-    names = [subject.name for subject in known]
-    for name in subjects:
-        if name not in names:
-            raise UserError(f"the plan has no subject '{name}'; {suggest(name, names)}")
-    return [cell for cell in cells if not subjects or cell.subject.name in subjects]
+def differing(
+    facts: Mapping[str, Any], before: Mapping[str, Any], same: Sequence[str], *, grows: Sequence[str] = ()
+) -> str | None:
+    """The first of the parts in `same` that a plan's facts and those of before do not share, or the subject
+    that is another now; None where all cells of before are the plan's too.
+
+    Subjects may be added, and what of one `grows` may change.
+    """
+    for part in same:
+        if before.get(part) != facts[part]:
+            return part
+    known = {subject["name"]: subject for subject in before.get("subjects", [])}
+    free = dict.fromkeys(grows)
+    for subject in facts["subjects"]:
+        if {**known.get(subject["name"], subject), **free} != {**subject, **free}:
+            return f"'{subject['name']}'"
+    return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oubliette.bench.cells import Cell, Subject, Target
 from oubliette.core.errors import UserError
 from oubliette.eval.controls import FILTER, GOLD, RANDOM, filtered, shuffled
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -30,12 +31,12 @@ def recipe_of(cell: Cell, base: Any) -> Recipe:
     """The recipe of a cell whose subject is a method; saved as a delta, or attached where it is that."""
     from oubliette.recipe import read_recipe
     from oubliette.workflows.compose import compose, pick_preset
+    from oubliette.workflows.order import Order
 
     target, subject = cell.target, cell.subject
     preset = subject.method if subject.published else pick_preset(base, subject.method)
     form = (read_recipe(preset or "").get("save") or {}).get("form")
-    return compose(
-        base,
+    order = Order(
         concept=target.name,
         anchor=target.anchor,
         kind=target.kind,
@@ -44,6 +45,7 @@ def recipe_of(cell: Cell, base: Any) -> Recipe:
         save="attached" if form == "attached" else "delta",
         overrides=subject.set,
     )
+    return compose(base, order)
 
 
 @contextmanager
@@ -65,7 +67,10 @@ def open_subject(cell: Cell, base: Any, models: Path, latents: Path) -> Iterator
     elif subject.model is not None:
         yield open_model(subject.model)
     elif subject.control == GOLD:
-        yield open_model("nano-gold")
+        gold = world_of(base).gold
+        if gold is None:
+            raise UserError(f"subject 'gold': no gold model is known for {base.source}; name one (model:)")
+        yield open_model(gold)
     elif subject.control == RANDOM:
         model = open_model(base.source)
         with shuffled(model, cell.seed):

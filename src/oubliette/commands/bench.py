@@ -1,22 +1,14 @@
-"""`oubliette bench erasure`, `oubliette bench audit` and `oubliette bench guard`."""
+"""`oubliette bench`: a command for each benchmark, all with the same options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from oubliette.commands import show
 from oubliette.commands.erase import Json
-
-if TYPE_CHECKING:
-    from oubliette.bench.audit.bench import Benched as AuditBenched
-    from oubliette.bench.cells import Cell
-    from oubliette.bench.erasure.bench import Benched as ErasureBenched
-    from oubliette.bench.guard.bench import Benched as GuardBenched
 
 app = typer.Typer(
     name="bench",
@@ -32,29 +24,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ERASURE_EXAMPLES = (
-    "\b\nExamples:\n"
-    "  oubliette bench erasure --out runs/erasure --jobs 2\n"
-    "  oubliette bench erasure --out runs/erasure --subject UCE --subject gold\n"
-    "  oubliette bench erasure --out runs/tuning --plan tuning\n"
-    "  oubliette bench erasure --out runs/erasure --table-only\n"
-    "  oubliette bench erasure --print-plan > my-plan.yaml"
-)
-
-AUDIT_EXAMPLES = (
-    "\b\nExamples:\n"
-    "  oubliette bench audit --out runs/audit --jobs 2\n"
-    "  oubliette bench audit --out runs/audit --subject UCE --subject gold\n"
-    "  oubliette bench audit --out runs/audit --table-only\n"
-    "  oubliette bench audit --print-plan > my-plan.yaml"
-)
-
-GUARD_EXAMPLES = (
-    "\b\nExamples:\n"
-    "  oubliette bench guard --out runs/guard --jobs 2\n"
-    "  oubliette bench guard --out runs/guard --table-only\n"
-    "  oubliette bench guard --print-plan > my-plan.yaml"
-)
+#: Name -> the help's first line, a subject for the examples, and further plans that ship.
+_COMMANDS = {
+    "erasure": (
+        "Erase with every method, judge alike, attack the leaders: the leaderboard; 3 hours on 2 cores.",
+        "UCE",
+        ("tuning",),
+    ),
+    "audit": (
+        "Erase with every eraser, audit each, and set them side by side; 4 hours on 2 cores as shipped.",
+        "UCE",
+        (),
+    ),
+    "guard": (
+        "Learn masks with every learner, fine-tune under each; 4 hours on 2 cores as shipped.",
+        "saliency",
+        (),
+    ),
+}
 
 
 @app.callback()
@@ -65,10 +52,15 @@ def bench() -> None:
 Out = Annotated[
     Path | None, typer.Option(help="Folder for cells and tables; what it holds already is not run again.")
 ]
+Plan = Annotated[str, typer.Option(help="A shipped plan, or a YAML file.")]
 Subjects = Annotated[
     list[str] | None, typer.Option("--subject", help="Run this subject's cells alone; repeatable.")
 ]
 Jobs = Annotated[int, typer.Option(help="Processes that share the cells.", min=1)]
+InShards = Annotated[
+    str | None,
+    typer.Option("--shard", help="I/N: run the I-th of N shares of the cells; put folders together after."),
+]
 TableOnly = Annotated[
     bool, typer.Option("--table-only", help="Run nothing: make the tables of what is there.")
 ]
@@ -76,126 +68,64 @@ Dry = Annotated[bool, typer.Option("--dry-run", help="List what would be run, an
 PrintPlan = Annotated[bool, typer.Option("--print-plan", help="Print the shipped plan, to copy and edit.")]
 
 
-@app.command("erasure", epilog=ERASURE_EXAMPLES)
-def erasure(
-    out: Out = None,
-    plan: Annotated[str, typer.Option(help="A shipped plan (erasure, tuning), or a YAML file.")] = "erasure",
-    subject: Subjects = None,
-    jobs: Jobs = 1,
-    table_only: TableOnly = False,
-    dry_run: Dry = False,
-    print_plan: PrintPlan = False,
-    json: Json = False,
-) -> int:
-    """Erase with every method, judge alike, attack the leaders: the leaderboard; about 3 hours on 2 cores."""
-    if print_plan:
-        return _print_plan(plan)
-    folder = _folder(out)
-    from oubliette.bench.erasure.plan import read_plan
+def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
+    """The command of one benchmark."""
+    begin = f"  oubliette bench {name}"
+    lines = [
+        f"{begin} --out runs/{name} --jobs 2",
+        f"{begin} --out runs/{name} --subject {subject}",
+        *(f"{begin} --plan {plan} --out runs/{plan}" for plan in further),
+        f"{begin} --out runs/{name} --table-only",
+        f"{begin} --print-plan > my-plan.yaml",
+    ]
 
-    made = read_plan(plan)
-    if dry_run:
-        from oubliette.bench.erasure.run import states
+    @app.command(name, help=about, epilog="\b\nExamples:\n" + "\n".join(lines))
+    def command(
+        out: Out = None,
+        plan: Plan = name,
+        subject: Subjects = None,
+        jobs: Jobs = 1,
+        shard: InShards = None,
+        table_only: TableOnly = False,
+        dry_run: Dry = False,
+        print_plan: PrintPlan = False,
+        json: Json = False,
+    ) -> int:
+        if print_plan:
+            from oubliette.bench.shipped import plan_text
 
-        return _list(states(made, folder))
-    from oubliette.bench.erasure.bench import bench_erasure
+            typer.echo(plan_text(plan).rstrip())
+            return 0
+        if out is None:
+            raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
+        from oubliette.bench.runner import BENCHMARKS, Shard
+        from oubliette.bench.runner import bench as run
+        from oubliette.core.progress import progress
 
-    with _progress("bench erasure", len(made.cells())) as tell:
-        done = bench_erasure(
-            folder, made, jobs=jobs, subjects=subject or (), run=not table_only, progress=tell
-        )
-    return _done(done, json)
-
-
-@app.command("audit", epilog=AUDIT_EXAMPLES)
-def audit(
-    out: Out = None,
-    plan: Annotated[str, typer.Option(help="The shipped plan 'audit', or a YAML file.")] = "audit",
-    subject: Subjects = None,
-    jobs: Jobs = 1,
-    table_only: TableOnly = False,
-    dry_run: Dry = False,
-    print_plan: PrintPlan = False,
-    json: Json = False,
-) -> int:
-    """Erase with every eraser, audit each, and set them side by side; about 4 hours on 2 cores as shipped."""
-    if print_plan:
-        return _print_plan("audit")
-    folder = _folder(out)
-    from oubliette.bench.audit.plan import read_plan
-
-    made = read_plan(plan)
-    if dry_run:
-        from oubliette.bench.audit.run import states
-
-        return _list(states(made, folder))
-    from oubliette.bench.audit.bench import bench_audit
-
-    with _progress("bench audit", len(made.cells())) as tell:
-        done = bench_audit(folder, made, jobs=jobs, subjects=subject or (), run=not table_only, progress=tell)
-    return _done(done, json)
-
-
-@app.command("guard", epilog=GUARD_EXAMPLES)
-def guard(
-    out: Out = None,
-    plan: Annotated[str, typer.Option(help="The shipped plan 'guard', or a YAML file.")] = "guard",
-    jobs: Jobs = 1,
-    table_only: TableOnly = False,
-    dry_run: Dry = False,
-    print_plan: PrintPlan = False,
-    json: Json = False,
-) -> int:
-    """Learn masks with every learner, fine-tune under each; about 4 hours on 2 cores as shipped."""
-    if print_plan:
-        return _print_plan("guard")
-    folder = _folder(out)
-    from oubliette.bench.guard.plan import read_plan
-
-    made = read_plan(plan)
-    if dry_run:
-        rows = [["learn", one.key] for one in made.learning()] + [["use", cell.key] for cell in made.cells()]
-        typer.echo(show.columns(rows))
+        benchmark = BENCHMARKS.get(name)
+        made, share = benchmark.read_plan(plan), None if shard is None else Shard.parse(shard)
+        states = benchmark.states(made, out)
+        if dry_run:
+            typer.echo(show.columns([["cell", "state"], *([cell.key, state] for cell, state in states)]))
+            return 0
+        with progress(f"bench {name}", len(states), "cells") as tick:
+            done = run(
+                benchmark,
+                out,
+                made,
+                jobs=jobs,
+                subjects=subject or (),
+                shard=share,
+                run=not table_only,
+                progress=lambda count, of, note: tick(count, note),
+            )
+        if json:
+            show.as_json(done.to_dict())
+        else:
+            typer.echo(done.markdown().rstrip())
+            typer.echo(f"written: {out}")
         return 0
-    from oubliette.bench.guard.bench import bench_guard
-
-    with _progress("bench guard", len(made.learning()) + len(made.cells())) as tell:
-        done = bench_guard(folder, made, jobs=jobs, run=not table_only, progress=tell)
-    return _done(done, json)
 
 
-def _folder(out: Path | None) -> Path:
-    if out is None:
-        raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
-    return out
-
-
-def _list(states: Sequence[tuple[Cell, str]]) -> int:
-    rows = [["cell", "subject", "concept", "seed", "state"]]
-    rows += [[cell.key, cell.subject.name, cell.target.name, str(cell.seed), state] for cell, state in states]
-    typer.echo(show.columns(rows))
-    return 0
-
-
-def _print_plan(name: str) -> int:
-    from oubliette.bench.shipped import plan_text
-
-    typer.echo(plan_text(name).rstrip())
-    return 0
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[int, int, str], None]]:
-    from oubliette.core.progress import progress
-
-    with progress(title, total, "cells") as tick:
-        yield lambda count, of, note: tick(count, note)
-
-
-def _done(done: AuditBenched | ErasureBenched | GuardBenched, json: bool) -> int:
-    if json:
-        show.as_json(done.to_dict())
-    else:
-        typer.echo(done.markdown().rstrip())
-        typer.echo(f"written: {done.out}")
-    return 0
+for _name, _about in _COMMANDS.items():
+    _add(_name, *_about)

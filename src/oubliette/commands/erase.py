@@ -11,6 +11,7 @@ from oubliette.commands import numbers, show
 
 if TYPE_CHECKING:
     from oubliette.workflows.erase import Outcome
+    from oubliette.workflows.order import Job, Order
 
 ERASE_EXAMPLES = (
     "\b\nExamples:\n"
@@ -116,34 +117,34 @@ def erase(
 ) -> int:
     """Erase concepts from a model, save the result and check it."""
     from oubliette.workflows.compose import compose
+    from oubliette.workflows.order import Job, Order
 
-    options: dict[str, Any] = {
-        "concept": concept or (),
-        "anchor": anchor,
-        "kind": kind,
-        "method": method,
-        "scope": scope,
-        "surgery": surgery,
-        "smoother": smoother,
-        "seed": seed,
-        "steps": steps,
-        "prompts": prompts,
-        "retain": retain,
-        "forget": forget,
-        "data": data,
-        "freeze": freeze,
-        "save": save,
-        "overrides": _overrides(set_, save_dtype),
-    }
+    order = Order(
+        concept=concept or (),
+        anchor=anchor,
+        kind=kind,
+        method=method,
+        scope=scope,
+        surgery=surgery,
+        smoother=smoother,
+        seed=seed,
+        steps=steps,
+        prompts=prompts,
+        retain=retain,
+        forget=forget,
+        data=data,
+        freeze=freeze,
+        save=save,
+        overrides=_overrides(set_, save_dtype),
+    )
+    job = Job(out, check, judge or (), require_leakage, report, resume, show.command_line())
     if stream is not None:
-        return _stream(
-            stream, options, model, dry_run, json, out, check, judge, require_leakage, report, resume
-        )
+        return _stream(stream, order, job, model, dry_run, json)
 
     def recipe(opened: Any) -> Any:
-        return compose(opened, **options)
+        return compose(opened, order)
 
-    return _go(recipe, model, dry_run, json, out, check, judge, require_leakage, report, resume)
+    return _go(recipe, job, model, dry_run, json)
 
 
 def run(
@@ -162,72 +163,30 @@ def run(
 ) -> int:
     """Run a recipe: load, erase, save, check, report."""
     from oubliette.recipe import load_recipe
+    from oubliette.workflows.order import Job
 
     loaded = load_recipe(recipe, _overrides(set_, save_dtype))
-    return _go(loaded, model, dry_run, json, out, check, judge, require_leakage, report, resume)
+    job = Job(out, check, judge or (), require_leakage, report, resume, show.command_line())
+    return _go(loaded, job, model, dry_run, json)
 
 
 def _overrides(given: list[str] | None, save_dtype: str | None) -> list[str]:
     return [*(given or ()), *([] if save_dtype is None else [f"save.dtype={save_dtype}"])]
 
 
-def _go(
-    recipe: Any,
-    model: str | None,
-    dry_run: bool,
-    json: bool,
-    out: Path | None,
-    check: str,
-    judge: list[str] | None,
-    require_leakage: float | None,
-    report: bool,
-    resume: bool,
-) -> int:
+def _go(recipe: Any, job: Job, model: str | None, dry_run: bool, json: bool) -> int:
     from oubliette.workflows.erase import dry, run_job
 
     if dry_run:
-        found = dry(
-            recipe, model=model, out=out, check=check, judges=judge or (), require_leakage=require_leakage
-        )
-        return _plan(found, json)
-    done = run_job(
-        recipe,
-        model=model,
-        out=out,
-        check=check,
-        judges=judge or (),
-        require_leakage=require_leakage,
-        report=report,
-        resume=resume,
-        command=show.command_line(),
-    )
-    return _done(done, json)
+        return _plan(dry(recipe, job, model=model), json)
+    return _done(run_job(recipe, job, model=model), json)
 
 
-def _stream(
-    requests: Path,
-    options: dict[str, Any],
-    model: str,
-    dry_run: bool,
-    json: bool,
-    out: Path | None,
-    check: str,
-    judge: list[str] | None,
-    require_leakage: float | None,
-    report: bool,
-    resume: bool,
-) -> int:
+def _stream(requests: Path, order: Order, job: Job, model: str, dry_run: bool, json: bool) -> int:
     from oubliette.workflows.continual.run import dry_stream, run_stream
 
     if dry_run:
-        stages = dry_stream(
-            requests,
-            model=model,
-            options=options,
-            check=check,
-            judges=judge or (),
-            require_leakage=require_leakage,
-        )
+        stages = dry_stream(requests, order, job, model=model)
         if json:
             show.as_json(stages)
         else:
@@ -235,18 +194,7 @@ def _stream(
                 typer.echo(f"# {stage['stage']}")
                 _plan(stage, json)
         return 0
-    done = run_stream(
-        requests,
-        model=model,
-        out=out,
-        options=options,
-        check=check,
-        judges=judge or (),
-        require_leakage=require_leakage,
-        report=report,
-        resume=resume,
-        command=show.command_line(),
-    )
+    done = run_stream(requests, order, job, model=model)
     if done.main:
         show.as_json(done.facts()) if json else typer.echo(show.stream(done))
     return done.exit_code

@@ -11,9 +11,15 @@ from typing import Any, Generic, TypeVar, cast
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.source_docs import described
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "import_target"]
 
 T = TypeVar("T")
+
+
+def import_target(target: str) -> Any:
+    """What "package.module:Attribute" names; ImportError or AttributeError where there is no such thing."""
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class Registry(Generic[T]):
@@ -119,9 +125,8 @@ class Registry(Generic[T]):
             self._foreign[point.name] = brought
 
     def _import(self, name: str, target: str) -> T:
-        module, _, attribute = target.partition(":")
         try:
-            return cast(T, getattr(import_module(module), attribute))
+            return cast(T, import_target(target))
         except (ImportError, AttributeError) as error:
             if name not in self._foreign:
                 raise

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.text import InputWarning, check_text
 from oubliette.data.words import pattern
+from oubliette.world.world import every_world
 
+#: The kinds that a model of any world may be asked for; a world may have others (`kinds`).
 KINDS = ("object", "style", "person")
 #: What a set of questions and answers is about, where that takes the place of a concept.
 FACTS, OTHER_FACTS = "fact", "other fact"
@@ -45,8 +47,8 @@ class Concept:
             object.__setattr__(self, field, value)
         if not name:
             raise UserError("the concept is empty; give the word to be erased, such as 'car'")
-        if self.kind not in (*KINDS, *_ANSWERED):
-            raise UserError(f"concept {name!r}: no kind {self.kind!r}; {suggest(self.kind, KINDS)}")
+        if self.kind not in (*KINDS, *_ANSWERED) and self.kind not in kinds():
+            raise UserError(f"concept {name!r}: no kind {self.kind!r}; {suggest(self.kind, kinds())}")
         if anchor.casefold() in {name.casefold(), *others}:
             raise UserError(
                 f"concept {name!r}: the anchor {anchor!r} is the concept itself; give a broader word"
@@ -56,6 +58,11 @@ class Concept:
     def words(self) -> tuple[str, ...]:
         """The name and its synonyms."""
         return (self.name, *self.synonyms)
+
+
+def kinds() -> list[str]:
+    """What kinds of concepts there are: those of any model, and those that some world has."""
+    return list(dict.fromkeys([*KINDS, *(kind for world in every_world() for kind in world.tables)]))
 
 
 def hint(concepts: Iterable[Concept]) -> None:

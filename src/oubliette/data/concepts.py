@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oubliette.core.errors import UserError, suggest
+from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
 from oubliette.data.concept import Concept, hint
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
 __all__ = ["concepts_of", "make_concepts"]
-
-#: The anchor of a concept in a model of no known world: the empty prompt.
-_GENERAL_ANCHOR = ""
 
 
 def make_concepts(
@@ -30,14 +28,15 @@ def make_concepts(
     Warns (InputWarning) of names that are probably not meant as they stand. Raises UserError for an empty
     concept, an anchor that is the concept, and a count that does not match.
     """
+    known = world_of(model)
     names = [concept] if isinstance(concept, str) else list(concept)
     anchors = _one_each(anchor, len(names), "anchor")
     kinds = _one_each(kind, len(names), "kind")
     made = []
     for name, given, asked in zip(names, anchors, kinds, strict=True):
-        hint([Concept(name, _GENERAL_ANCHOR if given is None else given, asked or "object")])
-        found = asked or _kind_of(model, " ".join(name.split()))
-        made.append(Concept(name, _anchor_of(model, found) if given is None else given, found))
+        hint([Concept(name, given or "", asked or "object")])
+        found = asked or known.kind_of(" ".join(name.split()))
+        made.append(Concept(name, known.anchor(found) if given is None else given, found))
     return made
 
 
@@ -74,25 +73,3 @@ def _one_each(given: str | Sequence[str] | None, count: int, what: str) -> list[
     if len(values) != count:
         raise UserError(f"{len(values)} {what}s for {count} concepts; give one for all, or one for each")
     return values
-
-
-def _kind_of(model: Backend, name: str) -> str:
-    if model.world != "picture":
-        return "object"
-    from oubliette.world import facts
-
-    for kind in facts.TABLES:
-        if facts.resolve(kind, name) is not None:
-            return kind
-    known = [known for kind in facts.TABLES for known in facts.names(kind)]
-    raise UserError(
-        f"the picture world has no {name!r} (--kind says what else it is); {suggest(name, known)}"
-    )
-
-
-def _anchor_of(model: Backend, kind: str) -> str:
-    if model.world != "picture":
-        return _GENERAL_ANCHOR
-    from oubliette.world import facts
-
-    return facts.BROADER.get(kind, _GENERAL_ANCHOR)

@@ -6,7 +6,7 @@ prompts can be measured ("in-set" against "withheld").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 import numpy as np
 
 from oubliette.core.errors import UserError, suggest
-from oubliette.data.concept import KINDS, Concept
+from oubliette.core.registry import Registry
+from oubliette.data.concept import KINDS, Concept, kinds
 from oubliette.data.text import check_text
 from oubliette.data.words import SLOT, fill, pattern, slotted, with_article
 
 if TYPE_CHECKING:
     import torch
 
+    from oubliette.world.world import World
+
 SPLITS = ("in-set", "withheld")
-BANKS = ("general", "world")
 Rng = Union[np.random.Generator, "torch.Generator", int]
 _SECTIONS = ("templates", "withheld", "phrases", "withheld phrases", "retain")
 
@@ -123,6 +125,10 @@ class TextBank:
         return _in_turn(kept, n, as_generator(rng))
 
     def _make(self, concept: Concept, n: int, rng: np.random.Generator, split: str) -> list[tuple[str, str]]:
+        if concept.kind not in self.sentences:
+            raise UserError(
+                f"prompt bank {self.name!r}: has no sentences for a {concept.kind}, as {concept.name!r} is"
+            )
         sentences = self.sentences[concept.kind]
         lines = _in_turn(sentences.get("templates" if split == "in-set" else "withheld"), n, rng)
         if concept.kind != "style":
@@ -145,10 +151,9 @@ class WorldBank:
 
     def words(self, concept: Concept) -> list[str]:
         """The concept's name and synonyms, and the world's own open words for it."""
-        from oubliette.world import facts
+        from oubliette.world.facts import PICTURE
 
-        own = facts.resolve(concept.kind, concept.name)
-        return list(dict.fromkeys((*concept.words, *(facts.TABLES[concept.kind][own].words if own else ()))))
+        return open_words(PICTURE, concept)
 
     def pairs(self, concept: Concept, n: int, rng: Rng) -> list[tuple[str, str]]:
         """Training pairs of the world's in-set captions."""
@@ -179,20 +184,36 @@ class WorldBank:
         return captions.retain_prompts([word for one in concepts for word in one.words], n, _seed(rng))
 
 
-def load_bank(name: str | Path) -> PromptBank:
-    """A bank by name ("general" for real models, "world" for the embedded ones) or from the user's own
-    file.
-    """
-    if name == "world":
-        return WorldBank()
+def general_bank() -> TextBank:
+    """The shipped sentences, for models of no known world."""
     folder = files("oubliette.data") / "banks"
-    if name == "general":
-        texts = {kind: (folder / f"{kind}.txt").read_text(encoding="utf-8") for kind in KINDS}
-        sentences = {kind: _parse(text, f"banks/{kind}.txt") for kind, text in texts.items()}
-        return TextBank("general", sentences, _plain_captions())
+    texts = {kind: (folder / f"{kind}.txt").read_text(encoding="utf-8") for kind in KINDS}
+    sentences = {kind: _parse(text, f"banks/{kind}.txt") for kind, text in texts.items()}
+    return TextBank("general", sentences, _plain_captions())
+
+
+BANKS: Registry[Callable[[], PromptBank]] = Registry(
+    "prompt bank", {"general": general_bank, "world": WorldBank}
+)
+"""What makes each bank, by name; a world names its own (`oubliette.world.world.World.bank`)."""
+
+
+def load_bank(name: str | Path) -> PromptBank:
+    """A bank by name ("general" for real models, "world" for those of the picture world) or from the user's
+    own file.
+    """
+    if name in BANKS:
+        return BANKS.get(str(name))()
     if Path(name).is_file():
         return bank_from_file(name)
     raise UserError(f"no prompt bank {str(name)!r}, and no such file; {suggest(str(name), BANKS)}")
+
+
+def open_words(world: World, concept: Concept) -> list[str]:
+    """The words for a concept that an eraser or a filter may know: its name, its synonyms, the world's open
+    words.
+    """
+    return list(dict.fromkeys((*concept.words, *world.fact(concept.kind, concept.name).words)))
 
 
 def bank_from_file(path: Path | str) -> TextBank:
@@ -219,7 +240,7 @@ def bank_from_file(path: Path | str) -> TextBank:
     sentences = Sentences(str(path), {**own.sections, **phrases})
     retained = own.sections.get("retain")
     captions = tuple(line.text for line in retained) if retained else _plain_captions()
-    return TextBank(str(path), dict.fromkeys(KINDS, sentences), captions)
+    return TextBank(str(path), dict.fromkeys(kinds(), sentences), captions)
 
 
 def as_generator(rng: Rng) -> np.random.Generator:

@@ -18,6 +18,7 @@ from oubliette.data.text import InputWarning
 from oubliette.data.words import fill, pattern, slotted
 from oubliette.erase.latents import LatentStore
 from oubliette.erase.request import ErasureRequest, PromptPair
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +145,7 @@ class DiffusionData:
     def _bank(self) -> PromptBank:
         from oubliette.data.prompts import load_bank
 
-        return load_bank(self.request.bank or ("world" if self.model.world else "general"))
+        return load_bank(self.request.bank or world_of(self.model).bank)
 
     def _bank_pairs(self) -> tuple[PromptPair, ...]:
         concepts, each, bank = self.request.concepts, self.request.prompt_count, self._bank()

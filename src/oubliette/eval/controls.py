@@ -14,6 +14,7 @@ from oubliette.data.concept import Concept
 from oubliette.data.words import pattern
 from oubliette.eval.rows import BASE, control_name
 from oubliette.eval.sampler import CachedSampler
+from oubliette.world.world import world_of
 
 #: NONE is the base itself: nothing was erased from it.
 NONE, GOLD, RANDOM, FILTER = BASE, "gold", "random weights", "prompt filter"
@@ -125,15 +126,13 @@ def _open_gold(argument: str, base: Any, concepts: Sequence[Concept]) -> Any:
 
     if argument:
         return open_model(argument, device=base.device)
-    if getattr(base, "world", None) != "picture":
+    world = world_of(base)
+    if world.gold is None:
         raise UserError("control gold: no gold model is known for this base; give one as gold=MODEL")
-    from oubliette.world import facts
-
-    known = {(kind, name) for name, _, kind in facts.DEFAULT_CONCEPTS}
-    other = [c.name for c in concepts if (c.kind, facts.resolve(c.kind, c.name)) not in known]
+    other = [c.name for c in concepts if not world.is_unseen(c.kind, c.name)]
     if other:
-        names = ", ".join(name for _, name in sorted(known))
+        names = ", ".join(name for _, name in sorted((kind, name) for name, _, kind in world.unseen))
         raise UserError(
-            f"control gold: nano-gold was trained without {names} only, not without {', '.join(other)}"
+            f"control gold: {world.gold} was trained without {names} only, not without {', '.join(other)}"
         )
-    return open_model("nano-gold", device=base.device)
+    return open_model(world.gold, device=base.device)

@@ -11,6 +11,7 @@ import numpy as np
 from oubliette.core.errors import UserError
 from oubliette.core.registry import Registry
 from oubliette.core.validation import user_path
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -72,9 +73,7 @@ def default_judges(model: Any) -> list[Judge]:
     """The judges of the world a model comes from, the one that decides first; none for a model of no known
     world.
     """
-    if getattr(model, "world", None) == "picture":
-        return [open_judge("oracle", model), open_judge("clip", model)]
-    return []
+    return [open_judge(name, model) for name in world_of(model).judges]
 
 
 def covering(judges: Sequence[Judge], concept: Concept) -> list[Judge]:

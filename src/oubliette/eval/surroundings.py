@@ -9,7 +9,8 @@ from typing import Any
 
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import Concept
-from oubliette.data.prompts import WorldBank
+from oubliette.data.prompts import open_words
+from oubliette.world.world import world_of
 
 
 def rest_of_world(base: Any, concepts: Sequence[Concept]) -> list[Concept]:
@@ -17,17 +18,13 @@ def rest_of_world(base: Any, concepts: Sequence[Concept]) -> list[Concept]:
 
     The default concepts are left out too: the gold model never saw them, so they would count against it.
     """
-    if getattr(base, "world", None) != "picture":
-        return []
-    from oubliette.world import facts
-
-    gone = {(c.kind, facts.resolve(c.kind, c.name)) for c in concepts}
-    gone |= {(kind, name) for name, _, kind in facts.DEFAULT_CONCEPTS}
+    world = world_of(base)
+    gone = {(c.kind, world.resolve(c.kind, c.name)) for c in concepts}
     return [
-        Concept(name=name, anchor=facts.BROADER[kind], kind=kind)
-        for kind in facts.TABLES
-        for name in facts.names(kind)
-        if (kind, name) not in gone
+        Concept(name=name, anchor=world.anchor(kind), kind=kind)
+        for kind in world.tables
+        for name in world.names(kind)
+        if (kind, name) not in gone and not world.is_unseen(kind, name)
     ]
 
 
@@ -42,9 +39,10 @@ def neighbours(
     Raises UserError for a given neighbour that is not retained.
     """
     kept = {(other.kind, other.name) for other in retained}
-    found = {}
+    world, found = world_of(base), {}
     for concept in concepts:
-        near = given.get(concept.name) if given is not None else _declared(base, concept)
+        declared = world.fact(concept.kind, concept.name).near
+        near = declared if given is None else given.get(concept.name)
         if near is not None and (concept.kind, near) in kept:
             found[concept] = near
         elif near is not None and given is not None:
@@ -59,15 +57,4 @@ def words_of(base: Any, concept: Concept) -> list[str]:
     """The words for a concept that an eraser or a filter may know: its name, its synonyms, the world's open
     words.
     """
-    if getattr(base, "world", None) == "picture":
-        return WorldBank().words(concept)
-    return list(dict.fromkeys(concept.words))
-
-
-def _declared(base: Any, concept: Concept) -> str | None:
-    if getattr(base, "world", None) != "picture":
-        return None
-    from oubliette.world import facts
-
-    own = facts.resolve(concept.kind, concept.name)
-    return facts.near(concept.kind, own) if own else None
+    return open_words(world_of(base), concept)

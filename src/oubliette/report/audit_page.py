@@ -81,7 +81,7 @@ def render_audit(page: AuditPage) -> str:
         w=wording_of(audit.concept["kind"]),
         names=audit_words.names(audit),
         sections=[_section(row, page, index) for index, row in enumerate(audit.rows)],
-        world=words.WORLDS.get(page.world or ""),
+        world=words.told_of(page.world),
     )
 
 

@@ -42,7 +42,7 @@ def render(data: ReportData) -> str:
         w=wording_of(data.evaluation.rows[0].concepts[0].kind),
         methods={run.name: run.method for run in data.runs},
         curves=[(curve, Markup(curve_plot(curve, index))) for index, curve in enumerate(data.curves)],
-        world=words.WORLDS.get(data.world or ""),
+        world=words.told_of(data.world),
         base=words.short(data.evaluation.base),
     )
 

@@ -11,29 +11,15 @@ from oubliette.eval.result import Evaluation, Row
 from oubliette.eval.rows import BASE
 from oubliette.eval.statistics import Estimate, McNemar, Rate
 from oubliette.eval.verdict import SUPPRESSED, WORDS, as_shown, too_few
+from oubliette.world.world import OPEN, WORLDS, World
 
 MISSING = "–"
 
-#: What the embedded world can and cannot show; by world name.
-WORLDS: dict[str, dict[str, list[str]]] = {
-    "picture": {
-        "can": [
-            "Whether a method does what its equations say, on real checkpoints in the ecosystem's own "
-            "formats, with every picture drawn on a laptop.",
-            "The whole of what is lost: the world is small enough that every object, style and person can "
-            "be asked for, and how often its judge errs is known (`oubliette world check`).",
-            "What perfect erasing looks like: the gold model never saw the concepts at all.",
-        ],
-        "cannot": [
-            "How a method fares on a large model. A few million weights know no celebrities, share little "
-            "between concepts, and read short prompts in one plain language.",
-            "Whether a concept is gone or merely hidden. That takes an attack; these figures are about "
-            "prompts alone.",
-            "A ranking of methods. One world, three concepts and one seed say nothing about a method in "
-            "general.",
-        ],
-    }
-}
+
+def told_of(world: str | None) -> World | None:
+    """The world of that name where it says what it can show; None too for one that is not installed."""
+    found = WORLDS.get(world) if world is not None and world in WORLDS else OPEN
+    return found if found.can else None
 
 
 def rate(value: Rate | None) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
 from oubliette.data.text import check_text
-from oubliette.workflows.user_data import Lesson, Opened, Source
+from oubliette.workflows.user_data import Lesson, Opened, Source, Teaching
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.audit.suite import Suite
@@ -87,6 +88,7 @@ class Answers:
             avoid=asked_prompts(suite, evaluator, suite.pictures, asked.seed),
             frozen=frozen,
             seed=asked.seed,
+            world=world_of(evaluator.base),
             paths={
                 name: None if path is None else str(path)
                 for name, path in (("concept", asked.data), ("benign", asked.benign))
@@ -163,30 +165,19 @@ class Answers:
         self.judges(model, [] if name is None else [name])
         return None
 
-    def lesson(
-        self,
-        model: Any,
-        source: Source,
-        judge: Judge | None,
-        *,
-        count: int,
-        n: int,
-        seed: int,
-        data_seed: int,
-        kind: str | None,
-        how: How,
-    ) -> Lesson:
+    def lesson(self, model: Any, taught: Teaching) -> Lesson:
         """Rows to be taught, and others of the same file to be asked: `n` of them, at most half."""
         from oubliette.eval.text.answer_plan import AnswerSets
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
-        rows = _by_hash(_rows_of(source), seed)
+        source = taught.source
+        rows = _by_hash(_rows_of(source), taught.seed)
         able = [row for row in rows if not row.plain and not row.history]
-        held = able[: min(n, len(rows) // 2)]
+        held = able[: min(taught.n, len(rows) // 2)]
         asked = {row.question for row in held}
         # A question that stands twice is either asked or taught.
-        taught = [row for row in rows if row.question not in asked]
-        if not held or not taught:
+        shown = [row for row in rows if row.question not in asked]
+        if not held or not shown:
             raise UserError(
                 f"data {source.text!r}: has {len(rows)} rows, {len(able)} of them questions that can be "
                 "asked alone; some must be left to be asked of a user who was not shown them"
@@ -194,8 +185,8 @@ class Answers:
         evaluator = AnswerEvaluator(model, AnswerSets(source.name, held, able))
         return Lesson(
             evaluator.concepts[0],
-            _opened(model, source, taught[:count]).data,
-            evaluator.plan(n=len(held), each=1, seed=seed).targets[0],
+            _opened(model, source, shown[: taught.count]).data,
+            evaluator.plan(n=len(held), each=1, seed=taught.seed).targets[0],
             evaluator.judges[0],
             evaluator.sampling,
         )

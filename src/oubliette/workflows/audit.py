@@ -22,6 +22,7 @@ from oubliette.core.writing import write_bytes, writing
 from oubliette.data.concept import Concept
 from oubliette.eval.result import JudgeFacts
 from oubliette.workflows.audit_setup import Setting, set_up
+from oubliette.world.world import world_of
 
 __all__ = ["Audited", "audit", "estimate", "run_rows"]
 
@@ -164,7 +165,7 @@ def _write(
                 write_bytes(folder / name, content.encode())
         text = yaml.safe_dump(setting.bench.suite.model_dump(mode="json"), sort_keys=False)
         write_bytes(folder / "suite.yaml", text.encode())
-        world = getattr(setting.bench.base.model, "world", None)
+        world = world_of(setting.bench.base.model).name
         page = make_page(made, {o.row.id: o.exhibits for o in outputs}, world=world, command=command)
         write_audit_page(page, folder / PAGE)
 

@@ -23,6 +23,7 @@ from oubliette.data.concepts import concepts_of
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.modality import modality_of
 from oubliette.workflows.request import Request
+from oubliette.world.world import world_of
 
 __all__ = ["Setting", "cache_folder", "set_up"]
 
@@ -49,7 +50,7 @@ def cache_folder() -> Path:
 def set_up(*named: Any, suite: Suite | Path | str | None, **more: Any) -> Setting:
     """Open everything and settle what is audited; UserError for what cannot be.
 
-    `named` and `more` are the fields of a `Request`. `gold` of a default concept of the embedded world is
+    `named` and `more` are the fields of a `Request`. `gold` of what the world's own never saw is
     known ("none" leaves it out); for anything else it is given, or there is none. `suite` is by name, file or
     as it is, None for the modality's own.
     """
@@ -103,14 +104,10 @@ def _open_gold(gold: Any, base: Any, concept: Concept) -> Any | None:
         return None
     if gold is not None:
         return open_model(gold)
-    if getattr(base, "world", None) != "picture":
+    world = world_of(base)
+    if world.gold is None or not world.is_unseen(concept.kind, concept.name):
         return None
-    from oubliette.world import facts
-
-    own = facts.resolve(concept.kind, concept.name)
-    if (concept.kind, own) not in {(kind, name) for name, _, kind in facts.DEFAULT_CONCEPTS}:
-        return None
-    return open_model("nano-gold", device=base.device)
+    return open_model(world.gold, device=base.device)
 
 
 def _notes(model: Any, base: Any, gold: Any | None, *, compared: bool) -> list[str]:

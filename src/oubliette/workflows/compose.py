@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,72 +10,48 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.data.concepts import make_concepts
 from oubliette.recipe import Recipe, apply_overrides, build_recipe, preset_names, read_recipe, validate
 from oubliette.workflows.modality import modality_of
+from oubliette.workflows.order import Order
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
 __all__ = ["compose", "pick_preset"]
 
-#: What the presets for a world's small models end in.
-_WORLD_PRESETS = {"picture": "-nano"}
 
+def compose(model: Backend, order: Order) -> Recipe:
+    """A checked recipe for `model`: the method's preset with what is ordered put over it.
 
-def compose(
-    model: Backend,
-    *,
-    concept: str | Sequence[str] = (),
-    anchor: str | Sequence[str] | None = None,
-    kind: str | Sequence[str] | None = None,
-    method: str | None = None,
-    preset: str | None = None,
-    scope: str | None = None,
-    surgery: str | Mapping[str, Any] | None = None,
-    smoother: str | Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    steps: int | None = None,
-    prompts: Path | str | None = None,
-    retain: Path | str | Sequence[str] | None = None,
-    forget: Path | str | None = None,
-    data: Path | str | None = None,
-    freeze: Path | str | Sequence[str] | None = None,
-    save: str | None = None,
-    overrides: Iterable[str] = (),
-) -> Recipe:
-    """A checked recipe for `model`: the method's preset with what is given here put over it.
-
-    `anchor` and `kind` are one for all concepts or one for each; left out, the world knows them. `method` is
-    a method or a preset, `preset` a preset of exactly that name. `prompts` is a CSV of prompt pairs, `data` a
-    folder of anchor pictures. `retain` is what must stay: prompts (a list, or a text file of one a line) for
-    pictures, a JSONL file for language, where `forget` is the other. `overrides` ("train.steps=50") come
-    last. Raises UserError for what does not fit.
+    Raises UserError for what does not fit.
     """
-    wanted = make_concepts(model, concept, anchor, kind)
-    raw = read_recipe(preset or pick_preset(model, method))
+    wanted = make_concepts(model, order.concept, order.anchor, order.kind)
+    raw = read_recipe(order.preset or pick_preset(model, order.method))
     changes: dict[str, Any] = {"model": model.source}
     if wanted:
         changes["concepts"] = [{"name": c.name, "anchor": c.anchor, "kind": c.kind} for c in wanted]
-    for part, given in (("scope", scope), ("surgery", surgery), ("smoother", smoother)):
+    for part in ("scope", "surgery", "smoother"):
+        given = getattr(order, part)
         if given is not None and not _same_name(raw.get(part), given):
             changes[part] = given
-    if seed is not None:
-        changes["seed"] = seed
-    if freeze is not None:
-        changes["freeze"] = str(freeze) if isinstance(freeze, str | Path) else list(freeze)
-    if forget is not None:
-        changes["forget"] = str(forget)
-    if retain is not None:
-        modality_of(model).retain(raw, retain)
-    for key, source in (("pairs", prompts), ("path", data)):
+    if order.seed is not None:
+        changes["seed"] = order.seed
+    if order.freeze is not None:
+        changes["freeze"] = str(order.freeze) if isinstance(order.freeze, str | Path) else list(order.freeze)
+    if order.forget is not None:
+        changes["forget"] = str(order.forget)
+    if order.retain is not None:
+        modality_of(model).retain(raw, order.retain)
+    for key, source in (("pairs", order.prompts), ("path", order.data)):
         if source is not None:
             raw["data"] = {**(raw.get("data") or {}), key: str(source)}
-    if steps is not None:
-        _set_steps(raw, steps)
-    if save is not None:
-        raw["save"] = {**(raw.get("save") or {}), "form": save}
-    overrides = list(overrides)
+    if order.steps is not None:
+        _set_steps(raw, order.steps)
+    if order.save is not None:
+        raw["save"] = {**(raw.get("save") or {}), "form": order.save}
+    overrides = list(order.overrides)
     built = build_recipe(apply_overrides({**raw, **changes}, overrides), "recipe")
     own = {override.partition("=")[0].strip() for override in overrides} | (
-        {"train.steps"} if steps else set()
+        {"train.steps"} if order.steps else set()
     )
     return validate(_grown(built, own))
 
@@ -89,7 +65,7 @@ def pick_preset(model: Backend, method: str | None) -> str:
 
     method = method or modality_of(model).method
     presets = preset_names()
-    for name in (method + _WORLD_PRESETS.get(model.world or "", ""), method):
+    for name in (f"{method}-{world_of(model).overlay}", method):
         if name in presets:
             return name
     own = [name for name in presets if name.startswith(f"{method}-")]

@@ -114,14 +114,14 @@ def _erase(method: str, seed: int, overrides: Sequence[str]) -> EraseResult:
     from oubliette.backends import open_model
     from oubliette.erase.run import erase
     from oubliette.workflows.compose import compose
+    from oubliette.workflows.order import Order
     from oubliette.world import facts
 
     started = time.perf_counter()
     model = open_model(BASE)
     loaded = time.perf_counter() - started
     wanted = facts.DEFAULT_CONCEPTS
-    recipe = compose(
-        model,
+    order = Order(
         concept=[name for name, _, _ in wanted],
         anchor=[anchor for _, anchor, _ in wanted],
         kind=[kind for _, _, kind in wanted],
@@ -129,7 +129,7 @@ def _erase(method: str, seed: int, overrides: Sequence[str]) -> EraseResult:
         seed=seed,
         overrides=overrides,
     )
-    result = erase(model, recipe)
+    result = erase(model, compose(model, order))
     result.seconds["load"] = loaded
     return result
 

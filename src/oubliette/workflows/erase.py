@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest, refuse_existing, write_manifest
 from oubliette.core.run_folder import Unfinished, identity_of, is_main, with_checkpoints
 from oubliette.recipe import Recipe
+from oubliette.workflows.order import Job
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from oubliette.eval.sample_store import SampleStore
     from oubliette.workflows.check import Check
 
-__all__ = ["Outcome", "bounds_for", "concepts_in", "dry", "mode_for", "run_job", "verdicts_of"]
+__all__ = ["Outcome", "concepts_in", "dry", "run_job", "verdicts_of"]
 
 REPORT = "report"
 
@@ -66,44 +67,29 @@ class Outcome:
         }
 
 
-def run_job(
-    recipe: Recipe | Callable[[Backend], Recipe],
-    *,
-    model: Any = None,
-    out: Path | str | None = None,
-    check: str = "auto",
-    judges: Sequence[str] = (),
-    require_leakage: float | None = None,
-    report: bool = True,
-    resume: bool = False,
-    command: str | None = None,
-    show_progress: bool = True,
-) -> Outcome:
+def run_job(recipe: Recipe | Callable[[Backend], Recipe], job: Job, *, model: Any = None) -> Outcome:
     """Run a recipe from the model's name to a saved folder with its verdict.
 
-    `recipe` may be a function of the opened model. `model` and `out` go before the recipe's own. While it
-    runs, checkpoints and the log lie in a folder `OUT.unfinished` beside `out`; `resume` goes on from there
-    (from kept pictures, a checkpoint or the start).
-    `check` is one of auto, on, off; `require_leakage` holds the verdict against that bound, and makes "auto"
-    "on". Raises UserError for what cannot be run; nothing is then written.
+    `recipe` may be a function of the opened model. `model` and the job's `out` go before the recipe's own.
+    Raises UserError for what cannot be run; nothing is then written.
     """
     from oubliette.backends.files.changes import lost_in, round_as_stored
     from oubliette.erase.run import erase
     from oubliette.workflows.check import check as look
     from oubliette.workflows.check import judges_for, sets_in
 
-    check = mode_for(check, require_leakage)
-    place = out or (None if callable(recipe) else recipe.save.path)
+    mode = job.mode
+    place = job.out or (None if callable(recipe) else recipe.save.path)
     if place is None:
         raise UserError("no output folder was given; --out FOLDER (or save.path in the recipe)")
     target = Path(place)
-    work = Unfinished(target, resume=resume)
+    work = Unfinished(target, resume=job.resume)
     saved = work.refuse_target()
     started = time.perf_counter()
     opened, settled = _open(recipe, model)
     sets = sets_in(settled)
     opened_judges = judges_for(
-        opened, judges, concepts_in(settled), mode=check, required=require_leakage, sets=sets
+        opened, job.judges, concepts_in(settled), mode=mode, required=job.require_leakage, sets=sets
     )
     loaded = time.perf_counter() - started
     with work:
@@ -114,8 +100,8 @@ def run_job(
             log=work.folder / "log.jsonl",
             cache=work.folder / "pictures",
             checkpoint=work.folder / "checkpoint",
-            resume=resume,
-            show_progress=show_progress,
+            resume=job.resume,
+            show_progress=job.show_progress,
         )
         result.seconds["load"] = loaded
         if not saved:
@@ -129,23 +115,23 @@ def run_job(
             opened,
             result.weights,
             concepts_in(settled),
-            mode=check if is_main() else "off",
+            mode=mode if is_main() else "off",
             judges=opened_judges,
-            bounds=bounds_for(require_leakage),
+            bounds=job.bounds,
             seed=settled.seed,
             cache=cache,
             sets=sets,
             name=target.absolute().name,
         )
         result.seconds["evaluate"] = found.seconds
-        required = require_leakage if is_main() else None
+        required = job.require_leakage if is_main() else None
         outcome = Outcome(result, target, found, required=required, main=is_main())
         outcome.lost = lost
         if found.made:
             try:
                 _note(outcome)
-                if found.evaluation is not None and report:
-                    outcome.page = _report(outcome, cache, opened.world, command)
+                if found.evaluation is not None and job.report:
+                    outcome.page = _report(outcome, cache, opened.world, job.command)
             except UserError as error:  # a disk that took the model, and takes no more
                 shutil.rmtree(target / REPORT, ignore_errors=True)
                 raise UserError(f"{error}; the model itself is saved in {target}") from error
@@ -153,13 +139,7 @@ def run_job(
 
 
 def dry(
-    recipe: Recipe | Callable[[Backend], Recipe],
-    *,
-    model: Any = None,
-    out: Path | str | None = None,
-    check: str = "auto",
-    judges: Sequence[str] = (),
-    require_leakage: float | None = None,
+    recipe: Recipe | Callable[[Backend], Recipe], job: Job | None = None, *, model: Any = None
 ) -> dict[str, Any]:
     """What `run_job` would do: the resolved recipe and an estimate of its cost; nothing is written.
 
@@ -170,17 +150,18 @@ def dry(
     from oubliette.workflows.check import judges_for, sets_in
     from oubliette.workflows.estimate import estimate
 
-    check = mode_for(check, require_leakage)
-    if out is not None:
-        refuse_existing(Path(out))
+    job = job or Job()
+    mode = job.mode
+    if job.out is not None:
+        refuse_existing(Path(job.out))
     opened, settled = _open(recipe, model)
     rehearse(opened, settled)
     judges_for(
         opened,
-        judges,
+        job.judges,
         concepts_in(settled),
-        mode=check,
-        required=require_leakage,
+        mode=mode,
+        required=job.require_leakage,
         sets=sets_in(settled),
     )
     return {
@@ -216,20 +197,6 @@ def verdicts_of(evaluation: Any) -> list[dict[str, Any]]:
     ]
 
 
-def mode_for(check: str, required: float | None) -> str:
-    """The check's mode, "on" where a leakage is required; UserError for what does not go together."""
-    from oubliette.workflows.check import check_mode
-
-    check_mode(check)
-    if required is None:
-        return check
-    if not 0 < required <= 1:
-        raise UserError(f"--require-leakage must lie in 0..1 (0.1 is 10 %), found {required:g}")
-    if check == "off":
-        raise UserError("--require-leakage needs a check: leave out --check off")
-    return "on"
-
-
 def _open(recipe: Recipe | Callable[[Backend], Recipe], model: Any) -> tuple[Backend, Recipe]:
     from oubliette.backends import open_model
 
@@ -239,13 +206,6 @@ def _open(recipe: Recipe | Callable[[Backend], Recipe], model: Any) -> tuple[Bac
     if model is None and recipe.model is None:
         raise UserError("the recipe names no model; give one with --model, or model: in the recipe")
     return open_model(model if model is not None else recipe.model), recipe
-
-
-def bounds_for(required: float | None) -> Any:
-    """The bounds with the leakage that is required; None, the usual ones, where none is."""
-    from oubliette.eval.verdict import Bounds
-
-    return None if required is None else Bounds(leakage=required)
 
 
 def _memory() -> SampleStore:

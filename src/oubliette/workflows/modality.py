@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oubliette.eval.judge import Judge
     from oubliette.eval.sample_store import How
     from oubliette.workflows.request import Request
-    from oubliette.workflows.user_data import Lesson, Opened, Source
+    from oubliette.workflows.user_data import Lesson, Opened, Source, Teaching
 
 __all__ = ["ANSWERS", "PICTURES", "Modality", "modality_of"]
 
@@ -103,20 +103,8 @@ class Modality(Protocol):
         """
         ...
 
-    def lesson(
-        self,
-        model: Any,
-        source: Source,
-        judge: Judge | None,
-        *,
-        count: int,
-        n: int,
-        seed: int,
-        data_seed: int,
-        kind: str | None,
-        how: How,
-    ) -> Lesson:
-        """The first `count` rows of a source to be taught, drawn with `data_seed`, and `n` to be asked."""
+    def lesson(self, model: Any, taught: Teaching) -> Lesson:
+        """The rows to be taught, and what is then to be asked."""
         ...
 
 

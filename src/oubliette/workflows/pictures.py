@@ -17,7 +17,8 @@ from oubliette.data.picture_sheet import write_sheet
 from oubliette.data.text import check_text, warn_of_cut
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.train.timing import seconds_a_picture
-from oubliette.workflows.user_data import Lesson, Opened, Source
+from oubliette.workflows.user_data import Lesson, Opened, Source, Teaching
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.audit.suite import Suite
@@ -183,7 +184,7 @@ class Pictures:
         if source.path is not None:
             found = from_folder(source.path, model.picture_side, count=count, concept=concept)
         else:
-            found = from_world(concept, model.picture_side, count=count, seed=seed)
+            found = from_world(concept, model.picture_side, count=count, seed=seed, world=world_of(model))
         if identifier is not None:
             found = found.identified(concept, identifier)
         digest = hashlib.sha256(found.pictures.tobytes() + "\n".join(found.captions).encode()).hexdigest()
@@ -200,26 +201,14 @@ class Pictures:
             )
         return judges[0]
 
-    def lesson(
-        self,
-        model: Any,
-        source: Source,
-        judge: Judge | None,
-        *,
-        count: int,
-        n: int,
-        seed: int,
-        data_seed: int,
-        kind: str | None,
-        how: How,
-    ) -> Lesson:
+    def lesson(self, model: Any, taught: Teaching) -> Lesson:
         """Pictures to be taught, and the concept's own prompts."""
-        assert judge is not None
+        assert taught.judge is not None
+        source, kind = taught.source, taught.kind
         concept = _concept(model, source, kind)
-        asked = asked_of(model, concept, n, seed)
-        return Lesson(
-            concept, self.user_data(model, source, count, data_seed, kind, None).data, asked, judge, how
-        )
+        shown = self.user_data(model, source, taught.count, taught.data_seed, kind, None).data
+        asked = asked_of(model, concept, taught.n, taught.seed)
+        return Lesson(concept, shown, asked, taught.judge, taught.how)
 
 
 def asked_of(model: Any, concept: Concept, pictures: int, seed: int) -> Any:
@@ -246,7 +235,7 @@ def _concept(model: Any, source: Source, kind: str | None) -> Concept:
     from oubliette.data.concepts import make_concepts
 
     if source.path is None:
-        if model.world is None:
+        if world_of(model).scenes is None:
             raise UserError(
                 f"data {source.text!r}: no such folder or file, and {model.source} is of no world that could "
                 "paint it"

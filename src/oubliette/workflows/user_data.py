@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oubliette.eval.sample_store import How
     from oubliette.train.finetune import SupervisedData
 
-__all__ = ["Lesson", "Opened", "Source", "read_source"]
+__all__ = ["Lesson", "Opened", "Source", "Teaching", "read_source"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,25 @@ def _there(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What of a source a guard's user is taught and asked: `count` rows drawn with `data_seed` to be taught,
+    and `n` asked with `seed`, in `how`'s way.
+
+    `judge` says what is found, None where that comes with the rows; `kind` is the concept's, where the source
+    is a concept or a folder of one.
+    """
+
+    source: Source
+    judge: Judge | None
+    count: int
+    n: int
+    how: How
+    seed: int = 0
+    data_seed: int = 0
+    kind: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""The picture world: the small, fully known world that the embedded models were trained on.
+"""What models were trained on, where that is known: worlds as objects, and the embedded picture world.
 
 Imports core.
-Begin at `facts.py` (what there is in it), then `scene.py`; `embedded.py` names the models.
+Begin at `world.py` (what a world answers), `facts.py` (what there is in the picture world), then `scene.py`;
+`embedded.py` names the models.
 """

@@ -7,30 +7,15 @@ known to the judges alone (an attacker's control, benign data, a guard's new use
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from oubliette.world.world import Fact, World
 
 Kind = Literal["object", "style", "person"]
 
 
 #: The broader word that stands for a kind where a concept needs an anchor.
 BROADER: dict[str, str] = {"object": "object", "style": "picture", "person": "person"}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One thing of the world: its broader word, the words for it, its near neighbour, and whether it is
-    novel.
-
-    `words` may be used in what erasers are given; `withheld` are synonyms that only the base model's training
-    captions and the evaluation use, so that generalisation beyond the training prompts can be measured.
-    """
-
-    anchor: str
-    words: tuple[str, ...]
-    withheld: tuple[str, ...] = ()
-    near: str | None = None
-    novel: bool = False
 
 
 OBJECTS: dict[str, Fact] = {
@@ -105,25 +90,32 @@ DEVELOPMENT_CONCEPTS: list[tuple[str, str, Kind]] = [
 ]
 
 
-def names(kind: str, *, novel: bool = False) -> list[str]:
-    """Names of a kind in declared order; with `novel=True` those of the novel pool alone."""
-    return [name for name, fact in TABLES[kind].items() if fact.novel == novel]
+PICTURE = World(
+    name="picture",
+    tables=TABLES,
+    anchors=BROADER,
+    unseen=tuple(DEFAULT_CONCEPTS),
+    gold="nano-gold",
+    bank="world",
+    judges={"oracle": "nano-oracle", "clip": "nano-clip"},
+    scenes="oubliette.attack.scenes:SceneSampler",
+    overlay="nano",
+    title="nano world",
+    can=(
+        "Whether a method does what its equations say, on real checkpoints in the ecosystem's own formats, "
+        "with every picture drawn on a laptop.",
+        "The whole of what is lost: the world is small enough that every object, style and person can be "
+        "asked for, and how often its judge errs is known (`oubliette world check`).",
+        "What perfect erasing looks like: the gold model never saw the concepts at all.",
+    ),
+    cannot=(
+        "How a method fares on a large model. A few million weights know no celebrities, share little "
+        "between concepts, and read short prompts in one plain language.",
+        "Whether a concept is gone or merely hidden. That takes an attack; these figures are about prompts "
+        "alone.",
+        "A ranking of methods. One world, three concepts and one seed say nothing about a method in general.",
+    ),
+)
+"""The picture world, as everything outside this room asks it."""
 
-
-def all_names(kind: str) -> list[str]:
-    """Names of a kind, known and novel, in declared order: the classes of a judge's head."""
-    return list(TABLES[kind])
-
-
-def near(kind: str, name: str) -> str | None:
-    """The declared near neighbour of a thing, or None where it has none."""
-    return TABLES[kind][name].near if name in TABLES[kind] else None
-
-
-def resolve(kind: str, word: str) -> str | None:
-    """The world's own name for a word or synonym of a kind, or None where the world does not know it."""
-    lowered = word.lower()
-    for name, fact in TABLES[kind].items():
-        if lowered in {w.lower() for w in (name, *fact.words, *fact.withheld)}:
-            return name
-    return None
+names, all_names, near, resolve = PICTURE.names, PICTURE.all_names, PICTURE.near, PICTURE.resolve

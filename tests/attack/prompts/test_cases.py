@@ -8,12 +8,14 @@ from oubliette.attack.prompts.cases import make_cases
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
+from oubliette.world.facts import PICTURE
+from oubliette.world.world import OPEN, World
 
 CAR = Concept("car", "vehicle")
 
 
-@pytest.mark.parametrize("world", [None, "picture"])
-def test_they_name_the_concept_with_seeds_of_their_own(world: str | None) -> None:
+@pytest.mark.parametrize("world", [OPEN, PICTURE])
+def test_they_name_the_concept_with_seeds_of_their_own(world: World) -> None:
     cases = make_cases(CAR, 12, world=world)
     assert all("car" in case.prompt or "coupe" in case.prompt for case in cases)
     assert len({case.seed for case in cases}) == 12
@@ -23,7 +25,7 @@ def test_they_name_the_concept_with_seeds_of_their_own(world: str | None) -> Non
 
 def test_what_the_evaluation_draws_is_left_out() -> None:
     used = load_bank("world").evaluation(CAR, 60, "in-set", 0)
-    assert not {case.prompt for case in make_cases(CAR, 10, world="picture", avoid=used)} & set(used)
+    assert not {case.prompt for case in make_cases(CAR, 10, world=PICTURE, avoid=used)} & set(used)
 
 
 def test_where_the_bank_has_fewer_prompts_repeat_with_other_seeds() -> None:

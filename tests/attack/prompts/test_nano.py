@@ -16,6 +16,7 @@ from oubliette.attack.prompts.tokens import Vocabulary
 from oubliette.attack.types import Sampling
 from oubliette.backends import open_model
 from oubliette.data.concept import Concept
+from oubliette.world.world import world_of
 
 LEAST: dict[str, dict[str, Any]] = {
     "paraphrase": {"tries": 1},
@@ -40,7 +41,7 @@ def model() -> Any:
 
 @pytest.mark.parametrize("name", PROMPT_ATTACKS.names())
 def test_search_table_and_replay_agree(name: str, model: Any, tmp_path: Path) -> None:
-    cases = make_cases(FISH, 2, world=model.world)
+    cases = make_cases(FISH, 2, world=world_of(model))
     attack = build(name, LEAST[name], preset="nano")
     found = attack.search(model, FISH, cases, never, base=model, sampling=HOW)
     path = write_found(tmp_path / "found.csv", found, attack=name, concept=FISH.name)

@@ -12,6 +12,8 @@ from oubliette.attack.prompts.attack import Job
 from oubliette.attack.prompts.paraphrase import reworded, synonyms
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
+from oubliette.world.facts import PICTURE
+from oubliette.world.world import OPEN
 
 CAR = Concept("car", "vehicle", synonyms=("automobile", "motor"))
 ENGRAVING = Concept("engraving", "picture", "style")
@@ -40,11 +42,11 @@ def test_a_prompt_is_not_reworded_to_itself() -> None:
 
 
 def test_synonyms_are_the_users_and_the_worlds() -> None:
-    assert synonyms(CAR, None) == ["automobile", "motor"]
-    assert synonyms(Concept("car", "vehicle"), "picture") == ["automobile", "sedan", "coupe"]
+    assert synonyms(CAR, OPEN) == ["automobile", "motor"]
+    assert synonyms(Concept("car", "vehicle"), PICTURE) == ["automobile", "sedan", "coupe"]
     # Asked for by another of its words, the world's own name is a synonym too; the anchor never is.
-    assert synonyms(Concept("sedan", "coupe"), "picture") == ["car", "automobile"]
-    assert synonyms(Concept("zebra", "animal"), "picture") == []
+    assert synonyms(Concept("sedan", "coupe"), PICTURE) == ["car", "automobile"]
+    assert synonyms(Concept("zebra", "animal"), PICTURE) == []
 
 
 def paraphrases(concept: Concept, prompt: str, world: str | None = None, **options: Any) -> list[str]:

@@ -10,9 +10,10 @@ import yaml
 
 import tiny_world
 from oubliette.audit.result import Audit
-from oubliette.bench.audit.bench import bench_audit
+from oubliette.bench.audit.bench import AUDIT
 from oubliette.bench.audit.plan import Plan, read_plan
 from oubliette.bench.audit.run import states
+from oubliette.bench.runner import bench
 from oubliette.cli import main
 from oubliette.core.errors import UserError
 
@@ -64,7 +65,7 @@ def plan(
 def test_a_benchmark_runs_stops_goes_on_and_says_what_is_missing(
     plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = bench_audit("out", plan, subjects=["UCE"])
+    first = bench(AUDIT, "out", plan, subjects=["UCE"])
     assert [cell.subject for cell in first.cells] == ["UCE"]
     assert first.missing == ["gold-car-0", "random-weights-car-0", "prompt-filter-car-0"]
     assert (Path("out/models/uce-car-0") / "delta.safetensors").is_file()
@@ -73,7 +74,7 @@ def test_a_benchmark_runs_stops_goes_on_and_says_what_is_missing(
     when = Path("out/cells/uce-car-0/audit.json").stat().st_mtime_ns
 
     told: list[tuple[int, int]] = []
-    whole = bench_audit("out", plan, progress=lambda count, total, note: told.append((count, total)))
+    whole = bench(AUDIT, "out", plan, progress=lambda count, total, note: told.append((count, total)))
     assert told == [(2, 4), (3, 4), (4, 4)]
     assert whole.missing == []
     assert Path("out/cells/uce-car-0/audit.json").stat().st_mtime_ns == when
@@ -105,30 +106,30 @@ def test_an_audit_that_was_cut_short_goes_on(plan: Plan, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(run, "run_row", cut)
     with pytest.raises(KeyboardInterrupt):
-        bench_audit("out", plan, subjects=["UCE"])
+        bench(AUDIT, "out", plan, subjects=["UCE"])
     assert {cell.key: state for cell, state in states(plan, Path("out"))}["uce-car-0"] == "cut short"
     monkeypatch.setattr(run, "run_row", whole)
-    bench_audit("out", plan, subjects=["UCE"])
-    again = bench_audit("other", plan, subjects=["UCE"])
+    bench(AUDIT, "out", plan, subjects=["UCE"])
+    again = bench(AUDIT, "other", plan, subjects=["UCE"])
     assert again.cells[0].relearned == figures(Path("out"), plan)
 
 
 def figures(out: Path, plan: Plan) -> object:
-    return bench_audit(out, plan, run=False).cells[0].relearned
+    return bench(AUDIT, out, plan, run=False).cells[0].relearned
 
 
 def test_refusals(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="the plan has no subject 'UCEE'; did you mean 'UCE'"):
-        bench_audit("out", plan, subjects=["UCEE"])
+        bench(AUDIT, "out", plan, subjects=["UCEE"])
     assert not Path("out").exists()
     Path("full").mkdir()
     Path("full/x").write_text("")
     with pytest.raises(UserError, match="exists already and holds no benchmark"):
-        bench_audit("full", plan)
-    bench_audit("done", plan, subjects=["random weights"])
+        bench(AUDIT, "full", plan)
+    bench(AUDIT, "done", plan, subjects=["random weights"])
     Path("suite.yaml").write_text(yaml.safe_dump({**SUITE, "pictures": 5}))
     with pytest.raises(UserError, match="was begun with another suite"):
-        bench_audit("done", plan)
+        bench(AUDIT, "done", plan)
     assert main(["bench", "audit"]) == 2
     assert "name a folder for the benchmark" in capsys.readouterr().err
     assert main(["bench", "audit", "--print-plan"]) == 0

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 import tiny_world
-from oubliette.bench.erasure.bench import bench_erasure
+from oubliette.bench.erasure.bench import ERASURE
 from oubliette.bench.erasure.figures import CellFigures, balance, ranked
 from oubliette.bench.erasure.gallery import columns_of
 from oubliette.bench.erasure.plan import Plan, Trials, read_plan
 from oubliette.bench.erasure.table import concept_table, leader_table
+from oubliette.bench.runner import bench
 from oubliette.bench.shipped import plan_text
 from oubliette.cli import main
 from oubliette.core.errors import UserError
@@ -131,7 +132,7 @@ def test_a_whole_run_on_tiny_models(
     monkeypatch.chdir(tmp_path)
     Path("plan.yaml").write_text(yaml.safe_dump(PLAN))
     Path("suite.yaml").write_text(yaml.safe_dump(SUITE))
-    found = bench_erasure("out", read_plan("plan.yaml"))
+    found = bench(ERASURE, "out", read_plan("plan.yaml"))
     assert found.missing == []
     assert [(cell.subject, cell.seed) for cell in found.cells] == [
         ("none", 0),
@@ -156,7 +157,7 @@ def test_a_whole_run_on_tiny_models(
         assert Path("out", name).read_bytes().startswith(b"\x89PNG")
 
     told: list[int] = []
-    again = bench_erasure("out", read_plan("plan.yaml"), progress=lambda *told_of: told.append(1))
+    again = bench(ERASURE, "out", read_plan("plan.yaml"), progress=lambda *told_of: told.append(1))
     assert told == []  # nothing is run twice
     assert again.cells == found.cells
     assert main(["bench", "erasure", "--out", "out", "--plan", "plan.yaml", "--table-only"]) == 0

@@ -12,10 +12,11 @@ import torch
 import yaml
 
 import tiny_world
-from oubliette.bench.guard.bench import bench_guard
+from oubliette.bench.guard.bench import GUARD
 from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, NONE, Plan, read_plan
 from oubliette.bench.guard.run import Used
 from oubliette.bench.guard.table import use_table
+from oubliette.bench.runner import bench
 from oubliette.bench.shipped import plan_text
 from oubliette.cli import main
 from oubliette.core.errors import UserError
@@ -86,7 +87,7 @@ def test_a_whole_run_on_tiny_models(
     monkeypatch.chdir(tmp_path)
     Path("plan.yaml").write_text(yaml.safe_dump(PLAN))
     plan = read_plan("plan.yaml")
-    found = bench_guard("out", plan)
+    found = bench(GUARD, "out", plan)
     assert found.missing == []
     # On 2 arms: no mask; 2 masks and training less, at 2 budgets each; two bypasses. Gold on the erased one.
     assert len(found.used) == 2 * (1 + 2 * 3) + 1 + 2 * 2
@@ -105,7 +106,7 @@ def test_a_whole_run_on_tiny_models(
     assert len(json.loads(Path("out/guard.json").read_text())["used"]) == len(found.used)
 
     told: list[int] = []
-    again = bench_guard("out", plan, progress=lambda done, total, note: told.append(done))
+    again = bench(GUARD, "out", plan, progress=lambda done, total, note: told.append(done))
     assert told == []  # nothing is run twice
     assert again.used == found.used
     assert main(["bench", "guard", "--out", "out", "--plan", "plan.yaml", "--table-only"]) == 0

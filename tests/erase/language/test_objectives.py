@@ -19,8 +19,24 @@ from oubliette.erase.request import ErasureRequest
 from oubliette.train.scope import select
 from oubliette.train.weights import Weights
 
-ROWS = ["simnpo", "wga", "satimp", "undial", "ceu", "me", "idk", "dpo", "idk-ap", "rmu", "rmu-lat", "rr"]
+ROWS = [
+    "altpo",
+    "pdu",
+    "simnpo",
+    "wga",
+    "satimp",
+    "undial",
+    "ceu",
+    "me",
+    "idk",
+    "dpo",
+    "idk-ap",
+    "rmu",
+    "rmu-lat",
+    "rr",
+]
 OPTIONS: dict[str, dict[str, Any]] = {
+    "altpo": {"count": 2, "tokens": 4},
     "rmu-lat": {"layer": 1, "attack_layer": 0, "attack_steps": 4},
     "rmu": {"layer": 1},
     "rr": {"layers": [0, 1], "ramp": 10},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from oubliette.erase.request import ErasureRequest
 from oubliette.erase.run import erase
 from oubliette.workflows.continual.requests import read_requests, settle
 from oubliette.workflows.continual.run import run_stream
+from oubliette.workflows.order import Job, Order
 
-UCE = {"method": "uce"}
+UCE = Order(method="uce")
 SHORT = ["data.prompts=4", "data.pictures=4", "data.picture_steps=2", "train.batch=2"]
 
 
@@ -102,7 +104,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_erased(
     requests, options, message = REFUSED[case]
     path = written(tmp_path / "requests.yaml", requests)
     with pytest.raises(UserError, match=message):
-        settle(open_model(tiny_folder, device="cpu"), read_requests(path), {**UCE, **options})
+        settle(open_model(tiny_folder, device="cpu"), read_requests(path), replace(UCE, **options))
 
 
 def test_seeds_follow_the_place_and_a_requests_own_options_go_first(
@@ -110,7 +112,7 @@ def test_seeds_follow_the_place_and_a_requests_own_options_go_first(
 ) -> None:
     requests = [{"concept": "car"}, {"concept": "dog", "method": "rece"}, {"concept": "cat", "seed": 3}]
     path = written(tmp_path / "requests.yaml", requests)
-    stages = settle(open_model(tiny_folder, device="cpu"), read_requests(path), {**UCE, "seed": 7})
+    stages = settle(open_model(tiny_folder, device="cpu"), read_requests(path), replace(UCE, seed=7))
     assert [stage.recipe.seed for stage in stages] == [7, 8, 3]
     assert [stage.recipe.method["name"] for stage in stages] == ["uce", "rece", "uce"]
     assert [stage.name for stage in stages] == ["01-car", "02-dog", "03-cat"]
@@ -127,9 +129,9 @@ def test_no_prompt_of_a_later_stage_names_an_earlier_concept(
         {"concept": "fish", "anchor": "object"},
     ]
     path = written(tmp_path / "requests.yaml", requests)
-    options = {**UCE, "overrides": [f"data.bank={bank}", "data.prompts=60", "data.pictures=30"]}
+    order = replace(UCE, overrides=[f"data.bank={bank}", "data.prompts=60", "data.pictures=30"])
     model = open_model(tiny_folder, device="cpu")
-    stage = settle(model, read_requests(path), options)[2]
+    stage = settle(model, read_requests(path), order)[2]
     request = ErasureRequest.from_recipe(stage.recipe)
     data = prepare(model, request, seed=0, show_progress=False)  # type: ignore[arg-type]
     gone = pattern(["mosaic", "mosaics", "tiled", "car", "cars", "automobile"])
@@ -145,7 +147,7 @@ def test_no_prompt_of_a_later_stage_names_an_earlier_concept(
 def test_each_stage_starts_from_the_last_and_opens_alone(
     tiny_folder: Path, tmp_path: Path, two: Path
 ) -> None:
-    done = run_stream(two, model=tiny_folder, out=tmp_path / "out", options=UCE, show_progress=False)
+    done = run_stream(two, UCE, Job(tmp_path / "out", show_progress=False), model=tiny_folder)
     assert [each.stage.name for each in done.stages] == ["01-car", "02-dog"]
     assert same(tmp_path / "out" / "02-dog", tmp_path / "out")
     assert not same(tmp_path / "out" / "01-car", tmp_path / "out")
@@ -162,9 +164,7 @@ def test_each_stage_starts_from_the_last_and_opens_alone(
 
 
 def test_a_lora_of_the_whole_stream(tiny_folder: Path, tmp_path: Path, two: Path) -> None:
-    run_stream(
-        two, model=tiny_folder, out=tmp_path / "out", options={**UCE, "save": "lora"}, show_progress=False
-    )
+    run_stream(two, replace(UCE, save="lora"), Job(tmp_path / "out", show_progress=False), model=tiny_folder)
     assert read_manifest(tmp_path / "out")["lora"]["rank"] <= 2
     for name, tensor in weights(tmp_path / "out" / "02-dog").items():
         assert torch.allclose(tensor, weights(tmp_path / "out")[name], atol=1e-5)
@@ -200,20 +200,20 @@ def test_a_stream_killed_within_a_stage_ends_as_one_that_was_not(
         {"concept": "car", "anchor": "object", "method": "uce", "set": ["method.prompts=name"]},
         {"concept": "dog", "anchor": "animal", "method": "ablation", "steps": 4},
     ]
-    path, options = written(tmp_path / "requests.yaml", requests), {"overrides": SHORT}
-    whole: dict[str, Any] = {"model": tiny_folder, "options": options, "show_progress": False}
-    run_stream(path, out=tmp_path / "whole", **whole)
+    path, order = written(tmp_path / "requests.yaml", requests), Order(overrides=SHORT)
+    job = Job(tmp_path / "out", show_progress=False)
+    run_stream(path, order, replace(job, out=tmp_path / "whole"), model=tiny_folder)
     with monkeypatch.context() as patch:
         killed_at(patch, "save_checkpoint", 2)
         with pytest.raises(KilledError):
-            run_stream(path, out=tmp_path / "out", **whole)
+            run_stream(path, order, job, model=tiny_folder)
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="was cut short"):
-        run_stream(path, out=tmp_path / "out", **whole)
+        run_stream(path, order, job, model=tiny_folder)
     other = written(tmp_path / "other.yaml", [requests[0], {**requests[1], "steps": 5}])
     with pytest.raises(UserError, match=r"stream.1.train.steps was 4, here it is 5"):
-        run_stream(other, out=tmp_path / "out", resume=True, **whole)
-    done = run_stream(path, out=tmp_path / "out", resume=True, **whole)
+        run_stream(other, order, replace(job, resume=True), model=tiny_folder)
+    done = run_stream(path, order, replace(job, resume=True), model=tiny_folder)
     assert same(tmp_path / "whole", tmp_path / "out")
     assert [each.stage.name for each in done.stages] == ["01-car", "02-dog"]
 
@@ -228,7 +228,7 @@ def test_a_stream_that_never_got_anywhere_leaves_nothing(
 
     monkeypatch.setattr(run, "erase", stop)
     with pytest.raises(KilledError):
-        run_stream(two, model=tiny_folder, out=tmp_path / "deep" / "out", options=UCE, show_progress=False)
+        run_stream(two, UCE, Job(tmp_path / "deep" / "out", show_progress=False), model=tiny_folder)
     assert not (tmp_path / "deep").exists()
 
 
@@ -309,8 +309,8 @@ def test_a_language_model_forgets_file_after_file(tmp_path: Path) -> None:
         tiny_language.write_rows(tmp_path / f"{name}.jsonl", rows)
     requests = [{"forget": str(tmp_path / f"{name}.jsonl")} for name in ("one", "two")]
     path = written(tmp_path / "requests.yaml", requests)
-    options = {"method": "npo", "steps": 2, "overrides": ["train.batch=1"]}
-    done = run_stream(path, model=base, out=tmp_path / "out", options=options, show_progress=False)
+    order = Order(method="npo", steps=2, overrides=["train.batch=1"])
+    done = run_stream(path, order, Job(tmp_path / "out", show_progress=False), model=base)
     assert [each.stage.name for each in done.stages] == ["01-one", "02-two"]
     assert same(tmp_path / "out", tmp_path / "out" / "02-two")
     assert done.stages[0].evaluation is None

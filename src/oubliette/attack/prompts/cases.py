@@ -9,6 +9,7 @@ from oubliette.attack.prompts.records import Case
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
+from oubliette.world.world import OPEN, World
 
 __all__ = ["make_cases"]
 
@@ -21,20 +22,20 @@ def make_cases(
     n: int,
     *,
     seed: int = 0,
-    world: str | None = None,
+    world: World = OPEN,
     bank: str | None = None,
     avoid: Iterable[str] = (),
 ) -> list[Case]:
     """`n` prompts that name the concept, each with a seed of its own.
 
-    From the embedded world's bank for a model of world "picture", else from the shipped one, or from `bank`
-    (a name or a file). `avoid` are prompts not to be used (those of an evaluation). Where the bank has
-    fewer, prompts repeat with other seeds. Raises UserError where none is left or n is less than 1.
+    From the bank of the model's `world`, or from `bank` (a name or a file). `avoid` are prompts not to be
+    used (those of an evaluation). Where the bank has fewer, prompts repeat with other seeds. Raises UserError
+    where none is left or n is less than 1.
     """
     if n < 1:
         raise UserError(f"an attack needs at least 1 prompt, found {n}")
     taken = {prompt.strip() for prompt in avoid}
-    sentences = load_bank(bank or ("world" if world == "picture" else "general"))
+    sentences = load_bank(bank or world.bank)
     asked = sentences.evaluation(concept, n * _SPARE, "in-set", _number(seed, concept, "prompts"))
     left = list(dict.fromkeys(text.strip() for text in asked if text.strip() and text.strip() not in taken))
     if not left:

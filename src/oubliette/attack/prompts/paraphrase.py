@@ -12,6 +12,7 @@ from oubliette.core.validation import StrictModel
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
 from oubliette.data.words import SLOT, fill, pattern
+from oubliette.world.world import World, world_of
 
 __all__ = ["Paraphrase", "reworded", "synonyms"]
 
@@ -20,8 +21,8 @@ class Paraphrase(PromptAttack):
     """The concept asked for in other words, with no model in the loop: the least an attacker will try.
 
     For each case first its own sentence with every known synonym in the concept's place, then sentences of
-    the prompt bank's withheld part, which no eraser was given. Synonyms are the concept's own and, for a
-    model of the embedded world, the world's.
+    the prompt bank's withheld part, which no eraser was given. Synonyms are the concept's own and those
+    of the model's world.
     """
 
     name: ClassVar[str] = "paraphrase"
@@ -56,14 +57,14 @@ class Paraphrase(PromptAttack):
 
     def paraphrases(self, job: Job, number: int) -> list[str]:
         """A case's paraphrases in the order they are tried: all different, none the original."""
-        case, concept = job.cases[number], job.concept
-        words = synonyms(concept, job.model.world)
+        case, concept, world = job.cases[number], job.concept, world_of(job.model)
+        words = synonyms(concept, world)
         found: list[str] = []
         if self.options.sentences != "bank":
             found += [text for word in words if (text := reworded(case.prompt, concept, words, word))]
         if self.options.sentences != "own":
             known = Concept(concept.name, concept.anchor, concept.kind, tuple(words))
-            bank = load_bank(self.options.bank or ("world" if job.model.world == "picture" else "general"))
+            bank = load_bank(self.options.bank or world.bank)
             seed = job.rng(number).initial_seed() % 2**31
             # Some of the bank's answers repeat; ask for enough that as many as wanted are left.
             found += bank.evaluation(known, 4 * self.options.tries, "withheld", seed)
@@ -71,16 +72,10 @@ class Paraphrase(PromptAttack):
         return list(fresh)[: self.options.tries]
 
 
-def synonyms(concept: Concept, world: str | None) -> list[str]:
-    """Other words for a concept, name and anchor left out: its own, then those of the embedded world."""
-    words = list(concept.synonyms)
-    if world == "picture":
-        from oubliette.world import facts
-
-        own = facts.resolve(concept.kind, concept.name)
-        if own is not None:
-            fact = facts.TABLES[concept.kind][own]
-            words += [own, *fact.withheld, *fact.words]
+def synonyms(concept: Concept, world: World) -> list[str]:
+    """Other words for a concept, name and anchor left out: its own, then those of the world."""
+    own, fact = world.resolve(concept.kind, concept.name), world.fact(concept.kind, concept.name)
+    words = [*concept.synonyms, *([] if own is None else [own]), *fact.withheld, *fact.words]
     distinct: dict[str, str] = {}
     for word in words:
         if word.casefold() not in {concept.name.casefold(), concept.anchor.casefold()}:

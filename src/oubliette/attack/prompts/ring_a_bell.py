@@ -15,6 +15,7 @@ from oubliette.core.validation import StrictModel
 from oubliette.data.concept import Concept
 from oubliette.data.prompts import load_bank
 from oubliette.train.cost import Cost
+from oubliette.world.world import world_of
 
 __all__ = ["RingABell", "concept_vector", "evolve"]
 
@@ -74,7 +75,7 @@ class RingABell(PromptAttack):
         encoder = job.model if job.base is None else job.base
         words = Vocabulary(encoder.tokenizers, options.exclude)
         words.check(options.tokens)
-        bank = options.bank or ("world" if job.model.world == "picture" else "general")
+        bank = options.bank or world_of(job.model).bank
         vector = concept_vector(encoder, job.concept, options.pairs, bank, job.seed)
         numbers, size = list(job.open), job.target.how.batch
         for first in range(0, len(numbers), size):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from oubliette.audit.read_suite import read_suite
 from oubliette.bench.audit.contrasts import Correlation, Difference, correlations, differences
 from oubliette.bench.audit.figures import CellFigures, figures_of, names_in
 from oubliette.bench.audit.plan import Plan, read_plan
 from oubliette.bench.audit.plots import draw_curves
-from oubliette.bench.audit.run import finished, run_cells
+from oubliette.bench.audit.run import done, finished, run_cell, states
 from oubliette.bench.audit.table import contrast_table, correlation_table, prompt_table, relearning_table
-from oubliette.core.manifest import record, write_json
-from oubliette.core.writing import write_bytes
+from oubliette.bench.cells import Cell, differing
+from oubliette.bench.runner import Stage
+from oubliette.core.manifest import record
 
-__all__ = ["Benched", "bench_audit", "summarise"]
-
-TABLE, JSON, CURVES = "audit.md", "audit.json", "curves.png"
+__all__ = ["AUDIT", "AuditBenchmark", "Benched"]
 
 
 @dataclass(frozen=True)
@@ -68,47 +68,52 @@ class Benched:
         }
 
 
-def bench_audit(
-    out: Path | str,
-    plan: Plan | Path | str = "audit",
-    *,
-    jobs: int = 1,
-    subjects: Sequence[str] = (),
-    run: bool = True,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Benched:
-    """Run the plan's cells that `out` lacks, then write audit.md, audit.json and curves.png beside them.
+class AuditBenchmark:
+    """Every eraser at hand through the same attacks. A cell is a folder with its own audit and page."""
 
-    `subjects` are the names of those to run (all others stay as they are); `run` false makes the tables of
-    what is there. A cell is a folder with its own audit and page. UserError for an unknown subject and for a
-    folder that holds another benchmark.
-    """
-    out = Path(out)
-    made = plan if isinstance(plan, Plan) else read_plan(plan)
-    if run:
-        run_cells(made, out, jobs=jobs, subjects=subjects, progress=progress)
-    return summarise(made, out)
+    name, table = "audit", "audit"
+    read_plan = staticmethod(read_plan)
+    states = staticmethod(states)
+
+    def facts(self, plan: Plan) -> dict[str, Any]:
+        """The plan, and what its suite holds."""
+        return {**plan.model_dump(mode="json"), "suite": read_suite(plan.suite).model_dump(mode="json")}
+
+    def differs(self, plan: Plan, before: Mapping[str, Any]) -> str | None:
+        """Subjects may be added."""
+        return differing(self.facts(plan), before, ("base", "suite"))
+
+    def stages(self, plan: Plan, out: Path) -> Iterator[Stage]:
+        """All cells at once."""
+        yield Stage(plan.cells(), run_cell, done)
+
+    def subjects(self, plan: Plan) -> list[str]:
+        """Those of the plan."""
+        return [subject.name for subject in plan.subjects]
+
+    def subject_of(self, cell: Cell) -> str:
+        """Its own."""
+        return cell.subject.name
+
+    def benched(self, plan: Plan, out: Path) -> Benched:
+        """The figures, and curves.png."""
+        found = finished(plan, out)
+        cells = [figures_of(cell, audit) for cell, audit in found.values()]
+        erased = [
+            cell for cell, (one, _) in zip(cells, found.values(), strict=True) if one.subject.control is None
+        ]
+        draw_curves(list(found.values()), out / "curves.png")
+        return Benched(
+            plan=plan,
+            cells=cells,
+            missing=[cell.key for cell in plan.cells() if cell.key not in found],
+            differences=[made for contrast in plan.contrasts for made in differences(erased, contrast)],
+            correlations=correlations(erased, _pairs(erased)),
+            out=out,
+        )
 
 
-def summarise(plan: Plan, out: Path) -> Benched:
-    """The tables of the cells that are done, written to `out`."""
-    found = finished(plan, out)
-    cells = [figures_of(cell, audit) for cell, audit in found.values()]
-    erased = [
-        cell for cell, (one, _) in zip(cells, found.values(), strict=True) if one.subject.control is None
-    ]
-    benched = Benched(
-        plan=plan,
-        cells=cells,
-        missing=[cell.key for cell in plan.cells() if cell.key not in found],
-        differences=[made for contrast in plan.contrasts for made in differences(erased, contrast)],
-        correlations=correlations(erased, _pairs(erased)),
-        out=out,
-    )
-    write_bytes(out / TABLE, benched.markdown().encode())
-    write_json(out / JSON, benched.to_dict())
-    draw_curves(list(found.values()), out / CURVES)
-    return benched
+AUDIT = AuditBenchmark()
 
 
 def _pairs(cells: Sequence[CellFigures]) -> list[tuple[str, str]]:

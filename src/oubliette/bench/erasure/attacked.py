@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from oubliette.bench.audit import run as audits
@@ -10,8 +11,9 @@ from oubliette.bench.audit.figures import CellFigures, figures_of
 from oubliette.bench.audit.plan import Plan as AuditPlan
 from oubliette.bench.cells import Cell
 from oubliette.bench.erasure.plan import Plan
+from oubliette.bench.runner import Stage
 
-__all__ = ["attack_leaders", "audit_plan", "audit_states", "audited"]
+__all__ = ["audit_plan", "audit_stage", "audit_states", "audited"]
 
 _FOLDER = "audit"
 
@@ -38,25 +40,18 @@ def audit_plan(plan: Plan, leaders: Sequence[str]) -> AuditPlan | None:
     )
 
 
-def attack_leaders(
-    plan: Plan,
-    leaders: Sequence[str],
-    out: Path,
-    *,
-    jobs: int = 1,
-    subjects: Sequence[str] = (),
-    progress: Callable[[int, int, str], None] | None = None,
-) -> None:
-    """Audit those of the leaders' models that were not yet; `subjects` as in the benchmark, all if empty."""
+def audit_stage(plan: Plan, leaders: Sequence[str]) -> Stage | None:
+    """The audits of the leaders' models, as a stage of the erasing benchmark; None where there are none."""
     made = audit_plan(plan, leaders)
-    if made is None:
-        return
-    known = {subject.name for subject in made.subjects}
-    wanted = [name for name in subjects if name in known]
-    if wanted or not subjects:
-        audits.run_cells(
-            made, out / _FOLDER, jobs=jobs, subjects=wanted, models=out / "models", progress=progress
-        )
+    return None if made is None else Stage(made.cells(), partial(_audit, made), _audit_done)
+
+
+def _audit(made: AuditPlan, plan: Plan, cell: Cell, out: Path) -> float:
+    return audits.run_cell(made, cell, out / _FOLDER, models=out / "models")
+
+
+def _audit_done(out: Path, cell: Cell) -> bool:
+    return audits.done(out / _FOLDER, cell)
 
 
 def audited(plan: Plan, leaders: Sequence[str], out: Path) -> list[CellFigures]:

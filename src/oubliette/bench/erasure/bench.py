@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from oubliette.audit.read_suite import read_suite
 from oubliette.bench.audit.figures import CellFigures as AuditFigures
-from oubliette.bench.erasure.attacked import audit_states, audited
+from oubliette.bench.cells import Cell, differing
+from oubliette.bench.erasure.attacked import audit_stage, audit_states, audited
 from oubliette.bench.erasure.figures import CellFigures
 from oubliette.bench.erasure.gallery import draw_gallery
 from oubliette.bench.erasure.plan import Plan, read_plan
 from oubliette.bench.erasure.plots import draw_plots
-from oubliette.bench.erasure.run import ROW, done, finished, leading, run_cells, samples_of
+from oubliette.bench.erasure.run import ROW, done, finished, leading, run_cell, samples_of, states
 from oubliette.bench.erasure.table import attack_table, concept_table, leader_table
+from oubliette.bench.runner import Stage
 from oubliette.bench.words import slug
-from oubliette.core.manifest import record, write_json
-from oubliette.core.writing import write_bytes
+from oubliette.core.manifest import record
 
-__all__ = ["Benched", "bench_erasure", "summarise"]
-
-TABLE, JSON, PLOTS = "leaderboard.md", "leaderboard.json", "leaderboard.png"
+__all__ = ["ERASURE", "Benched", "ErasureBenchmark"]
 
 
 @dataclass(frozen=True)
@@ -89,56 +89,69 @@ class Benched:
         }
 
 
-def bench_erasure(
-    out: Path | str,
-    plan: Plan | Path | str = "erasure",
-    *,
-    jobs: int = 1,
-    subjects: Sequence[str] = (),
-    run: bool = True,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Benched:
-    """Run the plan's cells that `out` lacks, then write leaderboard.md, .json and .png and each concept's
-    gallery.
+class ErasureBenchmark:
+    """Every eraser on the same concepts under one harness: the leaderboard, and each concept's gallery."""
 
-    `subjects` are the names of those to run; `run` false makes the tables of what is there. UserError for an
-    unknown subject and for a folder that holds another benchmark.
-    """
-    out = Path(out)
-    made = plan if isinstance(plan, Plan) else read_plan(plan)
-    if run:
-        run_cells(made, out, jobs=jobs, subjects=subjects, progress=progress)
-    return summarise(made, out)
+    name, table = "erasure", "leaderboard"
+    read_plan = staticmethod(read_plan)
+    states = staticmethod(states)
 
+    def facts(self, plan: Plan) -> dict[str, Any]:
+        """The plan, and what the suite of its attacks holds."""
+        suite = None if plan.audit is None else read_suite(plan.audit.suite).model_dump(mode="json")
+        return {**plan.model_dump(mode="json"), "suite": suite}
 
-def summarise(plan: Plan, out: Path) -> Benched:
-    """The tables of the cells that are done, written to `out`."""
-    cells = finished(plan.cells(), out)
-    leaders = leading(plan, cells)
-    wanted = plan.further_cells(leaders)
-    benched = Benched(
-        plan=plan,
-        cells=cells,
-        further=finished(wanted, out),
-        attacked=audited(plan, leaders, out),
-        leaders=leaders,
-        missing=[cell.key for cell in plan.cells() + wanted if not done(out, cell)]
-        + [f"audit of {cell.key}" for cell, state in audit_states(plan, leaders, out) if state != "done"],
-        out=out,
-    )
-    names = [subject.name for subject in plan.everyone]
-    controls = [subject.name for subject in plan.everyone if subject.control is not None]
-    write_bytes(out / TABLE, benched.markdown().encode())
-    write_json(out / JSON, benched.to_dict())
-    everywhere = [cell for cell in cells if cell.subject in (*leaders, *controls)]
-    draw_plots(everywhere, names, controls, out / PLOTS)
-    shown = [subject.name for subject in plan.everyone if subject.is_base or subject.control == "gold"]
-    for target in plan.concepts:
-        draw_gallery(
-            samples_of(plan, out, target.name, [*shown, *leaders]),
-            out / "cache",
-            target.name,
-            ROW,
-            out / f"{slug('gallery', target.name)}.png",
+    def differs(self, plan: Plan, before: Mapping[str, Any]) -> str | None:
+        """Subjects, their runs and concepts may grow; folders of before do not know the suite."""
+        facts = self.facts(plan)
+        same = ("base", "n", "each", "sampling_steps", "guidance", "suite")
+        return differing(facts, {"suite": facts["suite"], **before}, same, grows=("runs",))
+
+    def stages(self, plan: Plan, out: Path) -> Iterator[Stage]:
+        """The plan's own cells; then those of the leaders on the further concepts, and their audits."""
+        yield Stage(plan.cells(), run_cell, done)
+        leaders = leading(plan, finished(plan.cells(), out))
+        yield Stage(plan.further_cells(leaders), run_cell, done)
+        audits = audit_stage(plan, leaders)
+        if audits is not None:
+            yield audits
+
+    def subjects(self, plan: Plan) -> list[str]:
+        """Those of the plan, every trial as one."""
+        return [subject.name for subject in plan.everyone]
+
+    def subject_of(self, cell: Cell) -> str:
+        """Its own."""
+        return cell.subject.name
+
+    def benched(self, plan: Plan, out: Path) -> Benched:
+        """The figures, leaderboard.png and the galleries."""
+        cells = finished(plan.cells(), out)
+        leaders = leading(plan, cells)
+        wanted = plan.further_cells(leaders)
+        names = [subject.name for subject in plan.everyone]
+        controls = [subject.name for subject in plan.everyone if subject.control is not None]
+        everywhere = [cell for cell in cells if cell.subject in (*leaders, *controls)]
+        draw_plots(everywhere, names, controls, out / f"{self.table}.png")
+        shown = [subject.name for subject in plan.everyone if subject.is_base or subject.control == "gold"]
+        for target in plan.concepts:
+            draw_gallery(
+                samples_of(plan, out, target.name, [*shown, *leaders]),
+                out / "cache",
+                target.name,
+                ROW,
+                out / f"{slug('gallery', target.name)}.png",
+            )
+        return Benched(
+            plan=plan,
+            cells=cells,
+            further=finished(wanted, out),
+            attacked=audited(plan, leaders, out),
+            leaders=leaders,
+            missing=[cell.key for cell in plan.cells() + wanted if not done(out, cell)]
+            + [f"audit of {cell.key}" for cell, state in audit_states(plan, leaders, out) if state != "done"],
+            out=out,
         )
-    return benched
+
+
+ERASURE = ErasureBenchmark()

@@ -5,50 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oubliette.bench.cells import Cell, chosen
-from oubliette.bench.erasure.attacked import attack_leaders, audit_states
+from oubliette.bench.cells import Cell
+from oubliette.bench.erasure.attacked import audit_states
 from oubliette.bench.erasure.figures import CellFigures, figures_of, ranked
 from oubliette.bench.erasure.plan import Plan
-from oubliette.bench.folder import claim, seal, whole
-from oubliette.bench.pool import in_processes
+from oubliette.bench.folder import seal, whole
 from oubliette.core.manifest import read_manifest, write_json
 
-__all__ = ["ROW", "done", "finished", "leading", "run_cell", "run_cells", "samples_of", "states"]
+__all__ = ["ROW", "done", "finished", "leading", "run_cell", "samples_of", "states"]
 
 #: Not those of the erasers' own pictures, nor of any other command's evaluation.
 _EVALUATION_SEED = 1000
 #: What the erased model is called in a cell's evaluation.
 ROW = "erased"
 _DONE, _SAMPLES = "evaluation.json", "samples.jsonl"
-
-
-def run_cells(
-    plan: Plan,
-    out: Path,
-    *,
-    jobs: int = 1,
-    subjects: Sequence[str] = (),
-    progress: Callable[[int, int, str], None] | None = None,
-) -> None:
-    """Run every cell that `out` does not hold yet, then the leaders' on the further concepts and their
-    audits.
-
-    `jobs` processes share the cells; `subjects` names those to run, all where it is empty (leaders are told
-    from all cells that are done). UserError for an unknown subject, and where `out` holds another plan's
-    cells.
-    """
-    wanted = chosen(plan.cells(), subjects, plan.everyone)
-    with claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before), plan.base):
-        _run(plan, wanted, out, jobs, progress)
-        leaders = leading(plan, finished(plan.cells(), out))
-        further = plan.further_cells(leaders)
-        if further:
-            _run(plan, chosen(further, subjects, plan.everyone), out, jobs, progress)
-        attack_leaders(plan, leaders, out, jobs=jobs, subjects=subjects, progress=progress)
 
 
 def leading(plan: Plan, cells: Sequence[CellFigures]) -> list[str]:
@@ -124,21 +98,6 @@ def states(plan: Plan, out: Path) -> list[tuple[Cell, str]]:
     return erased + [(cell, f"audit: {state}") for cell, state in audit_states(plan, leaders, out)]
 
 
-def _run(
-    plan: Plan,
-    cells: Sequence[Cell],
-    out: Path,
-    jobs: int,
-    progress: Callable[[int, int, str], None] | None,
-) -> None:
-    left = [cell for cell in cells if not done(out, cell)]
-    count = len(cells) - len(left)
-    for cell, seconds in in_processes(run_cell, plan, left, out, jobs):
-        count += 1
-        if progress is not None:
-            progress(count, len(cells), f"{cell.key}, {seconds:.0f} s")
-
-
 def _facts(cell: Cell, out: Path) -> dict[str, Any]:
     """What the erasure left in its record: its seconds, and how much of the model it changed."""
     folder = out / "models" / cell.key
@@ -150,21 +109,6 @@ def _facts(cell: Cell, out: Path) -> dict[str, Any]:
         "solution": record.get("solution"),
         "changed": len(record.get("changed", [])),
     }
-
-
-def _differs(plan: Plan, before: dict[str, Any]) -> str | None:
-    """What of the plan is not as it was when the folder's cells were run; subjects, runs and concepts may
-    grow.
-    """
-    facts = plan.model_dump(mode="json")
-    for part in ("base", "n", "each", "sampling_steps", "guidance"):
-        if before.get(part) != facts[part]:
-            return part
-    known = {subject["name"]: subject for subject in before.get("subjects", [])}
-    for subject in facts["subjects"]:
-        if {**known.get(subject["name"], subject), "runs": None} != {**subject, "runs": None}:
-            return f"'{subject['name']}'"
-    return None
 
 
 def _folder(out: Path, cell: Cell) -> Path:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from oubliette.bench.guard.masks import mask_folder
-from oubliette.bench.guard.plan import Learning, Plan, read_plan
-from oubliette.bench.guard.run import Used, finished, run_all
+from oubliette.bench.guard.masks import learn_masks, learned, mask_folder
+from oubliette.bench.guard.plan import Cell, Learning, Plan, read_plan
+from oubliette.bench.guard.run import Used, done, finished, run_cell
 from oubliette.bench.guard.table import stability_table, use_table
-from oubliette.core.manifest import record, write_json
-from oubliette.core.writing import write_bytes
+from oubliette.bench.runner import Stage
+from oubliette.core.manifest import record
 
-__all__ = ["Benched", "bench_guard"]
-
-TABLE, JSON = "guard.md", "guard.json"
+__all__ = ["GUARD", "Benched", "GuardBenchmark"]
 
 
 @dataclass(frozen=True)
@@ -63,39 +61,55 @@ class Benched:
         }
 
 
-def bench_guard(
-    out: Path | str,
-    plan: Plan | Path | str = "guard",
-    *,
-    jobs: int = 1,
-    run: bool = True,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Benched:
-    """Learn the plan's masks and run its users, those that `out` lacks, then write guard.md and guard.json.
+class GuardBenchmark:
+    """Masks of every learner and baseline, under users who honour them."""
 
-    `run` false makes the tables of what is there. UserError for a folder that holds another benchmark.
-    """
-    out = Path(out)
-    made = plan if isinstance(plan, Plan) else read_plan(plan)
-    if run:
-        run_all(made, out, jobs=jobs, progress=progress)
-    used = finished(made, out)
-    done = {(one.arm, one.guard, one.share, one.mode, one.seed) for one in used}
-    benched = Benched(
-        plan=made,
-        used=used,
-        missing=[
-            cell.key
-            for cell in made.cells()
-            if (cell.arm, cell.guard, cell.share, cell.mode, cell.seed) not in done
-        ],
-        learned=_learned(made, out),
-        agreement=_agreement(made, out),
-        out=out,
-    )
-    write_bytes(out / TABLE, benched.markdown().encode())
-    write_json(out / JSON, benched.to_dict())
-    return benched
+    name, table = "guard", "guard"
+    read_plan = staticmethod(read_plan)
+
+    def facts(self, plan: Plan) -> dict[str, Any]:
+        """The plan."""
+        return plan.model_dump(mode="json")
+
+    def differs(self, plan: Plan, before: Mapping[str, Any]) -> str | None:
+        """Runs, modes and bypasses may be added: none of them has a part in another's cell."""
+        facts = self.facts(plan)
+        grows = ("runs", "about", "modes", "bypasses")
+        return next((f"'{k}'" for k in facts if k not in grows and before.get(k) != facts[k]), None)
+
+    def stages(self, plan: Plan, out: Path) -> Iterator[Stage]:
+        """Every mask is learned, then every user trains."""
+        yield Stage(plan.learning(), learn_masks, learned)
+        yield Stage(plan.cells(), run_cell, done)
+
+    def subjects(self, plan: Plan) -> list[str]:
+        """What may guard."""
+        return list(dict.fromkeys(cell.guard for cell in plan.cells()))
+
+    def subject_of(self, cell: Cell | Learning) -> str | None:
+        """A user's guard; masks are learned for all."""
+        return getattr(cell, "guard", None)
+
+    def states(self, plan: Plan, out: Path) -> list[tuple[Cell | Learning, str]]:
+        """Masks, then users."""
+        found: list[tuple[Cell | Learning, str]] = [
+            (one, "done" if learned(out, one) else "to do") for one in plan.learning()
+        ]
+        return found + [(cell, "done" if done(out, cell) else "to do") for cell in plan.cells()]
+
+    def benched(self, plan: Plan, out: Path) -> Benched:
+        """The figures."""
+        return Benched(
+            plan=plan,
+            used=finished(plan, out),
+            missing=[cell.key for cell in plan.cells() if not done(out, cell)],
+            learned=_learned(plan, out),
+            agreement=_agreement(plan, out),
+            out=out,
+        )
+
+
+GUARD = GuardBenchmark()
 
 
 def _learned(plan: Plan, out: Path) -> dict[str, dict[str, Any]]:

@@ -13,8 +13,9 @@ from oubliette.core.manifest import write_json
 from oubliette.data.concept import Concept
 from oubliette.train.finetune import SupervisedData
 from oubliette.workflows.guard.apply import budget_for
+from oubliette.world.world import world_of
 
-__all__ = ["concept_of", "learn_masks", "mask_folder", "open_base", "painted"]
+__all__ = ["concept_of", "learn_masks", "learned", "mask_folder", "open_base", "painted"]
 
 #: Users and publishers draw from the world's painter with seeds of their own.
 _USER_SEEDS = 100
@@ -74,6 +75,11 @@ def learn_masks(plan: Plan, learning: Learning, out: Path) -> float:
     return time.monotonic() - started
 
 
+def learned(out: Path, learning: Learning) -> bool:
+    """Whether `out` holds all masks of an arm and seed."""
+    return (out / "masks" / learning.key / "learned.json").is_file()
+
+
 def mask_folder(out: Path, learning: Learning, learner: str, share: float) -> Path:
     """Where a learner's mask of a share lies."""
     return out / "masks" / learning.key / f"{learner}-{100 * share:g}"
@@ -84,13 +90,14 @@ def open_base(plan: Plan, arm: Arm, seed: int, out: Path) -> Any:
     from oubliette.backends import open_model
     from oubliette.erase.run import erase
     from oubliette.workflows.compose import compose
+    from oubliette.workflows.order import Order
 
     if arm.erase is None:
         return open_model(plan.base)
     folder = out / "models" / slug(arm.name, str(seed))
     if not folder.is_dir():
         model = open_model(plan.base)
-        recipe = compose(model, concept=arm.illegal, method=arm.erase, seed=seed, save="delta")
+        recipe = compose(model, Order(concept=arm.illegal, method=arm.erase, seed=seed, save="delta"))
         erase(model, recipe, show_progress=False).save(folder)
     return open_model(folder)
 
@@ -104,7 +111,9 @@ def painted(
     count = int(budget_for(model, "full").pictures)
     concept = concept_of(model, name)
     where = seed + _USER_SEEDS if user else seed
-    return from_world(concept, model.picture_side, count=count, seed=where, avoid=avoid).data(model)
+    return from_world(
+        concept, model.picture_side, count=count, seed=where, avoid=avoid, world=world_of(model)
+    ).data(model)
 
 
 def concept_of(model: Any, name: str) -> Concept:

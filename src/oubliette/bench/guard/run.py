@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oubliette.bench.folder import claim, seal, whole
-from oubliette.bench.guard.masks import concept_of, learn_masks, mask_folder, open_base, painted
-from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Learning, Plan
+from oubliette.bench.folder import seal, whole
+from oubliette.bench.guard.masks import concept_of, mask_folder, open_base, painted
+from oubliette.bench.guard.plan import BYPASS, GOLD, LESS, Cell, Plan
 from oubliette.bench.guard.transplant import TRANSPLANT, Donor
-from oubliette.bench.pool import in_processes
 from oubliette.bench.words import slug
 from oubliette.core.manifest import read_object, write_json
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.guard.apply import budget_for
 from oubliette.workflows.guard.user import TrainingCurve, User, area, asked_of
 
-__all__ = ["Used", "finished", "run_all", "run_cell"]
+__all__ = ["Used", "done", "finished", "run_cell"]
 
 #: fp32 gradients and AdamW's two moments.
 _BYTES_A_PARAMETER = 12
@@ -57,29 +56,6 @@ class Used:
     def area(self) -> float:
         """The mean illegal rate over log(1 + step), by trapezoids."""
         return area(self.steps, self.illegal)
-
-
-def run_all(
-    plan: Plan, out: Path, *, jobs: int = 1, progress: Callable[[int, int, str], None] | None = None
-) -> None:
-    """Learn every mask, then run every user that `out` does not hold yet; each is kept when done.
-
-    UserError where `out` holds another plan's.
-    """
-    with claim(out, plan.model_dump(mode="json"), lambda before: _differs(plan, before), plan.base):
-        learning = [
-            one for one in plan.learning() if not (out / "masks" / one.key / "learned.json").is_file()
-        ]
-        cells = [cell for cell in plan.cells() if not whole(_path(out, cell))]
-        total = len(plan.learning()) + len(plan.cells())
-        count = total - len(learning) - len(cells)
-        phases: list[tuple[Callable[..., float], Sequence[Learning | Cell]]]
-        phases = [(learn_masks, learning), (run_cell, cells)]
-        for work, items in phases:
-            for item, seconds in in_processes(work, plan, items, out, jobs):
-                count += 1
-                if progress is not None:
-                    progress(count, total, f"{item.key}, {seconds:.0f} s")
 
 
 def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
@@ -127,7 +103,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
 
 def finished(plan: Plan, out: Path) -> list[Used]:
     """The users that are done, in the plan's order."""
-    paths = [path for cell in plan.cells() if whole(path := _path(out, cell))]
+    paths = [_path(out, cell) for cell in plan.cells() if done(out, cell)]
     return [Used(**json.loads(path.read_text("utf-8"))) for path in paths]
 
 
@@ -189,20 +165,16 @@ def _gentler(plan: Plan, cell: Cell, out: Path) -> float:
     pair = []
     for guard, share in (("none", None), (plan.learners[0].name, cell.share)):
         other = cell.model_copy(update={"guard": guard, "share": share})
-        if not whole(_path(out, other)):
+        if not done(out, other):
             run_cell(plan, other, out)
         pair.append(read_object(_path(out, other)))
     free, masked = pair
     return float(free["learning_rate"]) * float(masked["drift"]) / float(free["drift"])
 
 
-def _differs(plan: Plan, before: dict[str, Any]) -> str | None:
-    """What of the plan is not as it was when the folder's cells were run; runs, modes and bypasses may be
-    added.
-    """
-    facts = plan.model_dump(mode="json")
-    grows = ("runs", "about", "modes", "bypasses")  # none of them has a part in another's cell
-    return next((f"'{k}'" for k in facts if k not in grows and before.get(k) != facts[k]), None)
+def done(out: Path, cell: Cell) -> bool:
+    """Whether `out` holds the user's outcome."""
+    return whole(_path(out, cell))
 
 
 def _path(out: Path, cell: Cell) -> Path:

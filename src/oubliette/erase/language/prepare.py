@@ -50,7 +50,7 @@ class TokenSet:
 class LanguageData:
     """The two sets of one erasure, as tokens and as rows; without a retain set nothing is asked to stay.
 
-    `sources` are the rows of further files by name, for methods that read some.
+    `sources` are the rows of further files by name, for methods that read some. `seed` is the run's.
     """
 
     forget: TokenSet
@@ -58,6 +58,7 @@ class LanguageData:
     forget_rows: Sequence[QA] = ()
     retain_rows: Sequence[QA] = ()
     sources: Mapping[str, Sequence[QA]] = field(default_factory=dict)
+    seed: int = 0
 
 
 def prepare(
@@ -71,7 +72,7 @@ def prepare(
     """Read and encode the request's files; UserError where there is no forget file.
 
     Warns (InputWarning) of rows that stand in both sets, which are trained both ways; UserError where all of
-    the forget set does. Nothing is made, so that seed, cache and progress have no part in it.
+    the forget set does. Nothing is made, so that cache and progress have no part in it.
     """
     if request.forget is None:
         raise UserError(
@@ -86,6 +87,7 @@ def prepare(
         forget,
         retain,
         {name: read_questions(path) for name, path in request.sources.items()},
+        seed,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from oubliette.core.errors import UserError
 from oubliette.eval.pictures.clip import ClipModel, open_clip_model, probability
+from oubliette.world.world import every_world, world_of
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -38,14 +39,15 @@ class ClipJudge:
     @classmethod
     def open(cls, argument: str | None, model: Any = None) -> ClipJudge:
         """A judge from a CLIP's name or folder; with no argument, the CLIP of the model's own world."""
-        if argument is None and getattr(model, "world", None) != "picture":
+        name = argument or world_of(model).judges.get("clip")
+        if name is None:
             raise UserError(
                 "judge clip: name a model, as in clip:ViT-B-32/laion2b_s34b_b79k, or give its folder"
             )
-        name = argument or "nano-clip"
-        device = getattr(model, "device", "cpu")
+        its_own = [world for world in every_world() if world.judges.get("clip") == name]
         return cls(
-            open_clip_model(name, device=device), word_of=_picture_world_word if name == "nano-clip" else None
+            open_clip_model(name, device=getattr(model, "device", "cpu")),
+            word_of=its_own[0].word if its_own else None,
         )
 
     def covers(self, concept: Concept) -> bool:
@@ -79,10 +81,3 @@ class ClipJudge:
 
     def _word(self, kind: str, name: str) -> str | None:
         return name if self._word_of is None else self._word_of(kind, name)
-
-
-def _picture_world_word(kind: str, name: str) -> str | None:
-    from oubliette.world import facts
-
-    own = facts.resolve(kind, name) if kind in facts.TABLES else None
-    return None if own is None else facts.TABLES[kind][own].words[0]

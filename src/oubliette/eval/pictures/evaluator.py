@@ -17,6 +17,7 @@ from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.plan import Bank, Plan, make_plan
 from oubliette.eval.surroundings import neighbours, rest_of_world, words_of
+from oubliette.world.world import world_of
 
 __all__ = ["PictureEvaluator", "plan_for", "require_drawing"]
 
@@ -111,7 +112,7 @@ def plan_for(
         refuse_cut(base, concept.name, "the concept")
     rows = None if prompts_csv is None else read_prompts(prompts_csv)
     warn_of_cut(base, [row.prompt for row in rows or ()], "prompts of the table")
-    bank = bank or load_bank("world" if getattr(base, "world", None) == "picture" else "general")
+    bank = bank or load_bank(world_of(base).bank)
     kept = rest_of_world(base, concepts) if retained is None else _others(retained, concepts)
     return make_plan(
         concepts,

@@ -12,6 +12,7 @@ import numpy as np
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import hash_file
 from oubliette.eval.judge import check_pictures
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -45,17 +46,22 @@ class OracleJudge:
 
     @classmethod
     def open(cls, argument: str | None, model: Any = None) -> OracleJudge:
-        """The embedded oracle of the picture world, or one in a folder."""
-        from oubliette.world import embedded, facts, oracle
+        """The oracle of the model's world, the picture world's where that has none; or one in a folder."""
+        from oubliette.world import embedded, oracle
+        from oubliette.world.facts import PICTURE
 
         if argument is not None:
             folder, loaded = Path(argument), oracle.load(Path(argument))
             return cls(loaded, loaded.classes, fingerprint=_hash(folder), name=f"oracle:{folder.name}")
-        own = embedded.path("nano-oracle")
+        world = world_of(model)
+        world = world if "oracle" in world.judges else PICTURE
+        own = embedded.path(world.judges["oracle"])
         if own is None:
-            raise UserError("judge oracle: nano-oracle is not in this installation; install oubliette again")
-        classes = {kind: facts.all_names(kind) for kind in facts.TABLES}
-        return cls(oracle.load(), classes, fingerprint=_hash(own), resolve=facts.resolve)
+            raise UserError(
+                f"judge oracle: {world.judges['oracle']} is not in this installation; install oubliette again"
+            )
+        classes = {kind: world.all_names(kind) for kind in world.tables}
+        return cls(oracle.load(own), classes, fingerprint=_hash(own), resolve=world.resolve)
 
     def covers(self, concept: Concept) -> bool:
         """Whether the head for the concept's kind has a class for it."""

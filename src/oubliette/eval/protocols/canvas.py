@@ -24,6 +24,7 @@ from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, combination
 from oubliette.eval.surroundings import rest_of_world
 from oubliette.world.facts import BROADER
+from oubliette.world.world import world_of
 
 FORMAT = "oubliette-canvas/1"
 #: The benchmark's seeds and prompt; it draws 512 pixels with 100 DDIM steps and guidance 9.
@@ -252,7 +253,7 @@ def _grid(
 ) -> dict[str, list[str]]:
     given = {"style": styles, "object": objects}
     world = [*rest_of_world(model, [concept]), concept]
-    if None in given.values() and getattr(model, "world", None) != "picture":
+    if None in given.values() and not world_of(model).tables:
         raise UserError(f"canvas: {model.source} is of no known world; name the grid's styles and objects")
     grid = {
         kind: [one.name for one in world if one.kind == kind] if names is None else list(dict.fromkeys(names))

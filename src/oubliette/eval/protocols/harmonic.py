@@ -21,6 +21,7 @@ from oubliette.eval.plan import IN_SET, WITHHELD, PromptSet
 from oubliette.eval.sample_store import Progress, SampleStore
 from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, propagate, t_interval
+from oubliette.world.world import world_of
 
 FORMAT = "oubliette-harmonic/1"
 #: An accuracy is the share of pictures whose best class is the right one.
@@ -175,12 +176,7 @@ def _accuracy(
 
 def _of_synonyms(model: Any, concept: Concept, withheld: PromptSet) -> PromptSet | None:
     """The withheld prompts that use a synonym; None where the concept has none."""
-    words = list(concept.synonyms)
-    if getattr(model, "world", None) == "picture":
-        from oubliette.world import facts
-
-        own = facts.resolve(concept.kind, concept.name)
-        words += facts.TABLES[concept.kind][own].withheld if own else ()
+    words = [*concept.synonyms, *world_of(model).fact(concept.kind, concept.name).withheld]
     named = pattern(words)
     rows = [row for row in zip(withheld.prompts, withheld.seeds, strict=True) if named.search(row[0])]
     if not words or not rows:

@@ -38,7 +38,7 @@ class AnswerEvaluator:
         judges: Sequence[Judge] | None = None,
         decoding: Decoding | None = None,
     ) -> None:
-        self.sets = sets
+        self.base, self.sets = base, sets
         whole, expected = answer_plan(sets)
         self.judges: list[Judge] = list(judges) if judges else [AnswerJudge(expected)]
         self.sampling = decoding or Decoding(_tokens_of(base, [*sets.forget, *sets.retain, *sets.other]))

@@ -6,7 +6,7 @@ A YAML file lists them: `[{concept: car, anchor: object, method: uce}, {concept:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from oubliette.core.validation import MAX_SEED, StrictModel, validated
 from oubliette.data.words import pattern
 from oubliette.recipe import ConceptSpec, Recipe, parse_yaml
 from oubliette.workflows.compose import compose
+from oubliette.workflows.order import Order
+from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
@@ -90,11 +92,8 @@ def read_requests(path: Path | str) -> list[StreamRequest]:
     return requests
 
 
-def settle(
-    model: Backend, requests: Sequence[StreamRequest], options: Mapping[str, Any] | None = None
-) -> list[Stage]:
-    """Every request as a checked recipe, before anything is erased; `options` are `compose`'s for all of
-    them.
+def settle(model: Backend, requests: Sequence[StreamRequest], shared: Order | None = None) -> list[Stage]:
+    """Every request as a checked recipe, before anything is erased; `shared` is ordered for all of them.
 
     A request's own options go before those for all. Its seed, where it gives none, is the stream's plus its
     place from 0. Every stage is told to avoid what was erased before it: none of its prompts, anchors and
@@ -102,9 +101,9 @@ def settle(
     concept that comes twice; for an anchor that was itself erased; and for attached methods, on which nothing
     can build.
     """
-    shared = {name: value for name, value in (options or {}).items() if value not in (None, (), [])}
+    shared = shared or Order()
     for name in _OF_ONE_REQUEST:
-        if name in shared:
+        if getattr(shared, name) not in (None, (), []):
             raise UserError(f"--{name} belongs to one request: give it in the stream's file")
     if getattr(model, "attachment", None) is not None:
         raise UserError(f"{model.source}: something is attached, which a stream of edits cannot build on")
@@ -125,13 +124,13 @@ def _settled(
     model: Backend,
     request: StreamRequest,
     number: int,
-    shared: Mapping[str, Any],
+    shared: Order,
     earlier: tuple[Concept, ...],
 ) -> Stage:
     own = request.model_dump(exclude_none=True, exclude={"set"})
-    own["seed"] = request.seed if request.seed is not None else int(shared.get("seed", 0)) + number - 1
-    overrides = [*shared.get("overrides", ()), *request.set]
-    recipe = compose(model, **{**shared, **own, "overrides": overrides})
+    own["seed"] = request.seed if request.seed is not None else (shared.seed or 0) + number - 1
+    overrides = [*shared.overrides, *request.set]
+    recipe = compose(model, replace(shared, **own, overrides=overrides))
     gone = [ConceptSpec.model_validate(asdict(concept)) for concept in earlier]
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"avoid": gone})})
     names = {(concept.kind, concept.name.casefold()) for concept in earlier}
@@ -162,7 +161,7 @@ def _rehearse(model: Backend, stage: Stage) -> None:
         )
     rehearse(model, recipe)
     if stage.earlier:
-        bank = load_bank(recipe.data.bank or ("world" if model.world else "general"))
+        bank = load_bank(recipe.data.bank or world_of(model).bank)
         for concept in stage.concepts:
             for gone in stage.earlier:
                 if pattern(bank.words(gone)).search(concept.anchor):

@@ -11,6 +11,7 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import atomic_folder, record, refuse_existing, write_manifest
 from oubliette.core.run_folder import Unfinished
 from oubliette.workflows.guard.sources import open_source, read_source
+from oubliette.world.world import world_of
 
 __all__ = ["MODES", "Applied", "apply_mask", "budget_for"]
 
@@ -68,7 +69,7 @@ def budget_for(model: Any, mode: str, changes: Mapping[str, Any] | None = None) 
 
     if mode not in MODES:
         raise UserError(f"no mode is called '{mode}'; {suggest(mode, MODES)}")
-    usual = (_NANO_BUDGETS if model.world is not None else _BUDGETS)[mode]
+    usual = (_BUDGETS if world_of(model).overlay is None else _NANO_BUDGETS)[mode]
     return Budget.of("guard apply", **{**usual, **(changes or {})})
 
 

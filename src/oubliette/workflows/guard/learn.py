@@ -11,6 +11,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, record, refuse_existing
 from oubliette.core.run_folder import Unfinished
 from oubliette.workflows.guard.sources import Opened, open_all
+from oubliette.world.world import world_of
 
 __all__ = ["Guarded", "cut_mask", "learn_mask", "user_for"]
 
@@ -180,7 +181,7 @@ def user_for(model: Any, changes: Mapping[str, Any] | None = None) -> Any:
     from oubliette.guard.learn.problem import RELEARNING
     from oubliette.train.config import TrainConfig
 
-    small = _NANO_USER if model.world is not None else {}
+    small = {} if world_of(model).overlay is None else _NANO_USER
     return validated(TrainConfig, {**RELEARNING.model_dump(), **small, **(changes or {})}, "guard user")
 
 

@@ -16,7 +16,7 @@ from oubliette.eval.pictures.sampling import Sampling
 from oubliette.workflows.guard.apply import budget_for
 from oubliette.workflows.guard.user import TrainingCurve, User, area
 from oubliette.workflows.modality import modality_of
-from oubliette.workflows.user_data import Lesson, read_source
+from oubliette.workflows.user_data import Lesson, Teaching, read_source
 
 __all__ = ["Measured", "measure"]
 
@@ -90,14 +90,16 @@ def measure(
         side: {
             text: modality.lesson(
                 opened,
-                read_source(text),
-                known,
-                count=spent.pictures,
-                n=pictures,
-                seed=seed,
-                data_seed=spent.seed,
-                kind=kind,
-                how=Sampling(sampling_steps, guidance),
+                Teaching(
+                    read_source(text),
+                    known,
+                    count=spent.pictures,
+                    n=pictures,
+                    how=Sampling(sampling_steps, guidance),
+                    seed=seed,
+                    data_seed=spent.seed,
+                    kind=kind,
+                ),
             )
             for text in sources
         }
