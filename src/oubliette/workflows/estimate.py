@@ -41,7 +41,8 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
 
     method = METHODS.get(recipe.method["name"])
     named = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
-    if check_scope(recipe.scope).rank is not None:
+    rank = check_scope(recipe.scope).rank
+    if rank is not None:
         named = layers_in(model, named)
     if method.solution == "attached":
         named = {}
@@ -53,7 +54,7 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
         if recipe.budget_for > 1
         else "as the recipe has it",
         "tensors": len(named),
-        "parameters": sum(parameter.numel() for parameter in named.values()),
+        "parameters": sum(_moving(parameter, rank) for parameter in named.values()),
         "of_parameters": sum(parameter.numel() for parameter in model.tensors().values()),
         "pictures": 0,
         "forwards": 0,
@@ -138,9 +139,14 @@ def _held_for(parameter: nn.Parameter, recipe: Recipe, cost: StepCost) -> int:
     from oubliette.train.scope import check_scope
 
     count, rank = parameter.numel(), check_scope(recipe.scope).rank
-    moved = count if rank is None else rank * (len(parameter) + parameter[0].numel())
+    moved = _moving(parameter, rank)
     masters = moved if rank is not None or parameter.itemsize < 4 else 0
     states = 1 if recipe.train.optimizer == "sgd" else 2
     gradients = moved * (2 if _retains(recipe, cost) else 1)
     original = 0 if rank is not None else count * parameter.itemsize
     return original + 4 * (gradients + masters + states * moved)
+
+
+def _moving(parameter: nn.Parameter, rank: int | None) -> int:
+    """How many numbers are trained: the tensor's own, or those of an adapter over it."""
+    return parameter.numel() if rank is None else rank * (len(parameter) + parameter[0].numel())
