@@ -8,40 +8,32 @@ from pydantic import Field
 
 from oubliette.core.validation import StrictModel
 
-__all__ = ["Beta", "TrainConfig", "Updates"]
+__all__ = ["Beta", "TrainConfig"]
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """How much of a running mean of gradients is kept from one update to the next."""
 
 
-class Updates(StrictModel):
-    """What erasers, attackers and users say of their updates alike: how many, how fast, in what precision.
+class TrainConfig(StrictModel):
+    """How long, how fast and in what precision a loop trains; unknown keys are refused.
 
     `batch` items are drawn for each of `accumulation` micro-batches a step, all processes taken together.
     `learning_rate` is the greatest the schedule reaches, after `warm_up` steps. `clip` bounds the L2 norm of
-    the combined update.
+    the combined update, `clip_roles` that of each role's gradient where the objective does not say.
+    `retain_weight` multiplies the weight of every retain role (the mu of gradient projection).
     """
 
     steps: int = Field(default=100, ge=1)
     batch: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=1e-5, gt=0)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warm_up: int = Field(default=0, ge=0)
     accumulation: int = Field(default=1, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     clip: float | None = Field(default=None, gt=0)
-
-
-class TrainConfig(Updates):
-    """All that a loop is told; unknown keys are refused.
-
-    `clip_roles` bounds the L2 norm of each role's gradient where the objective does not say. `retain_weight`
-    multiplies the weight of every retain role (the mu of gradient projection).
-    """
-
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
     clip_roles: float | None = Field(default=None, gt=0)
     retain_weight: float = Field(default=1.0, ge=0)
     log_every: int = Field(default=1, ge=1)
