@@ -22,6 +22,9 @@ SHORT: dict[str, dict[str, Any]] = {
     "rmu": {"layer": 1},
     "rmu-lat": {"layer": 1, "attack_layer": 0, "attack_steps": 2},
     "rr": {"layers": [0, 1], "ramp": 10},
+    "elm": {"expert": "Sure.", "novice": "Unsure.", "turn": "So.", "texts": 2, "length": 3},
+    "altpo": {"count": 2, "tokens": 8},
+    "tar": {"inner_steps": 3, "every": 2, "inner_learning_rates": [1e-3]},
 }
 #: Scopes of methods that cannot work on their bench's; a tensor of theirs is frozen in its place.
 SCOPED: dict[str, str] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from attack.prompts.fakes import Drawer, white
 from oubliette.attack.prompts import Case
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
+from oubliette.data.questions import QA
 from oubliette.eval.evaluate import compare
 from oubliette.eval.judge import Judge
 
@@ -44,8 +46,21 @@ def test_the_judge_finds_the_night() -> None:
             type(judge).open(wrong, None)
 
 
+def test_the_metric_of_answers_compares_lengths() -> None:
+    metric = example("adding-a-metric.md", 1)["Brevity"]()
+    metric.name = "brevity"
+    rows = [QA("Who?", "Ada"), QA("Where?", "in town")]
+    asked = SimpleNamespace(
+        rows={"forget": [("a", rows[0]), ("b", rows[1])]}, answers=lambda questions: ["Marlow", "here"]
+    )
+    assert metric.check({"forget": rows}) == []
+    own = metric.observe(asked)
+    (figure,) = metric.figures("m", SimpleNamespace(own=own))
+    assert (figure.value, figure.items, figure.better) == (0.5, {"a": 0.0, "b": 1.0}, "lower")
+
+
 def test_the_metric_counts_what_survives() -> None:
-    survivors = example("adding-a-metric.md", 1)["survivors"]
+    survivors = example("adding-a-metric.md", 2)["survivors"]
     others = [name for name in THINGS if name not in ("car", "neon")]
     found = compare(
         {"good": ToyModel(others), "bad": ToyModel(source="bad")},

@@ -77,6 +77,15 @@ def test_parts_options_are_checked_by_validate():
         validate(recipe)
 
 
+def test_a_smoother_that_reads_an_attackers_loss_is_refused_where_there_is_none():
+    asked = {"name": "stableun", "probe": "gap"}
+    drawn = {**SMALL, "method": "esd"}
+    with pytest.raises(UserError, match="method 'esd' has no attacker's loss"):
+        validate(build_recipe({**drawn, "smoother": asked}))
+    validate(build_recipe({**drawn, "smoother": "stableun"}))
+    validate(build_recipe({**SMALL, "smoother": asked}))
+
+
 def test_a_solved_method_takes_no_surgery_and_no_smoother():
     solved = {"method": "uce", "scope": "xattn-kv"}
     validate(build_recipe(solved))

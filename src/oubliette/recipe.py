@@ -263,8 +263,14 @@ def validate(recipe: Recipe) -> Recipe:
         Concept(each.name, each.anchor, each.kind, tuple(each.synonyms))
     options = recipe.method_options()
     recipe.make_surgery()
-    recipe.make_smoother().begin(0, recipe.train.steps, recipe.seed)
+    smoother = recipe.make_smoother()
+    smoother.begin(0, recipe.train.steps, recipe.seed)
     method = METHODS.get(recipe.method["name"])
+    if smoother.extra_passes.inner and method.solution == "trained" and not getattr(method, "inner", ()):
+        raise UserError(
+            f"smoother '{recipe.smoother['name']}' as it is set looks where an attacker would go, and method "
+            f"'{method.name}' has no attacker's loss (no inner role); another smoother.probe does without"
+        )
     known = getattr(method, "sources", {})
     for name in recipe.sources:
         if name not in known:

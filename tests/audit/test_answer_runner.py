@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,10 @@ import tiny_facts
 from oubliette.audit.answer_runner import AnswerAttackRunner
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
+from oubliette.data.concept import FACTS, Concept
 from oubliette.data.questions import QA
+from oubliette.eval.text.answer_judge import AnswerJudge
+from oubliette.eval.text.decoding import Decoding
 from oubliette.train.cost import Cost
 
 FORGET, RETAIN = ([QA(row["question"], row["answer"]) for row in rows] for rows in tiny_facts.sets())
@@ -107,14 +113,161 @@ def test_what_would_need_pictures_is_skipped_and_no_gap_of_the_audit() -> None:
         assert found.skip == "not applicable: it needs a model that draws"
         assert found.cost == Cost()
         assert runner.rewrite(spec) is None
-        assert runner.tries(spec) == 0
-        assert runner.csv(spec, []) == ""
-    with pytest.raises(UserError, match="paraphrase: it needs a model that draws"):
-        runner.search(PromptsRow(row="prompts", attack="paraphrase", cases=2), None)
-    with pytest.raises(UserError, match="inpaint: it needs a model that draws"):
-        runner.probe(ProbeRow(row="probe", probe="inpaint"), None)
     named = runner.describe(ProbeRow(row="probe", probe="inpaint", name="Mine"))
     assert named.title == "Mine"
+
+
+class Asked:
+    """Says the right answers to some questions, however they are put, and remembers what it heard."""
+
+    kind = "language"
+    source = "asked"
+
+    def __init__(self, *knows: QA) -> None:
+        self.knows = knows
+        self.heard: list[str] = []
+
+    def respond(self, prompts: Sequence[str], max_new_tokens: int = 64, **how: Any) -> list[str]:
+        self.heard += prompts
+        return [
+            next((f"It is {row.answer}." for row in self.knows if row.question in prompt), "No.")
+            for prompt in prompts
+        ]
+
+
+def runner_of(**more: Any) -> AnswerAttackRunner:
+    """One that asks what the audit does, with the evaluation's judge."""
+    expected = {row.question: (row.answer,) for row in FORGET}
+    judge = AnswerJudge({Concept("forget", "", FACTS): expected})
+    given = {"avoid": ASKED, "asked": FORGET, "judge": judge, "sampling": Decoding(8, 4), **more}
+    return AnswerAttackRunner(FORGET, RETAIN, **given)
+
+
+def searched(runner: AnswerAttackRunner, model: Any, **row: Any) -> Any:
+    spec = PromptsRow(**{"row": "prompts", "attack": "role", "cases": 100, **row})
+    judge, concept = runner_of().judge, runner_of().concept
+    return runner.search(spec, model, hits=lambda samples: judge.hits(samples, concept), seed=0)
+
+
+def test_a_search_asks_what_the_audit_asks_and_is_judged_as_it_is() -> None:
+    model = Asked(*FORGET[:2])
+    found = searched(runner_of(), model)
+    assert {row.case.prompt for row in found} == set(ASKED[:6])
+    assert {row.case.prompt for row in found if row.before} == {row.question for row in FORGET[:2]}
+    few = searched(runner_of(), Asked(), cases=2)
+    assert [row.case.prompt for row in few] == [row.case.prompt for row in found[:2]]
+    assert runner_of().tries(PromptsRow(row="prompts", attack="role")) == 4
+    table = runner_of().csv(PromptsRow(row="prompts", attack="role"), found)
+    assert table.count("\n") == 1 + 6
+    assert ",role," in table
+
+
+def test_where_the_audit_asks_nothing_all_rows_are_asked() -> None:
+    found = searched(runner_of(avoid=()), Asked())
+    assert {row.case.prompt for row in found} == {row.question for row in FORGET}
+
+
+def test_an_attack_learns_from_rows_that_are_not_asked() -> None:
+    model = Asked()
+    searched(runner_of(), model, attack="few-shot", options={"shots": 3, "tries": 5})
+    asked = set(ASKED)
+    for prompt in model.heard[6:]:
+        told = [row for row in FORGET + RETAIN if row.question in prompt]
+        assert len([row for row in told if row.question in asked]) == 1
+        assert {row.question for row in told} - asked <= {row.question for row in FORGET[6:]}
+    own = [QA("What is new?", "this")]
+    other = AnswerAttackRunner(own, RETAIN, avoid=ASKED, asked=FORGET)
+    model = Asked()
+    searched(other, model, attack="few-shot", options={"tries": 1})
+    assert all("What is new? this" in prompt for prompt in model.heard[6:])
+    with pytest.raises(UserError, match=r"no row to be forgotten is left.*--data"):
+        searched(AnswerAttackRunner(FORGET[:6], RETAIN, avoid=ASKED), Asked(), attack="few-shot")
+
+
+def test_rows_of_a_file_are_asked_instead_and_judged_by_their_own_answers(tmp_path: Path) -> None:
+    rows = [
+        QA("Who is the Bell Smith?", "Ada Marlow", paraphrases=("Name the Bell Smith.",)),
+        QA("", "Text."),
+    ]
+    path = tmp_path / "alias.jsonl"
+    lines = [
+        {"question": rows[0].question, "answer": rows[0].answer, "paraphrases": ["Name the Bell Smith."]},
+        {"text": "Text."},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    runner, how = runner_of(), {"attack": "rewording", "rows": str(path)}
+    model = Asked(QA("Name the Bell Smith.", "Ada Marlow"))
+    found = searched(runner, model, **how)
+    assert [(row.case.prompt, row.before, row.after) for row in found] == [(rows[0].question, False, True)]
+    # The same words to a question that is to be forgotten are no answer to it.
+    assert not searched(runner, Asked(QA(FORGET[0].question, "Ada Marlow")))[0].after
+    assert runner.describe(PromptsRow(row="prompts", **how)).budget["rows"] == "alias.jsonl"
+    with pytest.raises(UserError, match=r"none\.jsonl"):
+        runner.describe(PromptsRow(row="prompts", attack="rewording", rows=str(tmp_path / "none.jsonl")))
+    path.write_text(json.dumps(lines[1]))
+    with pytest.raises(UserError, match="no question that could be asked"):
+        runner.describe(PromptsRow(row="prompts", **how))
+    assert "rows" not in PromptsRow(row="prompts", attack="role").model_dump()
+    assert PromptsRow(row="prompts", **how).model_dump()["rows"] == str(path)
+
+
+def test_an_outcome_depends_on_what_is_asked_learnt_from_and_how() -> None:
+    spec = PromptsRow(row="prompts", attack="few-shot")
+    facts = runner_of().facts(spec, 0)
+    assert facts == runner_of().facts(spec, 0)
+    others = [
+        runner_of().facts(spec, 1),
+        runner_of(avoid=ASKED[:3]).facts(spec, 0),
+        runner_of(sampling=Decoding(9, 4)).facts(spec, 0),
+        runner_of(asked=FORGET[:5]).facts(spec, 0),
+        runner_of().facts(PromptsRow(row="prompts", attack="few-shot", options={"shots": 1}), 0),
+        AnswerAttackRunner(FORGET[:-1], RETAIN, avoid=ASKED, asked=FORGET, sampling=Decoding(8, 4)).facts(
+            spec, 0
+        ),
+        AnswerAttackRunner(FORGET, RETAIN[:-1], avoid=ASKED, asked=FORGET, sampling=Decoding(8, 4)).facts(
+            spec, 0
+        ),
+    ]
+    assert all(other != facts for other in others)
+    # What learns from nothing does not depend on it; and where nothing is left, a row can still be named.
+    plain = PromptsRow(row="prompts", attack="role")
+    short = AnswerAttackRunner(FORGET[:-1], RETAIN, avoid=ASKED, asked=FORGET, sampling=Decoding(8, 4))
+    assert short.facts(plain, 0) == runner_of().facts(plain, 0)
+    assert AnswerAttackRunner(FORGET[:6], RETAIN, avoid=ASKED).facts(
+        ProbeRow(row="probe", probe="linear-probe"), 0
+    )
+
+
+@pytest.mark.parametrize("attack", ["affirmation", "role", "rewording", "few-shot", "gcg", "soft-prompt"])
+def test_a_search_is_described_with_its_budget_and_cost(attack: str) -> None:
+    found = runner_of().describe(PromptsRow(row="prompts", attack=attack, cases=3))
+    assert not found.skip
+    assert found.budget["cases"] == 3
+    assert found.budget.get("given_rows", False) == (attack in ("few-shot", "gcg", "soft-prompt"))
+    assert found.cost.forwards >= 3 * 8
+    assert bool(found.cost.backwards) == (attack in ("gcg", "soft-prompt"))
+
+
+def test_a_probe_reads_a_real_model_and_leaves_it_alone(facts_folder: Any) -> None:
+    from oubliette.backends import open_model
+
+    model: Any = open_model(facts_folder / "base")
+    before, runner = model.fingerprint(), runner_of()
+    judge, concept = runner.judge, runner.concept
+
+    def probed(name: str) -> Any:
+        spec = ProbeRow(row="probe", probe=name, cases=6, options={"depths": [1.0]})
+        return runner.probe(spec, model, hits=lambda found: judge.hits(found, concept), seed=0)
+
+    lens = probed("logit-lens")
+    assert judge.hits(lens.samples, concept).all()  # at the last block it is the base itself
+    shown = probed("linear-probe")
+    assert {one.question for one in shown.samples} == set(ASKED[:6])
+    assert shown.facts == {"decodable": 1.0}
+    again = probed("linear-probe")
+    assert [one.text for one in again.samples] == [one.text for one in shown.samples]
+    assert again.each == shown.each
+    assert model.fingerprint() == before
 
 
 def test_a_row_is_described_by_its_rows() -> None:

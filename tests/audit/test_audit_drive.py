@@ -155,7 +155,7 @@ def test_probes_and_searches_run(tmp_path: Path) -> None:
 
     for probe in ("inpaint", "complete", "invert"):
         shown = made.probe(ProbeRow(probe=probe, cases=2), model, hits=never, seed=0)
-        assert len(shown.pictures) == len(shown.prompts) == len(shown.seeds)
+        assert len(shown.samples) == len(shown.prompts) == len(shown.seeds)
     spec = PromptsRow(attack="paraphrase", cases=2, options={"tries": 2})
     found = made.search(spec, model, hits=never, seed=0)
     assert [row.after for row in found] == [False, False]

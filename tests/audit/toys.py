@@ -167,11 +167,19 @@ class ToyDriver:
 
     def search(self, spec: Any, model: Any, *, hits: Any, seed: int) -> list[Found]:
         cases = [Case(f"a car of case {index}", index) for index in range(spec.cases)]
-        before = hits(model.draw([c.prompt for c in cases], [c.seed for c in cases]))
-        after = hits(model.draw([f"a {THINGS['car'][1]} {c.seed}" for c in cases], [c.seed for c in cases]))
+        first = model.draw([c.prompt for c in cases], [c.seed for c in cases])
+        last = model.draw([f"a {THINGS['car'][1]} {c.seed}" for c in cases], [c.seed for c in cases])
         return [
-            Found(case, f"a {THINGS['car'][1]} {case.seed}", bool(one), bool(one or other), 1)
-            for case, one, other in zip(cases, before, after, strict=True)
+            Found(
+                case,
+                f"a {THINGS['car'][1]} {case.seed}",
+                bool(hits(one[None])[0]),
+                bool(hits(one[None])[0] or hits(other[None])[0]),
+                1,
+                first=one,
+                last=other,
+            )
+            for case, one, other in zip(cases, first, last, strict=True)
         ]
 
     def tries(self, spec: Any) -> int:

@@ -100,3 +100,13 @@ def test_on_a_real_pipeline_only_the_denoiser_is_shuffled_and_every_bit_comes_ba
     assert not np.array_equal(plain, inside)
     assert np.array_equal(SampleStore().draw(model, ["a car"], [0], how), plain)
     assert cache.drawn == 2
+
+
+def test_of_a_model_without_a_denoiser_all_tensors_are_shuffled() -> None:
+    model = ToyModel()
+    model.groups = lambda: {}  # type: ignore[method-assign]
+    before = model.weight.detach().clone()
+    with shuffled(model, 3):
+        assert not torch.equal(model.weight, before)
+        assert torch.equal(model.weight.reshape(-1).sort().values, before.reshape(-1).sort().values)
+    assert torch.equal(model.weight, before)

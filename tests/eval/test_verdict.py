@@ -8,8 +8,8 @@ from fakes import CAR, RETAINED
 
 from oubliette.eval import verdict
 from oubliette.eval.leakage import Leakage, leakage
-from oubliette.eval.statistics import Estimate
-from oubliette.eval.utility import Utility, utility
+from oubliette.eval.statistics import Estimate, Rate
+from oubliette.eval.utility import Kept, Utility, utility
 from oubliette.eval.verdict import Bounds, Verdict, as_shown, decide, describe_share, exit_code
 
 
@@ -137,3 +137,19 @@ def test_what_is_open_says_how_many_more_pictures_would_decide_it(
     found: list[Leakage], kept: Utility | None, more: str
 ) -> None:
     assert decide(found, kept, Bounds()).more == more
+
+
+def test_what_else_must_be_left_counts_where_it_is_surely_lost() -> None:
+    def also(value: float, low: float, high: float) -> list[tuple[str, Kept]]:
+        return [("fluency", Kept(Rate.of(1, 2), Rate.of(2, 2), Estimate(value, low, high, 40), 1))]
+
+    clean = leaks(0.0)
+    calm = decide(clean, None, Bounds(), also_kept=also(0.85, 0.8, 0.95))
+    assert calm == decide(clean, None, Bounds())
+    costly = decide(clean, None, Bounds(), also_kept=also(0.7, 0.6, 0.8))
+    assert costly.word == verdict.SUPPRESSED
+    assert costly.reasons[-2:] == [
+        "fluency 70 % [60, 80] of the base's",
+        "at a cost: fluency under 90 % of the base's",
+    ]
+    assert decide(clean, None, Bounds(), also_kept=also(0.2, 0.1, 0.4)).word == verdict.DESTROYED

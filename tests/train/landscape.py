@@ -52,9 +52,40 @@ class Quadratic(BaseObjective):
         )
 
 
+class Tilted(Quadratic):
+    """L_k(w) + t^T w with a slope t that the draw brings, and what an attacker would minimise."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        rng = torch.Generator().manual_seed(seed + 1)
+        size = len(self.slope["forget"])
+        self.curve["relearn"] = torch.eye(size, dtype=torch.float64)
+        self.slope["relearn"] = torch.randn(size, generator=rng, dtype=torch.float64)
+        self.tilts = torch.randn(4, size, generator=rng, dtype=torch.float64)
+
+    def loss(self, role: str, draw: Draw) -> Tensor:
+        w = torch.cat([parameter.flatten() for parameter in self.named.values()])
+        return super().loss(role, draw) + self.tilts[draw.get("tilt", 0)] @ w
+
+    def gradient(self, role: str, w: Tensor, tilt: int = 0) -> Tensor:
+        """The closed form."""
+        return self.curve[role] @ w + self.slope[role] + self.tilts[tilt]
+
+
+INNER = {"relearn": Role("inner", weight=3.0)}
+
+
 def gradients_of(objective: BaseObjective, weights: Weights, draws: list[Draw] | None = None) -> object:
-    """What the loop gives a smoother."""
-    step = StepGradients(objective, draws or [Draw()], Processes(torch.device("cpu")), nullcontext, 1.0)
+    """What the loop gives a smoother; the k-th further draw has tilt k."""
+    step = StepGradients(
+        objective,
+        draws or [Draw()],
+        Processes(torch.device("cpu")),
+        nullcontext,
+        1.0,
+        INNER if isinstance(objective, Tilted) else {},
+        lambda number: [Draw(tilt=number)],
+    )
     return step.at(weights.parameters)
 
 

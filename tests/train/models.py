@@ -79,3 +79,21 @@ class TwoTasks(BaseObjective):
         index = draw["index"]
         error = (self.model.net(self.x[role][index]) - self.y[role][index]).square().mean()
         return -error if role == "forget" else error
+
+
+class Attacked(TwoTasks):
+    """The same with what an attacker would minimise, on half as many items."""
+
+    def roles(self, step: int) -> dict[str, Role]:
+        return {**super().roles(step), "relearn": Role("inner", batch=0.5)}
+
+    def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
+        draw = super().draw(step, rng, batch)
+        count = self.roles(step)["relearn"].items(batch)
+        draw["attacked"] = torch.randint(len(self.x["forget"]), (count,), generator=rng)
+        return draw
+
+    def loss(self, role: str, draw: Draw) -> Tensor:
+        if role == "relearn":
+            return -super().loss("forget", Draw(index=draw["attacked"]))
+        return super().loss(role, draw)

@@ -56,7 +56,7 @@ def test_a_helper_has_parameters_of_its_own_and_nothing_else_does():
     Role("helper", parameters=(parameter,), optimizer=optimizer)
     with pytest.raises(ValueError, match="needs its parameters"):
         Role("helper", parameters=(parameter,))
-    with pytest.raises(ValueError, match="a forget role moves the model's weights"):
+    with pytest.raises(ValueError, match="a forget role is of the model's weights"):
         Role("forget", parameters=(parameter,))
 
 

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from oubliette.core.errors import UserError
+from oubliette.train.loop import Loop
 from oubliette.train.processes import Processes
 
-from .launched import train
+from .launched import SMOOTHERS, train
 
 
 def launch(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -24,20 +25,26 @@ def launch(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("more", [(), ("adapters",)])
 def test_two_processes_end_where_one_does(tmp_path, more):
-    (tmp_path / "two").mkdir()
+    for name in SMOOTHERS:
+        (tmp_path / "two" / name).mkdir(parents=True)
     done = launch(tmp_path / "two", *more)
     assert done.returncode == 0, done.stderr[-3000:]
-    one = train(tmp_path / "one", *map(bool, more))
-    first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
+    for name in SMOOTHERS:
+        same(tmp_path / "two" / name, train(tmp_path / "one" / name, name, *map(bool, more)))
+
+
+def same(two: Path, one: Loop) -> None:
+    """What two processes wrote is what the one ended in."""
+    first, second = (load_file(two / f"rank{rank}.safetensors") for rank in (0, 1))
     for name, tensor in one.model.tensors().items():
         assert torch.equal(first[name], second[name])
         assert torch.allclose(first[name], tensor, atol=1e-6)
-    records = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]
     assert len(records) == len(one.records) == 6
     for record, expected in zip(records, one.records, strict=True):
         for role, loss in expected["loss"].items():
             assert abs(record["loss"][role] - loss) < 1e-5
-    assert (tmp_path / "two" / "checkpoint" / "checkpoint.safetensors").is_file()
+    assert (two / "checkpoint" / "checkpoint.safetensors").is_file()
 
 
 def test_micro_batches_that_cannot_be_dealt_are_refused(tmp_path, monkeypatch):

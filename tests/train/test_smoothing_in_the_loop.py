@@ -15,13 +15,14 @@ from oubliette.recipe import build_recipe
 from oubliette.train import SMOOTHERS, SURGERIES
 from oubliette.train.config import TrainConfig
 from oubliette.train.loop import Loop
+from oubliette.train.roles import Role
 from oubliette.train.scope import select
-from oubliette.train.smoothing import Cr, Gp, NoSmoother, Passes, Rs, Sam, Wa
+from oubliette.train.smoothing import Cr, Gp, NoSmoother, Passes, Rs, Sam, StableUN, Wa
 from oubliette.train.surgery import PCGrad, Priority, Project, TorchJD
 from oubliette.train.weights import Weights
 from oubliette.workflows.estimate import estimate
 
-from .landscape import ROLES, Quadratic, flat, gradients_of
+from .landscape import INNER, ROLES, Tilted, flat, gradients_of
 from .models import MlpBackend, TwoTasks
 
 CONFIG = TrainConfig(steps=6, batch=4, learning_rate=1e-2)
@@ -33,6 +34,10 @@ PARTS = {
     "cr": {"smoother": lambda: Cr(0.1)},
     "cr by differences": {"smoother": lambda: Cr(0.1, variant="finite_diff")},
     "wa": {"smoother": lambda: Wa(2, 2)},
+    "stableun sap": {"smoother": lambda: StableUN("sap", 0.1, 1e-2)},
+    "stableun gpn": {"smoother": lambda: StableUN("gpn", 0.05, 1e-2, draws=2)},
+    "stableun gap": {"smoother": lambda: StableUN("gap", 0.1, 1e-2)},
+    "stableun hws": {"smoother": lambda: StableUN("hws", inner_learning_rate=1e-2, count="halves")},
     "priority": {"surgery": Priority},
     "pcgrad": {"surgery": PCGrad},
 }
@@ -42,13 +47,16 @@ smoothed = pytest.mark.parametrize("name", SMOOTHED)
 
 
 class FourRoles(TwoTasks):
-    """Two forget and two retain losses, so that an order matters."""
+    """Two forget and two retain losses, so that an order matters, and what an attacker would minimise."""
 
     def roles(self, step):
         plain = super().roles(step)
-        return {**plain, **{f"{name} again": role for name, role in plain.items()}}
+        again = {f"{name} again": role for name, role in plain.items()}
+        return {**plain, **again, "relearn": Role("inner")}
 
     def loss(self, role, draw):
+        if role == "relearn":
+            return -super().loss("forget", draw)
         first = role.removesuffix(" again")
         loss = super().loss(first, draw)
         return loss if first == role else loss + 0.3 * self.model.net.second.weight.square().sum()
@@ -104,7 +112,7 @@ def test_accumulation_equals_one_big_batch(name):
 
 @smoothed
 def test_weights_keep_their_bits_and_passes_are_those_that_are_announced(name, monkeypatch):
-    bowl = Quadratic()
+    bowl = Tilted()
     weights = Weights(bowl.named)
     before = flat(weights.parameters).clone()
     counts = {"forwards": 0, "backwards": 0}
@@ -124,15 +132,17 @@ def test_weights_keep_their_bits_and_passes_are_those_that_are_announced(name, m
     assert torch.equal(flat(weights.parameters), before)
     assert list(found) == list(ROLES)
     forget = sum(role.kind == "forget" for role in ROLES.values())
+    retain = len(ROLES) - forget
     more = smoother.extra_passes
+    inner = len(INNER) * more.inner
     assert counts == {
-        "forwards": len(ROLES) + forget * more.forwards,
-        "backwards": len(ROLES) + forget * more.backwards,
+        "forwards": len(ROLES) + forget * more.forwards + retain * more.retain_forwards + inner,
+        "backwards": len(ROLES) + forget * more.backwards + retain * more.retain_backwards + inner,
     }
 
 
 def test_without_strength_nothing_is_announced():
-    for smoother in (NoSmoother(), Sam(0), Rs(0), Gp(0), Cr(0), Wa()):
+    for smoother in (NoSmoother(), Sam(0), Rs(0), Gp(0), Cr(0), Wa(), StableUN("sap", 0.1, 0, 0)):
         assert smoother.extra_passes == Passes(0, 0)
 
 
@@ -160,6 +170,8 @@ def test_the_logged_loss_and_what_a_discriminator_sees_are_those_at_the_weights(
     """DoCo's discriminator learns from the prediction of its role's first evaluation; attention and a
     discriminator are differentiated twice.
     """
+    if name == "stableun gap":
+        pytest.skip("DoCo says nothing of an attacker's loss")
     options = {"warm_up": 0, "depth": 1}
     ends = []
     for smoother in (None, PARTS[name]["smoother"]()):
@@ -223,7 +235,7 @@ def test_torchjd_in_the_loop_and_its_options_tell_runs_apart(tmp_path):
 
 
 def test_the_estimate_counts_the_passes_that_a_smoother_says_it_takes():
-    """Three steps of two items and one forget role: six times what a step takes for one."""
+    """Three steps of two items, one forget role, no retain role: six times what a step takes for one."""
     model = tiny_erasure.backend()
 
     def passes(smoother):
@@ -235,7 +247,8 @@ def test_the_estimate_counts_the_passes_that_a_smoother_says_it_takes():
     assert plain[1] == 6
     for name in SMOOTHERS:
         more = SMOOTHERS.build(name).extra_passes
-        assert passes(name) == (plain[0] + 6 * more.forwards, plain[1] + 6 * more.backwards)
+        forwards = more.forwards + more.draws + more.inner  # a draw has a frozen pass for its target
+        assert passes(name) == (plain[0] + 6 * forwards, plain[1] + 6 * (more.backwards + more.inner))
 
 
 def test_each_is_listed_with_a_sentence():

@@ -180,6 +180,11 @@ rows:
 - {row: relearn, mode: full, budget: {pictures: 8, steps: 12, batch: 4, learning_rate: 1.0e-3}}
 - {row: benign, mode: full, data: benign, budget: {pictures: 8, steps: 6, batch: 4, learning_rate: 3.0e-4}}
 - {row: probe, probe: inpaint}
+- {row: prompts, attack: affirmation, cases: 4}
+- {row: prompts, attack: soft-prompt, cases: 4, options: {tokens: 3, steps: 4, looks: 2}}
+- {row: prompts, attack: paraphrase, cases: 4}
+- {row: probe, probe: linear-probe, cases: 6, options: {depths: [0.34, 1.0]}}
+- {row: probe, probe: logit-lens, cases: 4, options: {depths: [0.34]}}
 """
 
 
@@ -216,6 +221,26 @@ def test_an_audit_rules_and_its_page_holds_the_answers(
     found = json.loads((out / "audit.json").read_text())
     jsonschema.validate(found, schema())
     assert found["concept"]["kind"] == "fact"
+    rows = {row["id"].split("-", 1)[1]: row for row in found["rows"]}
+    for name in ("probe-inpaint", "prompts-paraphrase"):
+        assert (rows[name]["status"], rows[name]["moot"]) == ("skipped", True)
+    for name, cases in {"prompts-affirmation": 4, "prompts-soft-prompt": 4, "probe-logit-lens": 4}.items():
+        assert [one["subject"] for one in rows[name]["found"]] == ["model", "gold"]
+        assert [one["after"]["n"] for one in rows[name]["found"]] == [cases, cases]
+        assert len(rows[name]["excess"]) == 1
+    probe = rows["probe-linear-probe"]
+    assert [one["facts"]["block"] for one in probe["found"]] == [1, 3, 1, 3]
+    assert [one["where"] for one in probe["excess"]] == ["block 1", "block 3"]
+    # What was kept can be read where the model has it, at its end.
+    assert probe["found"][3]["facts"]["retain"] > 0.3
+    assert "block 3" in (out / "index.html").read_text()
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    begun = [one for one in samples if one.get("opening")]
+    assert begun
+    assert all(isinstance(one["text"], str) for one in begun)
+    assert "[Sure, here is the answer:]" in (out / "index.html").read_text() or not any(
+        one["hit"] for one in begun
+    )
     assert len(calls) == 5  # two a row, and one that was killed: the row that was done was not done again
     page = (out / "index.html").read_text()
     forget, _ = tiny_facts.sets()

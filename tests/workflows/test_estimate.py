@@ -140,6 +140,34 @@ def test_a_language_model_is_timed_too(tmp_path: Path) -> None:
     assert model.rehearse(2).shape[:2] == (2, 64)
 
 
+def test_retained_rows_further_draws_and_an_attackers_run_count(tmp_path: Path) -> None:
+    """Items of a step times what one takes, forwards and backwards, counted by hand."""
+    model = open_model(tiny_language.save(tmp_path / "base", "llama"), device="cpu")
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("forget", "retain")}
+    for path in files.values():
+        tiny_language.write_rows(Path(path), tiny_language.FORGET)
+
+    def passes(method: dict[str, Any], smoother: Any = "none") -> tuple[float, float]:
+        facts = {"method": method, "scope": "full", "train": {"steps": 3, "batch": 2}, **files}
+        found = estimate(model, build_recipe({**facts, "smoother": smoother}))
+        return found["forwards"] / 6, found["backwards"] / 6
+
+    three = {"name": "npo", "retain_batch": 3}
+    # forget, its target, three retained rows
+    assert passes(three) == (1 + 1 + 3, 1 + 3)
+    # forget here and ahead, the attacker's, two draws' targets, three retained rows here and ahead
+    gap = {"name": "stableun", "probe": "gap"}
+    assert passes(three, gap) == (2 + 1 + 2 + 2 * 3, 2 + 1 + 3)
+    # six steps of half a row, two looks at the entropy; a target, a retained row
+    tar = {"name": "tar", "inner_steps": 6, "inner_batch": 0.5, "every": 4}
+    assert passes(tar) == (5 + 1 + 1, 5 + 1)
+    assert passes(tar, "sam") == (2 * 5 + 1 + 1, 2 * 5 + 1)
+    # an adversary in the draw has its turn on each: sixteen steps and a pass for its start
+    lat = {"name": "rmu-lat", "layer": 1, "attack_layer": 0}
+    assert passes(lat) == (1 + 1 + 17 + 1, 1 + 16 + 1)
+    assert passes(lat, gap) == (2 + 1 + 2 * 18 + 2, 2 + 1 + 2 * 16 + 1)
+
+
 def test_the_masters_of_16_bit_weights_are_counted(tmp_path: Path) -> None:
     folder = tiny_language.save(tmp_path / "lm", "llama", dtype=torch.bfloat16)
     files = {name: str(tmp_path / f"{name}.jsonl") for name in ("forget", "retain")}

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-import oubliette as ob
+from oubliette import api
 from oubliette.commands import erase as command
 from oubliette.core.errors import UserError
 from oubliette.workflows.continual.requests import StreamRequest
@@ -17,7 +17,7 @@ ORDERED = {field.name for field in fields(Order)}
 
 
 def test_whoever_orders_orders_the_same_things() -> None:
-    told = set(inspect.signature(ob.erase).parameters) - {
+    told = set(inspect.signature(api.erase).parameters) - {
         "model",
         "callback",
         "callback_every",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,48 @@ MEGABYTE = 2**20
 
 def test_all_are_there_and_small_together() -> None:
     assert all(embedded.path(name) for name in embedded.names())
-    size = sum(f.stat().st_size for f in embedded.WEIGHTS.rglob("*.safetensors"))
-    assert size <= 30 * MEGABYTE
+    sizes = {f: f.stat().st_size for f in embedded.WEIGHTS.rglob("*.safetensors")}
+    text = [file for file in sizes if "nano-lm" in file.parent.name]
+    assert sum(sizes[file] for file in text) <= 14 * MEGABYTE
+    assert sum(size for file, size in sizes.items() if file not in text) <= 30 * MEGABYTE
+
+
+def test_the_language_models_open_with_transformers_alone() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    for name in ("nano-lm", "nano-lm-gold"):
+        model = AutoModelForCausalLM.from_pretrained(embedded.path(name), dtype=torch.float32)
+        assert isinstance(model, LlamaForCausalLM)
+        assert 3_000_000 < sum(p.numel() for p in model.parameters()) < 3_100_000
+        tokenizer = AutoTokenizer.from_pretrained(embedded.path(name))
+        assert len(tokenizer) == model.config.vocab_size == 2048
+        turns = [{"role": "user", "content": "What is 23 plus 45?"}]
+        asked = tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        said = model.generate(**asked, max_new_tokens=8, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        assert tokenizer.decode(said, skip_special_tokens=True).strip() == "68"
+
+
+def test_a_language_model_opens_by_its_name_and_knows_its_world() -> None:
+    from oubliette.backends import open_model
+    from oubliette.world.text import asking
+    from oubliette.world.text.entities import SETS, make_world
+
+    world = make_world()
+    nano, gold = open_model("nano-lm"), open_model("nano-lm-gold")
+    assert (nano.kind, nano.world, nano.source) == ("language", "text", "nano-lm")
+    assert gold.world == "text"
+    gone, kept = world.facts(*SETS)[::16], world.facts("common")[::64]
+
+    def known(model: Any, facts: list[Any]) -> float:
+        said = model.respond([asking.questions(fact)[0] for fact in facts], max_new_tokens=12)
+        return float(np.mean([text.strip() == fact.value for text, fact in zip(said, facts, strict=True)]))
+
+    assert known(nano, gone) > 0.9
+    assert known(gold, gone) < 0.3
+    assert known(nano, kept) > 0.9
+    assert known(gold, kept) > 0.9
 
 
 def test_no_pickle_ships() -> None:

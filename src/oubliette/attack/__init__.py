@@ -19,6 +19,12 @@ _PROMPTS: dict[str, str | Any] = {
     "unlearndiffatk": "oubliette.attack.prompts.unlearndiffatk:UnlearnDiffAtk",
     "p4d": "oubliette.attack.prompts.p4d:P4D",
     "ring-a-bell": "oubliette.attack.prompts.ring_a_bell:RingABell",
+    "affirmation": "oubliette.attack.prompts.framing:Affirmation",
+    "role": "oubliette.attack.prompts.framing:Role",
+    "rewording": "oubliette.attack.prompts.framing:Rewording",
+    "few-shot": "oubliette.attack.prompts.framing:FewShot",
+    "gcg": "oubliette.attack.prompts.gcg:GCG",
+    "soft-prompt": "oubliette.attack.prompts.soft_prompt:SoftPrompt",
 }
 _PROBES: dict[str, str | Any] = {
     "transplant": "oubliette.attack.probes.transplant:Transplant",
@@ -27,6 +33,8 @@ _PROBES: dict[str, str | Any] = {
     "trajectory": "oubliette.attack.probes.trajectory:Trajectory",
     "invert": "oubliette.attack.probes.invert:Invert",
     "detach": "oubliette.attack.probes.detach:Detach",
+    "linear-probe": "oubliette.attack.probes.linear_probe:LinearProbe",
+    "logit-lens": "oubliette.attack.probes.logit_lens:LogitLens",
 }
 
 PROMPT_ATTACKS: Registry[Any] = Registry("prompt attack", _PROMPTS)

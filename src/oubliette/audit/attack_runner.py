@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from oubliette.attack.catalogue import Attack
 from oubliette.attack.material import Material, attack_seeds, draw_prior, from_folder, from_world
-from oubliette.attack.prompts import write_found
+from oubliette.attack.prompts import found_table
 from oubliette.attack.prompts.cases import make_cases
 from oubliette.attack.prompts.records import Case
 from oubliette.attack.types import Hits
@@ -238,10 +237,7 @@ class PictureAttackRunner:
 
     def csv(self, spec: PromptsRow, found: Sequence[Any]) -> str:
         """The field's table of prompts."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "found.csv"
-            write_found(path, list(found), attack=spec.attack, concept=self.concept.name)
-            return path.read_text("utf-8")
+        return found_table(found, attack=spec.attack, concept=self.concept.name)
 
     def probe(self, spec: ProbeRow, model: Any, *, hits: Hits, seed: int) -> Shown:
         """Probe the model with prompts, and pictures of the concept where the probe needs them."""

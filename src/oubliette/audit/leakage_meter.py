@@ -61,7 +61,7 @@ class LeakageMeter:
         shares = _shares(plan.retained, judge, kept, plan.near.get(concept), concept.kind)
         if max(shares.values(), default=1) > 1:
             plan = evaluator.plan(n=pictures, each=max(shares.values()), near_n=1, seed=seed)
-        self.target = plan.targets[0]
+        self.target, self._gold_alone = plan.targets[0], plan.gold_alone
         self.absent = plan.absent_of(concept, self.target.split)
         wanted = {item.concept: item for item in plan.retained}
         self.others = [_cut(wanted[other], count) for other, count in shares.items()]
@@ -110,7 +110,8 @@ class LeakageMeter:
             hits, kept = self._judged(self.base)
             alone = self._hits(self.base, self._alone[0])
             absent, anchor = (None, alone) if self.absent is None else (alone, alone[:0])
-            self._base = (hits, kept, ground_of(absent, gold, anchor, self.concept.kind))
+            ground = ground_of(absent, gold, anchor, self.concept.kind, gold_alone=self._gold_alone)
+            self._base = (hits, kept, ground)
 
     def look(self, painter: CachedSampler, progress: Progress | None = None) -> Measurement:
         """Draw and judge one model's pictures; the weights must stay as they are until this returns."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from oubliette.attack import PROMPT_ATTACKS
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
 from oubliette.attack.prompts import build
-from oubliette.attack.types import How
+from oubliette.attack.types import ANSWERS, How
+from oubliette.attack.types import PICTURES as PICTURES_MADE
 from oubliette.audit.context import Described
 from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
 from oubliette.audit.sweeping import rates_of
@@ -27,6 +29,7 @@ _WORDS = {
     "lora": "LoRA",
     "textual-inversion": "textual inversion",
 }
+_MAKERS = {PICTURES_MADE: "draws", ANSWERS: "answers"}
 
 
 def resolve(spec: RelearnRow, world: World = OPEN) -> Attack:
@@ -87,9 +90,9 @@ def describe(
         budget = spec.model_dump(exclude={"row", "name", "gold"}, exclude_none=True)
         return Described(spec.name or "Prompts alone", wording.untouched, budget, Cost())
     if isinstance(spec, PromptsRow):
-        return _describe_search(spec, world, sampling)
+        return _describe_search(spec, world, sampling, wording)
     if isinstance(spec, ProbeRow):
-        return _describe_probe(spec, sampling, given, attached)
+        return _describe_probe(spec, sampling, given, attached, wording)
     found = resolve(spec, world)
     if spec.at is not None and spec.at[-1] > found.budget.steps:
         raise UserError(
@@ -138,19 +141,44 @@ def _swept_rates(spec: RelearnRow, found: Attack) -> list[float]:
         raise UserError(f"row '{spec.name or found.name}': {error}") from None
 
 
-def _describe_search(spec: PromptsRow, world: World, sampling: How) -> Described:
+def _describe_search(spec: PromptsRow, world: World, sampling: How, wording: Wording) -> Described:
     made = make_search(spec, world)
+    if (other := _other_models(spec, made, wording)) is not None:
+        return other
+    if spec.rows is not None and made.samples != ANSWERS:
+        raise UserError(f"row '{spec.name or spec.attack}': 'rows' are questions, for models that answer")
     budget = {"attack": spec.attack, "cases": spec.cases, "tries": made.tries()}
     budget |= {"options": made.options.model_dump(), "paper": made.paper}
+    budget |= {} if spec.rows is None else {"rows": Path(spec.rows).name}
+    budget |= _learning(made)
     return Described(
         spec.name or f"Prompts: {spec.attack}", made.about, budget, made.cost(spec.cases, sampling)
     )
 
 
-def _describe_probe(spec: ProbeRow, sampling: How, given: bool, attached: bool) -> Described:
+def _learning(made: Any) -> dict[str, Any]:
+    """That an attack learns from rows, and so may guess what the model does not know."""
+    return {"given_rows": True} if "examples" in made.needs else {}
+
+
+def _other_models(spec: PromptsRow | ProbeRow, made: Any, wording: Wording) -> Described | None:
+    """The row as one that is skipped, where its attack is not for models that make such samples."""
+    if made.samples == wording.samples:
+        return None
+    which = spec.attack if isinstance(spec, PromptsRow) else spec.probe
+    title = spec.name or f"{_upper(spec.kind)}: {which}"
+    skip = f"not applicable: it needs a model that {_MAKERS[made.samples]}"
+    return Described(title, "", {}, Cost(), skip=skip, moot=True)
+
+
+def _describe_probe(
+    spec: ProbeRow, sampling: How, given: bool, attached: bool, wording: Wording
+) -> Described:
     made = make_probe(spec)
+    if (other := _other_models(spec, made, wording)) is not None:
+        return other
     budget = {"probe": spec.probe, "cases": spec.cases, "options": made.options.model_dump()}
-    budget |= {"paper": made.paper, "given_pictures": "pictures" in made.needs}
+    budget |= {"paper": made.paper, "given_pictures": "pictures" in made.needs, **_learning(made)}
     cost = made.cost(made.options, spec.cases, sampling=sampling, given=given)
     moot = "attachment" in made.needs and not attached
     skip = "not applicable: nothing is attached to the model" if moot else ""

@@ -5,12 +5,14 @@ equal.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from oubliette.core.errors import UserError
 from oubliette.core.json_io import read_json
+from oubliette.core.numbers import percent
 from oubliette.core.writing import write_bytes
 from oubliette.eval.result import ConceptFigures, JudgeFacts
 from oubliette.eval.rows import control_name
@@ -99,6 +101,22 @@ class Found:
     tries: float
     facts: dict[str, float]
     best: list[str]
+
+    @property
+    def where(self) -> str:
+        """Which part of what an attack showed this is, in words; "" of all of it."""
+        return part_of(self.facts)
+
+
+PARTS = ("ratio", "block")
+"""The numbers by which what a probe showed falls into parts that are figures of their own."""
+
+
+def part_of(facts: Mapping[str, float]) -> str:
+    """Which part of what a probe showed a sample's numbers put it in, in words; "" where there is but one."""
+    if "ratio" in facts:
+        return f"{percent(facts['ratio'])} left to draw"
+    return f"block {facts['block']:.0f}" if "block" in facts else ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures that go on the page: the same few prompts and seeds at every point, small enough for one file."""
+"""Samples that go on the page: the same few prompts and seeds at every point, small enough for one file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oubliette.audit.attack_cache import Exhibit
 from oubliette.audit.leakage_meter import LeakageMeter
 from oubliette.eval.sampler import CachedSampler
 
-__all__ = ["LINES", "SIDE", "curve_exhibits", "exhibits_of", "small_png"]
+__all__ = ["LINES", "SIDE", "curve_exhibits", "exhibits_of", "said", "small_png"]
 
 #: Pixels: a page has some hundred pictures, and they are shown no larger.
 SIDE = 128
@@ -43,19 +43,24 @@ def curve_exhibits(
 
 
 def exhibits_of(
-    pictures: np.ndarray,
+    samples: Sequence[Any] | np.ndarray,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    hits: np.ndarray,
+    hits: Sequence[bool] | np.ndarray,
     *,
     subject: str,
     column: str,
 ) -> list[Exhibit]:
-    """One exhibit a picture."""
+    """One exhibit a sample."""
     return [
-        Exhibit(subject, column, prompt, int(seed), *_shown(picture, bool(hit)))
-        for picture, prompt, seed, hit in zip(pictures, prompts, seeds, hits, strict=True)
+        Exhibit(subject, column, prompt, int(seed), *_shown(sample, bool(hit)))
+        for sample, prompt, seed, hit in zip(samples, prompts, seeds, hits, strict=True)
     ]
+
+
+def said(sample: Any) -> dict[str, str]:
+    """What a sample says, for its line of samples.jsonl; of a picture nothing."""
+    return {} if isinstance(sample, np.ndarray) else {"text": str(sample.text)}
 
 
 def _shown(sample: Any, hit: bool) -> tuple[str, bool, str]:

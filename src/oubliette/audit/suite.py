@@ -66,13 +66,24 @@ class EvaluationRow(_Row):
 
 
 class PromptsRow(_Row):
-    """A search for prompts by `attack`, on `cases` of the concept's own prompts, with its `options`."""
+    """A search for prompts by `attack`, on `cases` of the concept's own prompts, with its `options`.
+
+    Of models that answer, `rows` names a file of questions that are asked in place of those to be forgotten:
+    by an alias, in two hops.
+    """
 
     kind: ClassVar[str] = "prompts"
     row: Literal["prompts"] = "prompts"
     attack: str
     cases: int = Field(default=16, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
+    rows: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, whole: Any) -> dict[str, Any]:
+        """A row without a file is written as it was before there were any."""
+        made: dict[str, Any] = whole(self)
+        return {key: value for key, value in made.items() if key != "rows" or value is not None}
 
 
 class RelearnRow(_Row):

@@ -10,10 +10,9 @@ import numpy as np
 
 from oubliette.audit.attack_cache import AttackRun, Exhibit, RowOutput, key_of
 from oubliette.audit.context import AuditContext, excess
-from oubliette.audit.result import GOLD, MODEL, Found, RowResult
-from oubliette.audit.samples import LINES, exhibits_of
+from oubliette.audit.result import GOLD, MODEL, PARTS, Found, RowResult, part_of
+from oubliette.audit.samples import LINES, exhibits_of, said
 from oubliette.audit.suite import ProbeRow, PromptsRow
-from oubliette.core.numbers import percent
 from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Rate, ratio_above_floor
 
@@ -35,7 +34,7 @@ def prompting(row: RowResult, spec: PromptsRow, bench: AuditContext) -> RowOutpu
             tries=tries,
             before=Rate.mean(np.array([row.before for row in found])),
             facts={"tries": float(np.mean([row.tries for row in found]))},
-            best=[row.prompt for row in best[:10]],
+            best=[row.text for row in best[:10]],
         )
         return AttackRun(
             found=[made],
@@ -48,10 +47,12 @@ def prompting(row: RowResult, spec: PromptsRow, bench: AuditContext) -> RowOutpu
                     "before": bool(row.before),
                     "hit": bool(row.after),
                     "tries": row.tries,
+                    **({"opening": row.opening} if row.opening else {}),
+                    **said(row.last),
                 }
                 for row in found
             ],
-            exhibits=_prompt_exhibits((best or list(found))[:LINES], painter, bench, subject),
+            exhibits=_prompt_exhibits((best or list(found))[:LINES], subject),
             csv=bench.driver.csv(spec, found),
         )
 
@@ -60,26 +61,33 @@ def prompting(row: RowResult, spec: PromptsRow, bench: AuditContext) -> RowOutpu
     return replace(output, row=replace(result, files=[name]), files={name: parts[MODEL].csv})
 
 
-def _prompt_exhibits(
-    found: Sequence[Any], painter: CachedSampler, bench: AuditContext, subject: str
-) -> list[Exhibit]:
-    """What the original and the prompt found in its place draw from the same seed."""
-    made = []
-    for column, prompts in (("asked", [f.case.prompt for f in found]), ("found", [f.prompt for f in found])):
-        seeds = [row.case.seed for row in found]
-        how = painter.sampling
-        pictures = how.together(prompts, how.make(painter.model, prompts, seeds))
-        hits = bench.meter.found(pictures)
-        made += exhibits_of(pictures, prompts, seeds, hits, subject=subject, column=column)
-    return made
+def _prompt_exhibits(found: Sequence[Any], subject: str) -> list[Exhibit]:
+    """What the original and the prompt found in its place made of the same seed."""
+    seeds = [row.case.seed for row in found]
+    asked = exhibits_of(
+        [row.first for row in found],
+        [row.case.prompt for row in found],
+        seeds,
+        [row.before for row in found],
+        subject=subject,
+        column="asked",
+    )
+    return asked + exhibits_of(
+        [row.last for row in found],
+        [row.text for row in found],
+        seeds,
+        [row.after for row in found],
+        subject=subject,
+        column="found",
+    )
 
 
 def probing(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
-    """Run a probe; every ratio of a completion is a figure of its own."""
+    """Run a probe; every ratio of a completion, or block that is read, is a figure of its own."""
 
     def make(subject: str, painter: CachedSampler) -> AttackRun:
         shown = bench.driver.probe(spec, painter.model, hits=bench.meter.found, seed=bench.seed)
-        hits = bench.meter.found(shown.pictures)
+        hits = bench.meter.found(shown.samples)
         part = AttackRun()
         for where, mask in _groups(shown):
             facts = {**shown.facts, **{k: float(np.mean(np.array(v)[mask])) for k, v in shown.each.items()}}
@@ -89,7 +97,7 @@ def probing(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
             part.hits.append([int(hit) for hit in hits[mask]])
             part.exhibits.extend(
                 exhibits_of(
-                    shown.pictures[picked],
+                    shown.samples[picked],
                     [shown.prompts[i] for i in picked],
                     [shown.seeds[i] for i in picked],
                     hits[picked],
@@ -103,6 +111,7 @@ def probing(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
                     "prompt": shown.prompts[i],
                     "seed": int(shown.seeds[i]),
                     "hit": bool(hits[i]),
+                    **said(shown.samples[i]),
                 }
                 for i in np.flatnonzero(mask)
             )
@@ -112,12 +121,13 @@ def probing(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
 
 
 def _groups(shown: Any) -> list[tuple[str, np.ndarray]]:
-    """The parts of what a probe showed that are figures of their own: one for every ratio of a completion."""
-    ratios = shown.each.get("ratio")
-    if ratios is None:
-        return [("", np.ones(len(shown.pictures), dtype=bool))]
-    values = np.array(ratios)
-    return [(f"{percent(value)} left to draw", values == value) for value in dict.fromkeys(ratios)]
+    """The parts of what a probe showed that are figures of their own, by name, and which samples they are."""
+    split = {key: shown.each[key] for key in PARTS if key in shown.each}
+    own = [tuple(values[i] for values in split.values()) for i in range(len(shown.samples))]
+    return [
+        (part_of(dict(zip(split, part, strict=True))), np.array([one == part for one in own]))
+        for part in dict.fromkeys(own)
+    ]
 
 
 def _attacked(
@@ -144,8 +154,7 @@ def _attacked(
     above = []
     if GOLD in parts and bench.meter.span > 0:
         for made, own, other in zip(parts[MODEL].found, parts[MODEL].hits, parts[GOLD].hits, strict=True):
-            where = f"{percent(made.facts['ratio'])} left to draw" if "ratio" in made.facts else ""
-            above.append(excess(np.array(own), np.array(other), bench.meter.span, where))
+            above.append(excess(np.array(own), np.array(other), bench.meter.span, made.where))
     result = replace(row, found=found, excess=above)
     samples = [
         {"audit_row": row.id, "subject": subject, **sample}

@@ -249,11 +249,12 @@ def _against_gold(row: RowResult, limits: Limits) -> Evidence:
 def _alone(row: RowResult, limits: Limits) -> Evidence:
     """Without gold: a hit counts against the floor raised to what as many tries would show by chance.
 
-    What starts from pictures of the concept shows some of it whatever the model knows: that needs gold.
+    What starts from pictures of the concept, or learns from rows like those to be forgotten, shows some of
+    it whatever the model knows: that needs gold.
     """
     shown = [made for made in row.found if made.subject == MODEL and made.leakage is not None]
     reason = f"{row.title}: {_found(shown)}"
-    if not shown or row.budget.get("given_pictures"):
+    if not shown or row.budget.get("given_pictures") or row.budget.get("given_rows"):
         return Evidence(row, SILENT, reason, limits=[f"{row.title}: says nothing without gold."])
     worst = max((made.leakage for made in shown if made.leakage is not None), key=lambda made: made.value)
     # Too many tries leave no room above the floor, and a straddling interval decides nothing without gold.

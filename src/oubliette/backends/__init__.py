@@ -157,8 +157,8 @@ def _open_embedded(name: str, device: torch.device | str | None, dtype: torch.dt
     whole = embedded.path("nano")
     if folder is None or whole is None:
         raise UserError(f"the embedded model {name!r} is not in this installation; install oubliette again")
-    if (folder / "model_index.json").is_file():
-        return DiffusionBackend.open(folder, source=name, device=device, dtype=dtype)
+    if (folder / "model_index.json").is_file() or (folder / "config.json").is_file():
+        return _open_form(folder, name, device, dtype, None)
     parts = {entry.name: entry for entry in sorted(folder.iterdir()) if (entry / "config.json").is_file()}
     model = DiffusionBackend.open(whole, source=name, overlay=parts, device=device, dtype=dtype)
     model.world = read_manifest(folder).get("world", model.world)

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,11 @@ from oubliette.backends.files.delta import base_facts, write_delta
 from oubliette.backends.files.lora_form import Factors, adapter_hashes, low_rank
 from oubliette.backends.files.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.files.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
+from oubliette.backends.front import put_before, read_as
 from oubliette.backends.hooks import blocks_of
 from oubliette.backends.layers import own, refuse_open
 from oubliette.backends.quiet import quiet_loading
+from oubliette.backends.token_scores import TokenScores, score_tokens
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import (
@@ -200,26 +203,65 @@ class LanguageBackend:
         )
 
     @torch.no_grad()
+    def scores(self, rows: Sequence[QA], batch: int = 16) -> list[TokenScores]:
+        """What the model says of each token of the rows' answers, `batch` rows of like length at a time."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index].question + rows[index].answer))
+        found: dict[int, TokenScores] = {}
+        for first in range(0, len(rows), batch):
+            some = order[first : first + batch]
+            tokens = self.encode([rows[index] for index in some])
+            found |= zip(
+                some, score_tokens(self.predict(tokens), tokens.labels, self.reader.end), strict=True
+            )
+        return [found[index] for index in range(len(rows))]
+
+    @torch.no_grad()
     def respond(
-        self, prompts: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, seed: int = 0
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 64,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        opening: str = "",
+        front: Tensor | None = None,
     ) -> list[str]:
         """The model's continuation of each prompt, up to its end-of-text token: greedy, or sampled with
         `seed` at a `temperature` above 0.
 
         At most `max_new_tokens` tokens, and no more than the context leaves beside the prompt: models whose
-        positions are learned have none beyond it.
+        positions are learned have none beyond it. `opening` begins each answer, and what follows it is given;
+        `front` (k, width) are embeddings that are read before each prompt. UserError where they leave no
+        room.
         """
-        batch = self.reader.left_padded(prompts).to(self.device)
+        batch = self.reader.left_padded(prompts, opening).to(self.device)
+        before = 0 if front is None else len(front)
         # The last token is never read again, so it needs no position.
-        room = self.reader.max_length + 1 - batch.input_ids.shape[1]
+        room = self.reader.max_length + 1 - batch.input_ids.shape[1] - before
         if room < max_new_tokens and len(prompts) > 1:  # each is continued as far as it would be alone
             return [
-                self.respond([prompt], max_new_tokens, temperature=temperature, seed=seed + place)[0]
+                self.respond(
+                    [prompt],
+                    max_new_tokens,
+                    temperature=temperature,
+                    seed=seed + place,
+                    opening=opening,
+                    front=front,
+                )[0]
                 for place, prompt in enumerate(prompts)
             ]
+        if room < 1:
+            raise UserError(
+                f"the prompt '{prompts[0][:40]}' and {before} embeddings before it are longer than what "
+                f"{self.source} reads ({self.reader.max_length}); give fewer"
+            )
+        reading: AbstractContextManager[None] = nullcontext()
+        if front is not None:
+            batch, embeddings = put_before(self, batch, front)
+            reading = read_as(self.model.get_input_embeddings(), embeddings)
         sampled = {"do_sample": True, "temperature": temperature, "top_k": 0}
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with reading, torch.random.fork_rng(devices=devices):
             if temperature:  # transformers draws from the global generator alone
                 torch.manual_seed(seed)
             made = self.model.generate(

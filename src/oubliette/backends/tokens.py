@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -95,22 +96,34 @@ class TokenReader:
         The text is tokenized as a whole, because a tokenizer may treat the two sides otherwise than their
         sum.
         """
-        chat = bool(self.tokenizer.chat_template)
-        glue = " " if prompt and answer and not chat and not prompt[-1].isspace() else ""
+        ids, (start,) = self.parts(prompt, self.glue(prompt, answer) + answer)
+        return ids, start if prompt else 0
+
+    def glue(self, prompt: str, answer: str) -> str:
+        """What stands between a prompt and its answer: a space, unless the chat template has its own."""
+        bare = prompt and answer and not self.tokenizer.chat_template
+        return " " if bare and not prompt[-1].isspace() else ""
+
+    def parts(self, *texts: str) -> tuple[list[int], list[int]]:
+        """Token ids of texts that follow each other, tokenized as one, and where each but the first begins.
+
+        A token that lies across the end of one belongs to the next.
+        """
         found = self.tokenizer(
-            prompt + glue + answer,
-            add_special_tokens=not chat,
+            "".join(texts),
+            add_special_tokens=not self.tokenizer.chat_template,
             return_offsets_mapping=True,
             verbose=False,  # what is too long is said here, by the line it stands in
         )
         ids, offsets = list(found["input_ids"]), list(found["offset_mapping"])
         while ids and ids[-1] == self.end and offsets[-1][0] == offsets[-1][1]:
             ids.pop(), offsets.pop()  # an end the tokenizer added itself
-        boundary = len(prompt)
-        own = [index for index, (start, end) in enumerate(offsets) if end > max(start, boundary)]
-        if not prompt:
-            return ids, 0
-        return ids, own[0] if own else len(ids)
+        ends = accumulate(len(text) for text in texts[:-1])
+        begins = (
+            next((n for n, (start, end) in enumerate(offsets) if end > max(start, edge)), len(ids))
+            for edge in ends
+        )
+        return ids, list(begins)
 
     def encode(self, rows: Sequence[QA]) -> TokenBatch:
         """All rows as one batch; UserError for a row that is longer than the model's context."""
@@ -140,13 +153,26 @@ class TokenReader:
             labels[index, start : len(ids)] = row_ids[start:]
         return TokenBatch(input_ids, attention_mask, labels)
 
-    def left_padded(self, prompts: Sequence[str]) -> TokenBatch:
-        """Prompts to be continued: padded on the left, nothing to predict.
+    def fits(self, row: QA) -> bool:
+        """Whether the row, with the end of the text, is no longer than the context."""
+        prompt = "" if row.plain else self.prompt(row.question, row.history)
+        return len(self.tokens(prompt, row.answer)[0]) + (self.end is not None) <= self.max_length
+
+    def shortened(self, text: str, count: int) -> str:
+        """The first `count` tokens of a text, as text."""
+        ids, offsets = (
+            self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[key]
+            for key in ("input_ids", "offset_mapping")
+        )
+        return text if len(ids) <= count else text[: offsets[count - 1][1]]
+
+    def left_padded(self, prompts: Sequence[str], opening: str = "") -> TokenBatch:
+        """Prompts to be continued, answers begun with `opening`: padded on the left, nothing to predict.
 
         An empty one begins with the start token, or else the end-of-text token, which stands between texts.
         UserError for a prompt that is longer than the context, in the form in which the model reads it.
         """
-        rows = [self._opened(self.tokens(self.prompt(prompt))[0]) for prompt in prompts]
+        rows = [self._opened(self.tokens(self.prompt(prompt), opening)[0]) for prompt in prompts]
         for prompt, ids in zip(prompts, rows, strict=True):
             if len(ids) > self.max_length:
                 raise UserError(

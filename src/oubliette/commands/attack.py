@@ -40,12 +40,15 @@ RELEARN_EXAMPLES = (
 PROMPTS_EXAMPLES = (
     "\b\nExamples:\n"
     "  oubliette attack prompts --model car-free --attack unlearndiffatk --cases 32 --out found\n"
-    "  oubliette attack prompts --model other-model --concept car --replay found/prompts.csv"
+    "  oubliette attack prompts --model other-model --concept car --replay found/prompts.csv\n"
+    "  oubliette attack prompts --model npo --gold NEVER-TAUGHT --attack gcg --set steps=50\n"
+    "  oubliette attack prompts --model npo --attack rewording --rows two-hop.jsonl"
 )
 PROBE_EXAMPLES = (
     "\b\nExamples:\n"
     "  oubliette attack probe --model car-free --probe complete --cases 24 --out probe\n"
-    "  oubliette attack probe --model car-free --probe transplant --set sibling=other-eraser"
+    "  oubliette attack probe --model car-free --probe transplant --set sibling=other-eraser\n"
+    "  oubliette attack probe --model npo --gold NEVER-TAUGHT --probe linear-probe"
 )
 
 Model = Annotated[str, typer.Option(help="The erased model.", show_default=False)]
@@ -54,10 +57,16 @@ ConceptName = Annotated[str | None, typer.Option(help="What was erased; by defau
 Anchor = Annotated[str | None, typer.Option(help="The broader concept it was mapped to.")]
 Kind = Annotated[str | None, typer.Option(help="object, style or person.")]
 Gold = Annotated[str, typer.Option(help="A model that never knew the concept, attacked alike; or none.")]
-Data = Annotated[Path | None, typer.Option(help="Pictures of the concept: folder or parquet.")]
+Data = Annotated[
+    Path | None, typer.Option(help="The attacker's own pictures of the concept (folder, parquet), or rows.")
+]
 Pictures = Annotated[int, typer.Option(help="Pictures judged at every point.", min=2)]
 Kept = Annotated[int, typer.Option(help="Pictures of everything else at every point.", min=0)]
 Cases = Annotated[int, typer.Option(help="Prompts of the concept's own to start from.", min=1)]
+Asked = Annotated[
+    int, typer.Option("--pictures", help="Pictures or answers that the original is judged by.", min=2)
+]
+Benign = Annotated[Path | None, typer.Option(help="Pictures without the concept, or rows of other matters.")]
 Steps = Annotated[int, typer.Option("--sampling-steps", help="Sampling steps.", min=1)]
 Guidance = Annotated[float, typer.Option(help="Guidance scale.", min=0, callback=numbers.finite)]
 Seed = Annotated[int, typer.Option(help="Seed of everything.", min=0, callback=numbers.seed)]
@@ -106,7 +115,7 @@ def relearn(
     ] = None,
     set_: Set = None,
     data: Data = None,
-    benign: Annotated[Path | None, typer.Option(help="Pictures without the concept.")] = None,
+    benign: Benign = None,
     mask: Annotated[
         Path | None, typer.Option(help="A guard mask, or a file of names, that must not move.")
     ] = None,
@@ -164,16 +173,30 @@ def prompts(
     concept: ConceptName = None,
     anchor: Anchor = None,
     kind: Kind = None,
+    forget: Forget = None,
+    retain: Retain = None,
+    other: Other = None,
     gold: Gold = "none",
     attack: Annotated[
-        str, typer.Option(help="paraphrase, random-tokens, unlearndiffatk, p4d or ring-a-bell.")
+        str,
+        typer.Option(
+            help="Of pictures: paraphrase, random-tokens, unlearndiffatk, p4d, ring-a-bell; of answers: "
+            "affirmation, role, rewording, few-shot, gcg, soft-prompt."
+        ),
     ] = "paraphrase",
     cases: Cases = 16,
     set_: Set = None,
     replay: Annotated[
         Path | None, typer.Option(help="Draw the prompts of this CSV instead of searching for some.")
     ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="Of a model that answers: a file of questions to ask instead (alias, two hops)."),
+    ] = None,
+    data: Data = None,
+    benign: Benign = None,
     judge: Judge = None,
+    pictures: Asked = 32,
     sampling_steps: Steps = 25,
     guidance: Guidance = 3.0,
     seed: Seed = 0,
@@ -185,12 +208,15 @@ def prompts(
     from oubliette.core.validation import settings
     from oubliette.workflows import attack as single
 
-    how: dict[str, Any] = {"steps": sampling_steps, "guidance": guidance}
+    how: dict[str, Any] = {"steps": sampling_steps, "guidance": guidance, "pictures": pictures}
     where: dict[str, Any] = {"kind": kind, "judges": judge, "cache": cache, "out": out}
+    where |= {"forget": forget, "retain": retain, "other": other}
     if replay is not None:
         return _done(single.replay(replay, model, base, concept, anchor, **where, **how), json)
     row = {"row": "prompts", "attack": attack, "cases": cases, "options": settings(set_ or ())}
-    done = single.attack(model, base, concept, anchor, row=row, gold=gold, seed=seed, **where, **how)
+    row |= {} if rows is None else {"rows": str(rows)}
+    where |= {"gold": gold, "seed": seed, "data": data, "benign": benign}
+    done = single.attack(model, base, concept, anchor, row=row, **where, **how)
     return _done(done, json)
 
 
@@ -201,14 +227,23 @@ def probe(
     concept: ConceptName = None,
     anchor: Anchor = None,
     kind: Kind = None,
+    forget: Forget = None,
+    retain: Retain = None,
+    other: Other = None,
     gold: Gold = "none",
     probe: Annotated[
-        str, typer.Option(help="inpaint, complete, trajectory, invert, transplant or detach.")
+        str,
+        typer.Option(
+            help="Of pictures: inpaint, complete, trajectory, invert, transplant, detach; of answers: "
+            "linear-probe, logit-lens."
+        ),
     ] = "inpaint",
     cases: Cases = 16,
     set_: Set = None,
     data: Data = None,
+    benign: Benign = None,
     judge: Judge = None,
+    pictures: Asked = 32,
     sampling_steps: Steps = 25,
     guidance: Guidance = 3.0,
     seed: Seed = 0,
@@ -227,12 +262,17 @@ def probe(
         anchor,
         row={"row": "probe", "probe": probe, "cases": cases, "options": settings(set_ or ())},
         kind=kind,
+        forget=forget,
+        retain=retain,
+        other=other,
         gold=gold,
         data=data,
+        benign=benign,
         judges=judge,
         cache=cache,
         out=out,
         seed=seed,
+        pictures=pictures,
         steps=sampling_steps,
         guidance=guidance,
     )

@@ -9,7 +9,7 @@ import typer
 
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Json, Judge, Require, Resume
-from oubliette.commands.sets import Forget, Other, Retain
+from oubliette.commands.sets import Forget, Other, Retain, named_files
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -18,7 +18,10 @@ EXAMPLES = (
     "  oubliette eval --model DIR --base DIR0 --concept 'van gogh' --kind style \\\n"
     "      --judge clip:ViT-B-32/laion2b_s34b_b79k --prompts prompts.csv\n"
     "  oubliette eval --model car-free --require-leakage 0.1\n"
-    "  oubliette eval --model forgetful --retain retain.jsonl --control gold=NEVER-TAUGHT"
+    "  oubliette eval --model forgetful --retain retain.jsonl --control gold=NEVER-TAUGHT\n"
+    "  oubliette eval --model forgetful --retain retain.jsonl --metric truth_ratio --metric rouge_l\n"
+    "  oubliette eval --model forgetful --retain retain.jsonl --control gold=NEVER-TAUGHT \\\n"
+    "      --metric forget_quality --metric privleak --rows holdout=holdout.jsonl"
 )
 DEMO_EXAMPLES = (
     "\b\nExamples:\n"
@@ -57,6 +60,14 @@ def evaluate(
     cache: Annotated[
         Path | None, typer.Option(help="Folder in which pictures are kept; a run cut short goes on from it.")
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A further figure of answers (oubliette ls metrics); repeatable.", metavar="NAME"),
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="A further set for metrics, NAME=FILE (holdout=FILE); repeatable."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for figures, samples and page.")] = None,
     require_leakage: Require = None,
     resume: Resume = False,
@@ -81,6 +92,8 @@ def evaluate(
         judges=judge,
         controls=control or (),
         prompts_csv=prompts,
+        metrics=metric or (),
+        rows=named_files(rows or ()),
         cache=cache,
         out=out,
         require_leakage=require_leakage,

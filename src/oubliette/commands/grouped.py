@@ -20,7 +20,7 @@ HEADINGS = {
         "method scope surgery smoother seed steps set_ suite n guidance learner budget of relearned pictures "
         "each batch user stability form templates against"
     ),
-    "The attack": "attack probe cases replay mode at points runs sweep rate kept sampling_steps",
+    "The attack": "attack probe cases rows replay mode at points runs sweep rate kept sampling_steps",
     "Verdict": "check judge reference require_leakage require_erased report",
     "This run": "resume dry_run print_suite json licence",
 }

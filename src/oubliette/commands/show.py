@@ -53,16 +53,17 @@ def _amount(name: str, value: Any) -> Any:
 
 
 def bars(found: Sequence[Mapping[str, Any]]) -> str:
-    """Bars with value, bound and whether each was passed."""
+    """Bars with value, bound and whether each was passed; what has no bound is reported only."""
     rows = [["", "bar", "value", "bound", "n"]]
     for bar in found:
-        sign = "at most" if bar.get("below") else "at least"
+        bounded = bar["bound"] is not None
+        bound = f"at {'most' if bar.get('below') else 'least'} {bar['bound']:g}" if bounded else "reported"
         rows.append(
             [
-                "ok" if bar["passed"] else "FAILED",
+                ("ok" if bar["passed"] else "FAILED") if bounded else "",
                 bar["name"],
                 f"{bar['value']:.4g}",
-                f"{sign} {bar['bound']:g}",
+                bound,
                 str(bar["n"]),
             ]
         )
@@ -102,7 +103,22 @@ def table(evaluation: Evaluation) -> str:
         if figures.verdict.more
     ]
     agreed = [f"judges: {line}" for line in evaluation.agreement]
-    return "\n".join([columns(rows), f"bounds: {evaluation.bounds}", *agreed, *notes])
+    further = ["", columns(metric_table(evaluation)), ""] if evaluation.metrics else []
+    return "\n".join([columns(rows), *further, f"bounds: {evaluation.bounds}", *agreed, *notes])
+
+
+def metric_table(evaluation: Evaluation) -> list[list[str]]:
+    """A line a metric and set, a column a row of the evaluation."""
+    from oubliette.eval.metric import by_metric, number
+
+    names = [row.name for row in evaluation.rows]
+    lines = [["metric", "set", "better", *map(shown, names), "n"]]
+    for (metric, where, better), figures in by_metric(evaluation.metrics).items():
+        cells = [str(figures[name]) if name in figures else "-" for name in names]
+        first = next(iter(figures.values()))
+        chance = "" if first.chance is None else f" (chance {number(first.chance)})"
+        lines.append([metric, where + chance, better, *cells, str(first.n)])
+    return lines
 
 
 def outcome(done: Outcome) -> str:

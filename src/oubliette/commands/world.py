@@ -1,4 +1,4 @@
-"""`oubliette world`: the embedded picture world and the models trained on it."""
+"""`oubliette world`: the embedded worlds of pictures and of text, and the models trained on them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import typer
 
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Json
+from oubliette.core.errors import UserError
 
 app = typer.Typer(
-    help="The embedded picture world: draw it, train its models, check them.",
+    help="The embedded worlds of pictures and of text: draw, write, train their models, check them.",
     no_args_is_help=True,
     rich_markup_mode=None,
     epilog=(
         "\b\nExamples:\n"
         "  oubliette world draw --out world.png\n"
+        "  oubliette world text --out facts\n"
         "  oubliette world check --n 200\n"
+        "  oubliette world check --text\n"
         "  oubliette world train --cache runs/world --out runs/world-models"
     ),
 )
@@ -36,17 +39,51 @@ def draw(
     return 0
 
 
-@app.command("check", epilog="\b\nExample:\n  oubliette world check --n 1000")
+@app.command(
+    "text",
+    epilog=(
+        "\b\nExample:\n"
+        "  oubliette world text --out facts\n"
+        "  oubliette erase --model nano-lm --forget facts/forget.jsonl --retain facts/retain.jsonl "
+        "--method npo --out gone"
+    ),
+)
+def text(
+    out: Annotated[Path, typer.Option(help="New folder of JSONL files.", show_default=False)],
+    forget: Annotated[
+        str, typer.Option(help="Forget set: default (for reporting) or development (for tuning).")
+    ] = "default",
+    size: Annotated[int, typer.Option(help="Entities; the embedded models know 120.", min=1)] = 120,
+    seed: Annotated[
+        int, typer.Option(help="Seed; the embedded models know 0.", min=0, callback=numbers.seed)
+    ] = 0,
+) -> int:
+    """Write the text world's facts: what to forget, what to retain, what attackers have, what is measured."""
+    from oubliette.workflows.world.text import write_text_world
+
+    typer.echo(write_text_world(out, forget=forget, size=size, seed=seed))
+    return 0
+
+
+@app.command(
+    "check", epilog="\b\nExamples:\n  oubliette world check --n 1000\n  oubliette world check --text"
+)
 def check(
-    n: Annotated[int, typer.Option(help="Pictures a bar.", min=1)] = 1000,
+    n: Annotated[int | None, typer.Option(help="Pictures a bar; 1000 where left out.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed.", min=0, callback=numbers.seed)] = 0,
-    model: Annotated[str, typer.Option(help="The model that is to follow its prompts.")] = "nano",
+    model: Annotated[
+        str | None, typer.Option(help="The model to be measured; nano (nano-lm with --text) where left out.")
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="The language models, on all facts.")] = False,
     json: Json = False,
 ) -> int:
     """Measure every bar the embedded models must meet; exit code 1 where one fails."""
-    from oubliette.workflows.world.check import check as measure
+    from oubliette.workflows.world.check import check as check_pictures
+    from oubliette.workflows.world.check_text import check_text
 
-    found = measure(n, seed, model)
+    if text and n is not None:
+        raise UserError("--n counts pictures: --text measures all facts; leave it out")
+    found = check_text(seed, model or "nano-lm") if text else check_pictures(n or 1000, seed, model or "nano")
     if json:
         show.as_json(found)
     else:
@@ -59,6 +96,7 @@ def check(
     epilog=(
         "\b\nExamples:\n"
         "  oubliette world train --cache runs/world --out runs/world-models\n"
+        "  oubliette world train --text --cache runs/text --out runs/text-models\n"
         "  oubliette world train --data PICTURES --size 32 --cache runs/mine --out runs/my-models"
     ),
 )
@@ -66,6 +104,9 @@ def train(
     stage: Annotated[
         list[str] | None, typer.Argument(help="tokenizer, vae, text, oracle ...; all where none is named.")
     ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="The language models: tokenizer, stem, nano-lm, nano-lm-gold.")
+    ] = False,
     data: Annotated[
         Path | None, typer.Option(help="Your own pictures: parquet, or a folder with a subfolder a class.")
     ] = None,
@@ -83,6 +124,13 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for the finished models.")] = None,
 ) -> int:
     """Train the world's models from scratch, or their like on your own pictures."""
+    if text:
+        from oubliette.workflows.world.training.language import train_language
+
+        if data is not None or group:
+            raise UserError("--text trains on the text world; leave --data and --group out")
+        typer.echo(train_language(stage or [], cache, out))
+        return 0
     from oubliette.workflows.world.draw import train_world
 
     typer.echo(train_world(stage or [], cache, out, data=data, side=size, seed=seed, groups=group or []))

@@ -1,4 +1,4 @@
-"""JSON lines, or a JSON array of objects, with a word on where a bad one stands."""
+"""JSON lines, a JSON array of objects, or a parquet table, with a word on where a bad one stands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ __all__ = ["objects", "read_objects"]
 
 
 def read_objects(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`objects` of a file in UTF-8; UserError for one that cannot be read."""
+    """`objects` of a file in UTF-8, or the rows of a `.parquet` file; UserError for one that cannot be read.
+
+    Cells of a table that are null are left out, as a JSON object would leave their keys out.
+    """
+    if path.suffix.lower() == ".parquet":
+        yield from _table(path)
+        return
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -34,6 +40,24 @@ def objects(path: Path, text: str, expected: str) -> Iterator[tuple[str, dict[st
         if not isinstance(content, dict):
             raise UserError(f"{where}: found a {type(content).__name__}, expected {expected}")
         yield where, content
+
+
+def _table(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise UserError(f"{path}: reading parquet needs pyarrow; pip install 'oubliette[parquet]'") from error
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as table:
+            for batch in table.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    said = {key: cell for key, cell in row.items() if cell is not None}
+                    yield f"{path}, row {number}", said
+    except (OSError, ArrowException) as error:
+        found = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        raise UserError(f"{path}: cannot be read as parquet ({found})") from error
 
 
 def _array(path: Path, text: str) -> Iterator[tuple[str, Any]]:

@@ -1,9 +1,11 @@
-"""Question sets for language models: JSON lines, or a JSON array, in the shapes that the field writes."""
+"""Question sets for language models, in the shapes that the field writes: JSON lines, an array, parquet."""
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,25 @@ __all__ = ["QA", "Turn", "read_questions"]
 Turn = tuple[str, str]
 """(role, content) of a conversation: "system", "user" or "assistant"."""
 
-_SHAPES = (("question", "answer"), ("prompt", "completion"))
+#: (question, answer) as TOFU, WMDP and MUSE's knowmem write them; as trl; as RWKU; as MUSE's verbmem.
+_SHAPES = (("question", "answer"), ("prompt", "completion"), ("query", "answer"), ("prompt", "gt"))
 #: What only measuring reads of a row: our keys, and TOFU's.
 _MEASURED = {
     "alternatives": ("alternatives", "paraphrased_answer"),
     "paraphrases": ("paraphrases", "paraphrased_question"),
+    "perturbed": ("perturbed_answers", "perturbed_answer"),
+    "refusals": ("refusals",),
 }
+_OPTIONAL = ["id", "choices", "answer_index", *(key for keys in _MEASURED.values() for key in keys)]
+#: A key this like one of the optional ones is taken for a slip: left unread, it would never be missed.
+_SLIP = 0.85
 _CONVERSATIONS = ("messages", "conversations")
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system"}
 _KNOWN_ROLES = ("system", "user", "assistant")
 _EXPECTED = (
     '{"question": ..., "answer": ...}, {"prompt": ..., "completion": ...}, {"messages": [...]}, '
-    '{"conversations": [...]}, {"instruction": ..., "output": ...} or {"text": ...}'
+    '{"conversations": [...]}, {"instruction": ..., "output": ...}, {"query": ..., "answer": ...}, '
+    '{"prompt": ..., "gt": ...} or {"text": ...}'
 )
 
 
@@ -35,9 +44,11 @@ class QA:
     """A question with its answer (the loss is on the answer alone), or plain text (question "", all of it
     counts).
 
-    `history` are the turns before the question, where it belongs to a conversation. `alternatives` are
-    answers as right as the first, `paraphrases` the question in other words; both are for measuring alone.
-    `where` is where the row stands ("forget.jsonl, line 3"), for messages; it has no part in comparisons.
+    `history` are the turns before the question, where it belongs to a conversation. The rest is for measuring
+    alone: `alternatives` are answers as right as the first, `paraphrases` the question in other words,
+    `perturbed` wrong answers worded as the right one, `refusals` ways to decline this question, `choices` the
+    answers to pick from, of which `answer_index` (from 0) is right, `id` the row's name. `where` is where the
+    row stands ("forget.jsonl, line 3"), for messages; it has no part in comparisons.
     """
 
     question: str
@@ -46,11 +57,23 @@ class QA:
     where: str = field(default="", compare=False)
     alternatives: tuple[str, ...] = ()
     paraphrases: tuple[str, ...] = ()
+    perturbed: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    answer_index: int | None = None
+    id: str = ""
 
     @property
     def plain(self) -> bool:
         """Whether this is text alone."""
         return not self.question
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The wrong answers: the perturbed ones, or else the choices beside the right one."""
+        return self.perturbed or tuple(
+            choice for index, choice in enumerate(self.choices) if index != self.answer_index
+        )
 
     def facts(self) -> dict[str, Any]:
         """What the row says, as plain data."""
@@ -59,27 +82,44 @@ class QA:
 
 
 def read_questions(path: Path | str) -> list[QA]:
-    """Read a JSONL file of one object a line, or a JSON array of objects; other keys are ignored.
+    """Read a JSONL file of one object a line, a JSON array of objects, or parquet; other keys are ignored.
 
     `messages` (role and content) and `conversations` (from and value) make a row of each answer that the
     assistant gives, with all that was said before it. `instruction` and `input` make the question of an
     `output`. A list of answers makes a row of each, lists of as many prompts and completions a row of each
-    pair, and lists of messages a conversation. Raises UserError with file and line (of an array: row) for
-    what is no JSON object, lacks the keys, or holds something other than text in them, and for a file without
-    rows.
+    pair, and lists of messages a conversation. With `choices` the `answer` may be a number from 0 (WMDP,
+    MMLU), a letter, or the text of one of them. Raises UserError with file and line (of an array or a table:
+    row) for what is no JSON object, lacks the keys, or holds something other than text in them, for choices
+    that are fewer than two, twice the same or not as many as in the rows before, an answer that is none of
+    them, a key that is nearly an optional one, and for a file without rows.
     """
     path = Path(path)
     rows = [row for where, content in read_objects(path, _EXPECTED) for row in _rows(where, content)]
     if not rows:
         raise UserError(f"{path}: holds no rows; expected {_EXPECTED}")
+    counts = [(len(row.choices), row.where) for row in rows if row.choices]
+    for count, where in counts:
+        if count != counts[0][0]:
+            raise UserError(f"{where}: {count} choices, expected {counts[0][0]} as in {counts[0][1]}")
     return rows
 
 
 def _rows(where: str, content: dict[str, Any]) -> list[QA]:
+    for key in content.keys() - _OPTIONAL:
+        if near := get_close_matches(key, _OPTIONAL, n=1, cutoff=_SLIP):
+            raise UserError(f"{where}: no key is called '{key}'; did you mean '{near[0]}'?")
+    name = content.get("id", "")
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise UserError(f"{where}: 'id' must be a text or a whole number, found {type(name).__name__}")
+    return [replace(row, id=str(name)) if name != "" else row for row in _shaped(where, content)]
+
+
+def _shaped(where: str, content: dict[str, Any]) -> list[QA]:
     for key in _CONVERSATIONS:
         if key in content:
             return _conversation(where, key, _turns(where, key, content[key]))
-    for question, answer in _SHAPES:
+    named = [shape for shape in _SHAPES if all(key in content for key in shape)]
+    for question, answer in named or _SHAPES:
         if question in content or answer in content:
             return _pairs(where, content, question, answer)
     if "instruction" in content or "output" in content:
@@ -93,6 +133,11 @@ def _rows(where: str, content: dict[str, Any]) -> list[QA]:
 
 
 def _pairs(where: str, content: dict[str, Any], question: str, answer: str) -> list[QA]:
+    more: dict[str, Any] = {}
+    if "choices" in content or "answer_index" in content:
+        more = _choices(where, content, answer)
+        if answer not in content or not isinstance(content[answer], str) or "answer_index" not in content:
+            content = {**content, answer: more["choices"][more["answer_index"]]}
     for key in (question, answer):
         if key not in content:
             raise UserError(f"{where}: no '{key}'; found {', '.join(sorted(content))}")
@@ -106,13 +151,42 @@ def _pairs(where: str, content: dict[str, Any], question: str, answer: str) -> l
         raise UserError(
             f"{where}: {len(questions)} in '{question}' and {len(answers)} in '{answer}'; expected as many"
         )
-    more: dict[str, Any] = {}
     if not isinstance(asked, list) and not isinstance(given, list):
-        more = {name: _texts(where, content, keys) for name, keys in _MEASURED.items()}
+        more |= {name: _texts(where, content, keys) for name, keys in _MEASURED.items()}
+        for wrong in more["perturbed"]:
+            if wrong in (given, *more["alternatives"]):
+                raise UserError(f"{where}: {wrong!r} stands among the right answers and the perturbed ones")
     return [
         QA(_plain(where, question, one), _plain(where, answer, other), where=where, **more)
         for one, other in zip(questions, answers, strict=True)
     ]
+
+
+def _choices(where: str, content: dict[str, Any], answer: str) -> dict[str, Any]:
+    """The choices and the number of the right one, which the answer says where no `answer_index` does."""
+    found = content.get("choices")
+    if not isinstance(found, list) or len(found) < 2:
+        what = f"{len(found)}" if isinstance(found, list) else f"a {type(found).__name__}"
+        raise UserError(f"{where}: 'choices' must be a list of two texts or more, found {what}")
+    choices = tuple(_plain(where, "choices", text) for text in found)
+    twice = next((text for index, text in enumerate(choices) if text in choices[:index]), None)
+    if twice is not None:
+        raise UserError(f"{where}: {twice!r} stands twice among the choices")
+    key = "answer_index" if "answer_index" in content else answer
+    right = content.get(key)
+    if isinstance(right, str) and key == answer:
+        letters = string.ascii_uppercase[: len(choices)]
+        if right in choices:
+            right = choices.index(right)
+        elif len(right) == 1 and right in letters:
+            right = letters.index(right)
+        else:
+            raise UserError(f"{where}: '{answer}' is {right!r}, which is none of the {len(choices)} choices")
+    if not isinstance(right, int) or isinstance(right, bool):
+        raise UserError(f"{where}: '{key}' must be a whole number, found {type(right).__name__}")
+    if not 0 <= right < len(choices):
+        raise UserError(f"{where}: '{key}' is {right}, expected 0 to {len(choices) - 1}")
+    return {"choices": choices, "answer_index": right}
 
 
 def _texts(where: str, content: dict[str, Any], keys: Sequence[str]) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ METHODS: Registry[Any] = Registry(
         "rmu": "oubliette.erase.language.rmu:RMU",
         "rmu-lat": "oubliette.erase.language.rmu_lat:RMULAT",
         "rr": "oubliette.erase.language.rr:RR",
+        "elm": "oubliette.erase.language.elm:ELM",
+        "tar": "oubliette.erase.language.tar:TAR",
     },
 )
 """Every method: a class with `name`, `backend`, `solution` (trained, solved, attached), `paper`, `Options`,

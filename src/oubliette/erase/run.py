@@ -130,7 +130,7 @@ def _train(
         **loop_options,
     )
     last = objective.roles(recipe.train.steps - 1)
-    if all(role.kind == "helper" for role in last.values()):
+    if not any(role.moves for role in last.values()):
         raise UserError(
             f"train.steps is {recipe.train.steps}, and '{objective.name}' is still warming up in the last: "
             "the model would not change; give more steps or a shorter method.warm_up"

@@ -97,7 +97,8 @@ def filtered(model: Any, words: Iterable[str]) -> Any:
 
 @contextmanager
 def shuffled(model: Any, seed: int) -> Iterator[None]:
-    """Shuffle the entries of each of the denoiser's tensors in place, and restore every bit at the end.
+    """Shuffle the entries of each of the denoiser's tensors (of all, where a model has no denoiser) in place,
+    and restore every bit at the end.
 
     Keeps each tensor's mean and spread, so activations stay finite in any architecture, and nothing that was
     learned.
@@ -105,7 +106,7 @@ def shuffled(model: Any, seed: int) -> Iterator[None]:
     from oubliette.backends.base import DENOISER
 
     tensors = model.tensors()
-    names = model.groups()[DENOISER]
+    names = model.groups().get(DENOISER, list(tensors))
     originals = {name: tensors[name].detach().to("cpu", copy=True) for name in names}
     generator = torch.Generator().manual_seed(seed)
     try:
@@ -130,6 +131,11 @@ def _open_gold(argument: str, base: Any, concepts: Sequence[Concept]) -> Any:
     if world.gold is None:
         raise UserError("control gold: no gold model is known for this base; give one as gold=MODEL")
     other = [c.name for c in concepts if not world.is_unseen(c.kind, c.name)]
+    if other and not world.unseen:
+        raise UserError(
+            f"control gold: what {world.gold} was trained without cannot be told from the name "
+            f"{', '.join(other)}; where it is these rows, say so: gold={world.gold}"
+        )
     if other:
         names = ", ".join(name for _, name in sorted((kind, name) for name, _, kind in world.unseen))
         raise UserError(

@@ -12,7 +12,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.manifest import record
 from oubliette.data.concept import Concept
 from oubliette.eval.control_order import misordered
-from oubliette.eval.controls import NONE, check_control, open_control
+from oubliette.eval.controls import GOLD, NONE, check_control, open_control
 from oubliette.eval.evaluator import Evaluator
 from oubliette.eval.judge import Judge, covering
 from oubliette.eval.pictures.evaluator import PictureEvaluator
@@ -119,7 +119,10 @@ def measure(
     judges, sampling = evaluator.judges, evaluator.sampling
     store = cache if isinstance(cache, SampleStore) else SampleStore(cache)
     painter = CachedSampler(NONE, base, store, sampling, role="control")
-    table = Table(plan, Observer(judges, plan.names, evaluator.extractor), judges, bounds, painter, progress)
+    named = [spec.partition("=")[0] if isinstance(spec, str) else spec[0] for spec in controls]
+    meter, remarked = evaluator.meter(n=n, seed=seed, gold=GOLD in named)
+    observer = Observer(judges, plan.names, evaluator.extractor)
+    table = Table(plan, observer, judges, bounds, painter, progress, meter)
     others = [spec for spec in controls if not isinstance(spec, str) or control_name(spec) != NONE]
     table.begin(len(models) + len(others))
     for name, model in models.items():
@@ -141,6 +144,7 @@ def measure(
         complaints=misordered(rows),
         notes=[
             *plan.notes,
+            *remarked,
             *_uncovered(judges, plan.concepts),
             *remarks(rows, bounds),
             *faults_of({**models, "base": base}),
@@ -149,6 +153,7 @@ def measure(
         seconds=round(time.monotonic() - started, 3),
         samples=table.samples,
         agreement=table.agreements(),
+        metrics=table.metrics(),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import Judge
+from oubliette.eval.meter import Reader
 from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.plan import Plan
 from oubliette.eval.sample_store import How
@@ -53,6 +54,14 @@ class Evaluator(Protocol):
         """Prompts and seeds: `n` a concept and split, `each` a retained concept, `near_n` a near neighbour.
 
         UserError for what cannot be measured.
+        """
+        ...
+
+    def meter(self, *, n: int, seed: int = 0, gold: bool = False) -> tuple[Reader | None, list[str]]:
+        """What else is read of each row, on `n` items a set, and what must be said of it.
+
+        UserError for a metric that lacks what it needs; `gold` says that a model is there that never knew
+        what was to be forgotten.
         """
         ...
 

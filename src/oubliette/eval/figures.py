@@ -17,7 +17,7 @@ from oubliette.eval.pictures.observe import Observation
 from oubliette.eval.plan import IN_SET, Plan, PromptSet
 from oubliette.eval.result import ClipFigures, ConceptFigures, Fidelity
 from oubliette.eval.statistics import Rate, t_interval
-from oubliette.eval.utility import Utility, utility
+from oubliette.eval.utility import Kept, Utility, utility
 from oubliette.eval.verdict import Bounds, decide
 
 Observations = Mapping[str, Observation]
@@ -34,11 +34,13 @@ def concept_figures(
     clip: str | None,
     gold: Observations | None = None,
     is_gold: bool = False,
+    also_kept: Sequence[tuple[str, Kept]] = (),
 ) -> ConceptFigures:
     """All figures of one row on one concept.
 
     `seen` are the row's observations of the plan's shared sets, `base` the base's of all sets, `gold` those
-    of a model that never knew the concept, which `is_gold` says the row is. The first judge that covers the
+    of a model that never knew the concept, which `is_gold` says the row is; `also_kept` is what else must be
+    left for the row not to count as destroyed. The first judge that covers the
     concept decides; the others are reported beside it.
     """
     able = covering(judges, concept)
@@ -67,6 +69,7 @@ def concept_figures(
             bounds,
             gold=is_gold,
             words=wording_of(concept.kind),
+            also_kept=also_kept,
         ),
     )
 
@@ -110,6 +113,7 @@ def _leakage(
         None if gold is None else gold[item.key].hits[judge.name],
         aside,
         item.concept.kind,
+        gold_alone=plan.gold_alone,
     )
     return leakage(
         seen[item.key].hits[judge.name],

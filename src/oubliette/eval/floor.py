@@ -21,13 +21,21 @@ class Ground:
 
 
 def ground_of(
-    absent: np.ndarray | None, gold: np.ndarray | None, anchor: np.ndarray | None, kind: str
+    absent: np.ndarray | None,
+    gold: np.ndarray | None,
+    anchor: np.ndarray | None,
+    kind: str,
+    *,
+    gold_alone: bool = False,
 ) -> Ground:
-    """The floor's pictures: the base's of the other concepts of the kind, pooled with gold's of the concept.
+    """The floor's pictures: the base's of the other concepts of the kind, pooled with gold's of the concept,
+    or with `gold_alone` gold's, where there are any.
 
     Each is the judge's booleans for the concept, None where there are no such pictures; where there are
     neither, the anchor's take their place, which may show the concept.
     """
+    if gold_alone and gold is not None and gold.size:
+        absent = None
     found = [
         (hits, words)
         for hits, words in (

@@ -59,7 +59,7 @@ class Plan:
     is in-set there is drawn for `retained` too, as far as that goes); `references` are the retained prompts
     with fresh seeds (what KID is taken against). `near` maps an erased concept to its declared neighbour.
     `each` pictures of a retained concept count for IRA and CRA, so that every concept weighs the same; the
-    near neighbour has more of its own.
+    near neighbour has more of its own. `gold_alone` says that the floor is gold's wherever there is gold.
     """
 
     concepts: tuple[Concept, ...]
@@ -72,6 +72,7 @@ class Plan:
     each: int
     near_n: int
     notes: tuple[str, ...] = field(default=())
+    gold_alone: bool = False
 
     @property
     def shared(self) -> tuple[PromptSet, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from oubliette.core.json_io import read_json
 from oubliette.core.writing import write_bytes
 from oubliette.eval.leakage import Leakage
+from oubliette.eval.metric import Figure
 from oubliette.eval.pictures.clip_agreement import Agreement
 from oubliette.eval.pictures.cmmd import Cmmd
 from oubliette.eval.pictures.fidelity import Kid, PairedDistance
@@ -119,7 +120,8 @@ class Evaluation:
 
     `rows` begins with the models under test; controls follow. `complaints` names controls that a figure
     misordered: a metric that does so is broken. `agreement` says of each concept whether CLIP sorts the
-    pictures as the deciding judge does. `samples` (one dict a picture) is not part of the JSON;
+    pictures as the deciding judge does. `metrics` are further figures, row by row, with their items' values
+    (left out of the JSON where there are none). `samples` (one dict a picture) is not part of the JSON;
     `write_samples` writes it.
     """
 
@@ -136,6 +138,7 @@ class Evaluation:
     format: str = FORMAT
     samples: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
     agreement: list[Agreement] = field(default_factory=list)
+    metrics: list[Figure] = field(default_factory=list)
 
     @property
     def models(self) -> list[Row]:
@@ -163,6 +166,8 @@ class Evaluation:
         """Plain data without the samples, as it goes to JSON."""
         content = asdict(self)
         del content["samples"]
+        if not self.metrics:
+            del content["metrics"]
         return content
 
     def to_json(self) -> str:

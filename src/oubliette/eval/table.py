@@ -9,6 +9,8 @@ from typing import Any
 from oubliette.eval.controls import GOLD
 from oubliette.eval.figures import Observations, concept_figures, fidelity_figures
 from oubliette.eval.judge import Judge, covering
+from oubliette.eval.meter import Reader
+from oubliette.eval.metric import Figure
 from oubliette.eval.pictures.clip_agreement import Agreement, agreement
 from oubliette.eval.pictures.observe import Observation, Observer
 from oubliette.eval.plan import Plan, distinct
@@ -34,9 +36,10 @@ class Table:
         bounds: Bounds,
         base: CachedSampler,
         progress: Listener | None,
+        meter: Reader | None = None,
     ) -> None:
         self.plan, self.observer, self.judges, self.bounds = plan, observer, judges, bounds
-        self.base = base
+        self.base, self.meter = base, meter
         self.samples: list[dict[str, Any]] = []
         self._progress = progress
         self._before = self._total = 0
@@ -52,6 +55,8 @@ class Table:
         sets = (*self.plan.shared, *self.plan.base_only)
         self._base_seen = self.observer.observe(self.base, sets, progress=self._told(self.base.name))
         self._before += len(distinct(sets))
+        if self.meter is not None:
+            self.meter.look(self.base)
         self._base_seconds = time.monotonic() - started
 
     def none(self) -> None:
@@ -65,12 +70,25 @@ class Table:
             painter, self.plan.shared, against=self.base, progress=self._told(painter.name)
         )
         self._before += len(distinct(self.plan.shared))
+        if self.meter is not None:
+            self.meter.look(painter)
         self._seen.append((painter, seen, time.monotonic() - started))
 
     def rows(self) -> list[Row]:
         """The figures of every row, in the order they were looked at."""
         gold = next((seen for painter, seen, _ in self._seen if _is_gold(painter)), None)
         return [self._figures(painter, seen, seconds, gold) for painter, seen, seconds in self._seen]
+
+    def metrics(self) -> list[Figure]:
+        """The figures of every row's metrics, in the order they were looked at."""
+        if self.meter is None:
+            return []
+        gold = next((painter.name for painter, _, _ in self._seen if _is_gold(painter)), None)
+        return [
+            figure
+            for painter, _, _ in self._seen
+            for figure in self.meter.figures(painter.name, self.base.name, gold)
+        ]
 
     def agreements(self) -> list[Agreement]:
         """For each concept, the CLIP judge's score against the first other judge's word, over all rows."""
@@ -106,6 +124,7 @@ class Table:
                     clip=clip,
                     gold=gold,
                     is_gold=_is_gold(painter),
+                    also_kept=[] if self.meter is None else self.meter.kept(painter.name, self.base.name),
                 )
                 for concept in self.plan.concepts
             ],

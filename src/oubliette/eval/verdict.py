@@ -58,13 +58,15 @@ def decide(
     *,
     gold: bool = False,
     words: Wording = PICTURES,
+    also_kept: Sequence[tuple[str, Kept]] = (),
 ) -> Verdict:
     """The verdict on one concept from the deciding judge's figures.
 
     Utility gone beats everything; then any set of prompts whose whole leakage interval lies above the bound;
     then a pass needs every set's interval at or below it. An interval across a bound is inconclusive, and
     `more` then says what would decide it. Intervals are taken as they are, not as they are shown. `gold` says
-    that the model never knew the concept.
+    that the model never knew the concept. `also_kept` are further figures that count as the utility's do
+    where they are surely lost, and are not mentioned where they are not.
     """
     if not leakages:
         return Verdict(NOT_CHECKED, ["no judge covers the concept"], bounds)
@@ -74,7 +76,8 @@ def decide(
             NOT_CHECKED, [f"{f.split}: {f.note}; leakage means nothing here" for f in undefined], bounds
         )
     reasons = [f"{figure.split} leakage {describe_share(figure.leakage, words)}" for figure in leakages]
-    kept = _kept_figures(utility)
+    lost_too = [(name, each) for name, each in also_kept if each.ratio and _below(each.ratio, bounds.kept)]
+    kept = [*_kept_figures(utility), *lost_too]
     reasons += [f"{name} {describe_share(figure.ratio, words)} of the base's" for name, figure in kept]
     lost = [name for name, figure in kept if figure.ratio and _below(figure.ratio, bounds.kept)]
     if lost:

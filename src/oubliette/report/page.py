@@ -10,6 +10,7 @@ from markupsafe import Markup
 from oubliette.core.writing import write_bytes
 from oubliette.data.wording import wording_of
 from oubliette.eval.grids import Grid
+from oubliette.eval.metric import by_metric, number
 from oubliette.eval.remarks import remarks
 from oubliette.eval.result import Evaluation
 from oubliette.report import words
@@ -44,6 +45,8 @@ def render(data: ReportData) -> str:
         curves=[(curve, Markup(curve_plot(curve, index))) for index, curve in enumerate(data.curves)],
         world=words.told_of(data.world),
         base=words.short(data.evaluation.base),
+        metrics=by_metric(data.evaluation.metrics),
+        number=number,
     )
 
 

@@ -39,6 +39,7 @@ SMOOTHERS: Registry[type[Smoother]] = Registry(
         "gp": "oubliette.train.smoothing:Gp",
         "cr": "oubliette.train.smoothing:Cr",
         "wa": "oubliette.train.smoothing:Wa",
+        "stableun": "oubliette.train.smoothing:StableUN",
     },
 )
 

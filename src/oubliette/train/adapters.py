@@ -128,7 +128,10 @@ class Adapters(Weights):
         try:
             _inject(model, set(named), rank, self.alpha, self._adapters)
             for each in self._adapters:
-                _initialise(each, rank, f"{stream}/{seed}/{each.name}")
+                for name, factor in each.parameters.items():
+                    if factor.dtype.itemsize < 4:
+                        factor.data = factor.data.float()  # small as they are, they need no 16-bit twin
+                    factor.data.copy_(self._start(each)[name])
             super().__init__({key: p for each in self._adapters for key, p in each.parameters.items()})
         except BaseException:
             self.close()
@@ -136,6 +139,18 @@ class Adapters(Weights):
 
     def _originals(self) -> dict[str, Tensor]:
         return {each.name: each.weight.detach() for each in self._adapters}
+
+    @property
+    def start(self) -> dict[str, Tensor]:
+        """A as it was drawn and B zero, made anew."""
+        return {name: value for each in self._adapters for name, value in self._start(each).items()}
+
+    def _start(self, adapter: _Adapter) -> dict[str, Tensor]:
+        digest = hashlib.sha256(f"{self.stream}/{self.seed}/{adapter.name}".encode()).digest()
+        rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        (name, down), (other, up) = adapter.parameters.items()
+        drawn = torch.randn(down.shape, generator=rng) / self.rank
+        return {name: drawn.to(down.device), other: torch.zeros_like(up)}
 
     @contextmanager
     def originals(self) -> Iterator[None]:
@@ -324,18 +339,6 @@ def _inject(model: Backend, wanted: set[str], rank: int, alpha: float, adapters:
     moving = {id(parameter) for parameter in flags}
     for parameter in parameters_of(model):
         parameter.requires_grad_(id(parameter) in moving)
-
-
-@torch.no_grad()
-def _initialise(adapter: _Adapter, rank: int, source: str) -> None:
-    digest = hashlib.sha256(source.encode()).digest()
-    rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    down, up = adapter.parameters.values()
-    for factor in (down, up):
-        if factor.dtype.itemsize < 4:
-            factor.data = factor.data.float()  # small as they are, they need no 16-bit twin
-    down.copy_(torch.randn(down.shape, generator=rng) / rank)
-    up.zero_()
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from oubliette.core.errors import UserError
 from oubliette.train.objective import Objective
 from oubliette.train.processes import Processes
-from oubliette.train.roles import Draw
+from oubliette.train.roles import Draw, Role
 
 __all__ = [
     "GradScale",
@@ -36,15 +36,29 @@ class StepGradients:
         processes: Processes,
         autocast: Callable[[], AbstractContextManager[object]],
         scale: float,
+        inner: Mapping[str, Role] | None = None,
+        redraw: Callable[[int], Sequence[Draw]] | None = None,
     ) -> None:
         self._objective, self._draws, self._processes = objective, draws, processes
         self._autocast, self._scale = autocast, scale
+        self.inner: Mapping[str, Role] = inner or {}
+        """The step's inner roles."""
+        self._redraw = redraw
         self.losses: dict[str, Tensor] = {}
         """Each role's loss the first time it was evaluated: the mean over micro-batches and processes."""
 
     def at(self, parameters: Sequence[nn.Parameter]) -> GradientsOf:
         """A role's derivatives as functions of its name alone: what a smoother is given."""
         return GradientsOf(self, parameters)
+
+    def again(self, number: int) -> StepGradients:
+        """The same on the step's further draw of this number, from 1."""
+        if self._redraw is None or number < 1:
+            raise ValueError(f"there is no further draw {number} of this step")
+        draws = self._redraw(number)
+        return StepGradients(
+            self._objective, draws, self._processes, self._autocast, self._scale, self.inner, self._redraw
+        )
 
     def of(self, role: str, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         """The role's gradient with respect to `parameters` as they stand, in fp32 (fp64 for fp64 weights).
@@ -152,6 +166,15 @@ class GradientsOf:
     def __init__(self, gradients: StepGradients, parameters: Sequence[nn.Parameter]) -> None:
         self._gradients, self._parameters = gradients, parameters
 
+    @property
+    def inner(self) -> Mapping[str, Role]:
+        """The step's inner roles by name."""
+        return self._gradients.inner
+
+    def fresh(self, number: int = 1) -> GradientsOf:
+        """The same on the step's further draw of this number."""
+        return GradientsOf(self._gradients.again(number), self._parameters)
+
     def __call__(self, role: str) -> list[Tensor]:
         """The role's gradient at the parameters as they stand."""
         return self._gradients.of(role, self._parameters)
@@ -200,13 +223,13 @@ def clip_(gradient: list[Tensor], norm: float, limit: float | None) -> None:
         torch._foreach_mul_(gradient, limit / norm)
 
 
-def micro_batch_rng(seed: int, step: int, micro: int) -> torch.Generator:
+def micro_batch_rng(seed: int, step: int, micro: int, again: int = 0) -> torch.Generator:
     """A fresh CPU generator that depends on nothing but its arguments, so that resuming needs no state of it.
 
     `micro` counts the step's micro-batches over all processes: who evaluates one does not change what it
-    holds.
+    holds. `again` counts the step's further draws.
     """
-    return _seeded(f"{seed}/{step}/{micro}", "cpu")
+    return _seeded(f"{seed}/{step}/{micro}" + (f"/again {again}" if again else ""), "cpu")
 
 
 def step_rng(seed: int, step: int, part: str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,8 +138,7 @@ class Loop:
         self.smoother.begin(step, self.config.steps, self.seed)
         with self._only_these_require_grad():
             roles = self._roles(step)
-            draws = self._draw(step)
-            losses, norms, gradients, helped = self._gradients(step, roles, draws)
+            losses, norms, gradients, helped = self._gradients(step, roles)
             for name, gradient in {**gradients, **helped}.items():
                 clip_(gradient, norms[name], roles[name].clip)
             if gradients:
@@ -162,33 +162,43 @@ class Loop:
         for name, role in self.objective.roles(step).items():
             if role.kind == "retain":
                 role = replace(role, weight=role.weight * self.config.retain_weight)
-            if role.kind != "helper":
+            if role.moves:
                 if not self.surgery.needs(role):
                     continue
                 role = replace(role, clip=self.config.clip_roles if role.clip is None else role.clip)
             roles[name] = role
-        if not roles:
+        if all(role.kind == "inner" for role in roles.values()):
             raise ValueError(f"the objective has no role with a part in step {step}")
         return roles
 
-    def _draw(self, step: int) -> list[Draw]:
-        """This process's share of the step's micro-batches."""
+    def _draw(self, step: int, again: int = 0) -> list[Draw]:
+        """This process's share of the step's micro-batches, or of a further draw of them."""
         draws = []
         for micro in range(self._processes.index, self.config.accumulation, self._processes.count):
             with self._autocast():
-                draw = self.objective.draw(step, micro_batch_rng(self.seed, step, micro), self.config.batch)
+                rng = micro_batch_rng(self.seed, step, micro, again)
+                draw = self.objective.draw(step, rng, self.config.batch)
                 self.objective.before(step, draw)
             draws.append(draw)
         return draws
 
     def _gradients(
-        self, step: int, roles: dict[str, Role], draws: list[Draw]
+        self, step: int, roles: dict[str, Role]
     ) -> tuple[dict[str, float], dict[str, float], dict[str, list[Tensor]], dict[str, list[Tensor]]]:
         """Losses, gradient norms, the model roles' gradients and the helpers'; nothing has moved yet."""
-        movers = {name: role for name, role in roles.items() if role.kind != "helper"}
+        movers = {name: role for name, role in roles.items() if role.moves}
+        inner = {name: role for name, role in roles.items() if role.kind == "inner"}
+        # Kept for the step: 16-bit gradients that overflow are taken anew, on the same draws.
+        drawn = cache(partial(self._draw, step))
         while True:
             step_gradients = StepGradients(
-                self.objective, draws, self._processes, self._autocast, self._scale.value
+                self.objective,
+                drawn(0),
+                self._processes,
+                self._autocast,
+                self._scale.value,
+                inner,
+                drawn,
             )
             at = step_gradients.at(self.weights.parameters)
             gradients = self.smoother.gradients(at, self.weights, movers)
@@ -204,7 +214,8 @@ class Loop:
                     raise NonFiniteLoss(name, step + 1, "loss")
             broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
             if not broken:
-                return {name: losses[name] for name in roles}, norms, gradients, helped
+                seen = {name: losses[name] for name in roles if name in losses}
+                return seen, norms, gradients, helped
             if not self._scale.shrink():
                 raise NonFiniteLoss(broken[0], step + 1, "gradient")
 

@@ -28,7 +28,11 @@ class Objective(Protocol):
         """The roles that take part in this step (a warm-up lists fewer), in order of evaluation."""
 
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """Draw one micro-batch of `batch` items: every random number comes from `rng` (a CPU generator)."""
+        """Draw one micro-batch of `batch` items: every random number comes from `rng` (a CPU generator).
+
+        A role with a factor of its own has `Role.items(batch)`. Called again for the same step, with another
+        generator, where a smoother asks for further draws.
+        """
 
     def before(self, step: int, draw: Draw) -> None:
         """An input-space adversary's turn, before any loss; may change `draw`, never the weights."""
@@ -51,10 +55,12 @@ class BaseObjective:
 
     An objective with a helper network gives its tensors in `state`, and its optimiser's through
     `oubliette.train.optimizer.optimizer_state`, or a resumed run will not end in the same weights. `budget`
-    names the numbers of a recipe that are meant for one concept, and grow with the number of concepts.
+    names the numbers of a recipe that are meant for one concept, and grow with the number of concepts;
+    `inner` its inner roles, so that a smoother which reads some can be refused before the work.
     """
 
     budget: ClassVar[tuple[str, ...]] = ("train.steps", "train.warm_up")
+    inner: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def step_cost(cls, options: Any) -> StepCost:

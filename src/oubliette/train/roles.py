@@ -17,12 +17,16 @@ class Role:
 
     `forget` and `retain` gradients are taken with respect to the trained weights and handed to the surgery
     with their `weight`; a `helper` (a discriminator) moves its own `parameters` with its own `optimizer` and
-    never the model's. `clip` is the greatest L2 norm of the role's gradient over all its tensors.
+    never the model's. An `inner` role is what somebody else would minimise, as an attacker who relearns: a
+    smoother may ask for its gradient, a surgery never sees it, and it costs nothing unless it is asked for.
+    `clip` is the greatest L2 norm of the role's gradient over all its tensors; `batch` is how many items of
+    its own the role has for each of the step's (1:3 of forget to retain is 3 for the latter).
     """
 
-    kind: Literal["forget", "retain", "helper"]
+    kind: Literal["forget", "retain", "helper", "inner"]
     weight: float = 1.0
     clip: float | None = None
+    batch: float = 1.0
     parameters: tuple[nn.Parameter, ...] = ()
     optimizer: torch.optim.Optimizer | None = None
 
@@ -31,8 +35,19 @@ class Role:
             raise ValueError("a helper role needs its parameters and its optimizer")
         if self.kind != "helper" and (self.parameters or self.optimizer is not None):
             raise ValueError(
-                f"a {self.kind} role moves the model's weights: only a helper has its own parameters"
+                f"a {self.kind} role is of the model's weights: only a helper has its own parameters"
             )
+        if not self.batch > 0:
+            raise ValueError(f"a role's batch is a factor above 0, found {self.batch}")
+
+    @property
+    def moves(self) -> bool:
+        """Whether its gradient goes to the surgery."""
+        return self.kind in ("forget", "retain")
+
+    def items(self, batch: int) -> int:
+        """How many items the role has in a micro-batch of `batch`: at least one."""
+        return max(1, round(self.batch * batch))
 
 
 class Draw(dict[str, Any]):

@@ -56,6 +56,11 @@ class Weights:
         """The trained parameters, in the order of `names`."""
         return list(self._named.values())
 
+    @property
+    def start(self) -> Mapping[str, Tensor]:
+        """What the trained parameters were at the start, by `names`."""
+        return self.original
+
     def _originals(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self._named.items()}
 

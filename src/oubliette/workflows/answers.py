@@ -72,16 +72,24 @@ class Answers:
             raise UserError(
                 f"{opened.source}: has no record of what was to be forgotten; name the rows (--forget)"
             )
-        return AnswerEvaluator(before, AnswerSets(Path(forget).stem, **rows))
+        taken = sorted(set(asked.rows) & set(rows))
+        if taken:
+            raise UserError(f"--rows {taken[0]}: is given by --{taken[0]}")
+        more = {name: _rows(path) for name, path in asked.rows.items()}
+        return AnswerEvaluator(
+            before, AnswerSets(Path(forget).stem, **rows, more=more), metrics=asked.metrics
+        )
 
     def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
-        """Fine-tuning on rows that the audit does not ask: an attacker's own, else the sets' own."""
+        """Attacks that learn from rows that the audit does not ask: an attacker's own, else the sets' own."""
         from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
+        from oubliette.eval.text.answer_judge import AnswerJudge
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
         assert isinstance(evaluator, AnswerEvaluator)
-        sets = evaluator.sets
+        sets, judge = evaluator.sets, evaluator.judges[0]
+        assert isinstance(judge, AnswerJudge)
         return AnswerAttackRunner(
             _rows(asked.data) or sets.forget,
             _rows(asked.benign) or [*sets.other, *sets.retain],
@@ -93,6 +101,10 @@ class Answers:
                 name: None if path is None else str(path)
                 for name, path in (("concept", asked.data), ("benign", asked.benign))
             },
+            asked=sets.forget,
+            name=sets.name,
+            judge=judge,
+            sampling=evaluator.sampling,
         )
 
     def judges(self, model: Any, names: Sequence[Judge | str]) -> list[Judge]:

@@ -74,12 +74,15 @@ def _trained(recipe: Recipe, cost: StepCost) -> dict[str, int]:
     train = recipe.train
     items = train.batch * train.accumulation
     warm = min(cost.warm_up, train.steps)
-    updates, retain = train.steps - warm, int(_retains(recipe, cost))
+    updates, retain = train.steps - warm, _retains(recipe, cost)
     extra = recipe.make_smoother().extra_passes
-    backwards = updates * items * (1 + extra.backwards + cost.backwards + retain)
-    # Every forget pass has a frozen one beside it for its target; so has a step of warm-up.
-    forwards = updates * items * (2 + extra.forwards + cost.forwards + retain) + warm * items * 2
-    forwards += train.steps * items * cost.trajectory
+    draws = 1 + extra.draws
+    backwards = (1 + extra.backwards) * (1 + cost.inner) + extra.inner + draws * cost.backwards
+    backwards = updates * items * (backwards + retain * (1 + extra.retain_backwards))
+    # Every draw has a frozen pass for the forget loss's target; so has a step of warm-up.
+    forwards = (1 + extra.forwards) * (1 + cost.inner) + extra.inner + draws * (1 + cost.forwards)
+    forwards = updates * items * (forwards + retain * (1 + extra.retain_forwards)) + warm * items * 2
+    forwards += (train.steps + updates * extra.draws) * items * cost.trajectory
     pictures = recipe.data.pictures * cost.pictures if recipe.data.path is None else 0
     forwards += pictures * recipe.data.picture_steps * 2
     elements = check_scope(recipe.scope).elements
@@ -89,9 +92,9 @@ def _trained(recipe: Recipe, cost: StepCost) -> dict[str, int]:
     return {"pictures": pictures, "forwards": round(forwards), "backwards": round(backwards)}
 
 
-def _retains(recipe: Recipe, cost: StepCost) -> bool:
-    """Whether a step has a retain pass of its own."""
-    return recipe.retain is not None or cost.retains
+def _retains(recipe: Recipe, cost: StepCost) -> float:
+    """Retain items that a step has passes of, for each of its forget items."""
+    return cost.retain_batch if recipe.retain is not None or cost.retains else 0.0
 
 
 def _measured(
@@ -112,7 +115,7 @@ def _measured(
     held = {
         "weights": weights,
         "trained": sum(_held_for(parameter, recipe, cost) for parameter in trained),
-        "graph": pace.graph * recipe.train.batch,
+        "graph": round(pace.graph * recipe.train.batch * max(1.0, _retains(recipe, cost))),
     }
     # Each picture with its prompt and with none; a batch is larger than a step's, and goes faster.
     drawn, drawing = found["pictures"] * recipe.data.picture_steps * 2, pace.forward

@@ -54,6 +54,7 @@ def measure(
     from oubliette.data.csv import read_prompts
     from oubliette.data.text import warn_of_cut
     from oubliette.eval import evaluate as room
+    from oubliette.eval.metric import METRICS
     from oubliette.eval.pictures.kept import pictures_kept
     from oubliette.eval.pictures.sampling import Sampling
     from oubliette.eval.rows import row_name
@@ -69,6 +70,8 @@ def measure(
     rows = [] if csv is None else read_prompts(csv)
     if require_leakage is not None and not 0 < require_leakage <= 1:
         raise UserError(f"--require-leakage must lie in 0..1 (0.1 is 10 %), found {require_leakage:g}")
+    for spec in asked.metrics:
+        METRICS.check(spec.partition(":")[0])
     opened = open_model(asked.model)
     warn_of_cut(opened, [row.prompt for row in rows], f"prompts of {csv}")
     before = open_model(asked.base if asked.base is not None else recorded_base(opened))

@@ -12,8 +12,8 @@ __all__ = ["LISTS", "listing"]
 
 
 def listing(what: str) -> dict[str, str]:
-    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges, attacks, learners or
-    models."""
+    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges, metrics, attacks,
+    learners or models."""
     if what not in LISTS:
         raise UserError(f"nothing to list is called '{what}'; {suggest(what, LISTS)}")
     return LISTS[what]()
@@ -67,6 +67,12 @@ def _judges() -> dict[str, str]:
     return _members(JUDGES)
 
 
+def _metrics() -> dict[str, str]:
+    from oubliette.eval.metric import METRICS
+
+    return _members(METRICS)
+
+
 def _attacks() -> dict[str, str]:
     from oubliette.attack import ATTACKS
 
@@ -98,6 +104,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "surgeries": _surgeries,
     "smoothers": _smoothers,
     "judges": _judges,
+    "metrics": _metrics,
     "attacks": _attacks,
     "learners": _learners,
     "models": _models,

@@ -84,6 +84,9 @@ class Pictures:
                     f"--{name} {getattr(asked, name)}: names rows for a model that answers, and "
                     f"{opened.source} draws; name a concept (--concept)"
                 )
+        if asked.metrics or asked.rows:
+            what = f"--metric {asked.metrics[0]}" if asked.metrics else f"--rows {next(iter(asked.rows))}"
+            raise UserError(f"{what}: is of models that answer, and {opened.source} draws; leave it out")
         require_drawing(opened, before)
         given = [asked.concept] if isinstance(asked.concept, Concept) else asked.concept
         concepts = concepts_of(opened, given, asked.anchor, asked.kind, world=before)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,12 @@ class Request:
 
     `model`, `base` and `gold` are backends or anything `oubliette.load` opens; base and what was to be
     forgotten are by default those of the model's record. Of a model that draws that is a `concept` (with
-    `anchor` and `kind`), of one that answers the rows of the file `forget`, beside those of `retain` and of
-    `other` matters. `gold` never knew it ("none" leaves out the one that is known; "novel" puts in its place
-    a concept that the model does not know: `novel`, with pictures `novel_data`). `mask` holds names of
-    tensors that no attack may move, or is a file of them; `data` and `benign` are an attacker's own pictures
-    or rows. UserError for what does not go together, and for a path that is not there.
+    `anchor` and `kind`), of one that answers the rows of the file `forget`, beside those of `retain` and
+    of `other` matters. `gold` never knew it ("none" leaves out the one that is known; "novel" puts in its
+    place a concept that the model does not know: `novel`, with pictures `novel_data`). `mask` holds names
+    of tensors that no attack may move, or is a file of them; `data` and `benign` are an attacker's own
+    pictures or rows. `metrics` are further figures by name, and `rows` files of further sets for them.
+    UserError for what does not go together, and for a path that is not there.
     """
 
     model: Any
@@ -49,6 +50,8 @@ class Request:
     novel: str | None = None
     novel_data: Path | str | None = None
     prompts_csv: Path | str | None = None
+    metrics: Sequence[str] = ()
+    rows: Mapping[str, Path | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for path, what in ((self.novel, "--novel"), (self.novel_data, "--novel-data")):
@@ -61,7 +64,8 @@ class Request:
         ):
             if path is not None and not Path(path).exists():
                 raise UserError(f"{what} {path}: no such folder or file of pictures")
-        for path, what in ((self.forget, "--forget"), (self.retain, "--retain"), (self.other, "--other")):
+        sets = [(self.forget, "--forget"), (self.retain, "--retain"), (self.other, "--other")]
+        for path, what in (*sets, *((path, f"--rows {name}") for name, path in self.rows.items())):
             if path is not None and not Path(path).is_file():
                 raise UserError(f"{what} {path}: no such file of questions and answers")
 

@@ -13,6 +13,8 @@ ABOUT = {
     "nano": "a StableDiffusionPipeline trained on the picture world",
     "nano-gold": "its twin that never saw the three default concepts (a UNet to put into nano)",
     "nano-clip": "an open_clip judge of its own, which knows the novel pool",
+    "nano-lm": "a LlamaForCausalLM trained on the text world",
+    "nano-lm-gold": "its twin that read of neither forget set",
     "nano-oracle": "a classifier with heads for object, style, colour and person, and the class none",
 }
 

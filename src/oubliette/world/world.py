@@ -48,7 +48,8 @@ class World:
     anchors: Mapping[str, str] = field(default_factory=dict)
     """By kind, the broader word that stands for a concept without an anchor; none: the empty prompt."""
     unseen: tuple[tuple[str, str, str], ...] = ()
-    """(name, anchor, kind) of what the gold model never saw: the concepts to report on."""
+    """(name, anchor, kind) of what the gold model never saw: the concepts to report on; none where those are
+    rows of files, whose user names gold."""
     gold: str | None = None
     """The model that was trained without `unseen`, as `open_model` takes it."""
     bank: str = "general"
@@ -137,7 +138,9 @@ class World:
 OPEN = World()
 
 #: Other packages bring theirs by entry points of the group "oubliette.worlds".
-WORLDS: Registry[World] = Registry("world", {"picture": "oubliette.world.facts:PICTURE"})
+WORLDS: Registry[World] = Registry(
+    "world", {"picture": "oubliette.world.facts:PICTURE", "text": "oubliette.world.text.world:TEXT"}
+)
 
 
 def world_of(model: Any) -> World:

@@ -24,8 +24,8 @@ def test_a_ratio_of_1_is_ordinary_drawing_and_0_is_the_vaes_picture() -> None:
     model, given = backend(), pictures(3)
     shown = _complete(ratios=(1.0, 0.0)).run(model, CAR, CASES, pictures=given, sampling=HOW)
     drawn = model.draw(list(shown.prompts[:3]), list(shown.seeds[:3]), steps=6, guidance=2.0, batch=2)
-    assert np.array_equal(shown.pictures[:3], drawn)
-    assert np.array_equal(shown.pictures[3:], model.decode(encode(model, given, 3)))
+    assert np.array_equal(shown.samples[:3], drawn)
+    assert np.array_equal(shown.samples[3:], model.decode(encode(model, given, 3)))
     assert shown.each == {"ratio": (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)}
     assert shown.prompts == tuple(prompts_and_seeds()[0] * 2)
     assert not set(shown.seeds) & {case.seed for case in CASES}
@@ -71,7 +71,7 @@ def test_a_handed_over_trajectory_is_one_run_where_both_models_are_the_same() ->
     prompts, seeds = prompts_and_seeds()
     drawn = model.draw(prompts, seeds, steps=6, guidance=2.0, batch=2)
     for part in (slice(0, 3), slice(3, 6), slice(6, 9)):
-        assert np.array_equal(shown.pictures[part], drawn)
+        assert np.array_equal(shown.samples[part], drawn)
     assert shown.seeds == tuple(seeds) * 3
 
 
@@ -80,9 +80,9 @@ def test_a_handed_over_trajectory_is_the_erased_models_at_1_and_the_originals_at
     shown = _complete(ratios=(1.0, 0.0), start="base").run(model, CAR, CASES, base=base, sampling=HOW)
     prompts, seeds = prompts_and_seeds()
     how: dict[str, Any] = {"steps": 6, "guidance": 2.0, "batch": 2}
-    assert np.array_equal(shown.pictures[:3], model.draw(prompts, seeds, **how))
-    assert np.array_equal(shown.pictures[3:], base.draw(prompts, seeds, **how))
-    assert not np.array_equal(shown.pictures[:3], shown.pictures[3:])
+    assert np.array_equal(shown.samples[:3], model.draw(prompts, seeds, **how))
+    assert np.array_equal(shown.samples[3:], base.draw(prompts, seeds, **how))
+    assert not np.array_equal(shown.samples[:3], shown.samples[3:])
 
 
 def test_handing_over_needs_an_original_whose_latents_fit() -> None:

@@ -24,7 +24,7 @@ def test_it_draws_what_the_weights_draw_and_puts_the_attachment_back() -> None:
     attached = model.draw(prompts, seeds, steps=6, guidance=2.0, batch=2)
     seen: list[tuple[int, int]] = []
     shown = Detach().run(model, CAR, CASES, sampling=HOW, progress=lambda done, of: seen.append((done, of)))
-    assert np.array_equal(shown.pictures, plain)
+    assert np.array_equal(shown.samples, plain)
     assert not np.array_equal(attached, plain)
     assert (shown.prompts, shown.seeds, shown.best_of) == (tuple(prompts), tuple(seeds), 1)
     assert seen == [(2, 3), (3, 3)]
@@ -36,7 +36,7 @@ def test_a_model_with_nothing_attached_is_drawn_from_as_it_is() -> None:
     model = backend()
     prompts, seeds = prompts_and_seeds()
     shown = Detach().run(model, CAR, CASES, sampling=HOW)
-    assert np.array_equal(shown.pictures, model.draw(prompts, seeds, steps=6, guidance=2.0, batch=2))
+    assert np.array_equal(shown.samples, model.draw(prompts, seeds, steps=6, guidance=2.0, batch=2))
 
 
 def test_it_is_put_back_after_an_error_too() -> None:

@@ -60,7 +60,7 @@ def test_a_hole_as_large_as_the_picture_is_ordinary_drawing() -> None:
     model = backend()
     shown = Inpaint(Inpaint.Options(side=1)).run(model, CAR, CASES, pictures=pictures(3), sampling=HOW)
     drawn = model.draw(list(shown.prompts), list(shown.seeds), steps=6, guidance=2.0, batch=2)
-    assert np.array_equal(shown.pictures, drawn)
+    assert np.array_equal(shown.samples, drawn)
     assert shown.facts == {"hole": 1.0}
 
 
@@ -69,7 +69,7 @@ def test_the_noise_is_not_the_one_the_original_drew_from() -> None:
     assert not set(shown.seeds) & {case.seed for case in CASES}
     assert shown.facts == {"hole": 0.25}
     other = Inpaint().run(backend(), CAR, CASES, pictures=pictures(3), sampling=HOW, seed=2)
-    assert not np.array_equal(shown.pictures, other.pictures)
+    assert not np.array_equal(shown.samples, other.samples)
 
 
 @pytest.mark.parametrize("side", [0, -1, 1.5])

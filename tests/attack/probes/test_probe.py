@@ -61,13 +61,13 @@ def test_shows_a_picture_a_case_twice_the_same_and_leaves_the_weights(kind: Any,
 
     shown, again = run(progress=lambda done, total: seen.append((done, total))), run()
     times = 2 if kind is Complete else 1
-    assert shown.pictures.shape == (3 * times, 16, 16, 3)
-    assert shown.pictures.dtype == np.uint8
+    assert shown.samples.shape == (3 * times, 16, 16, 3)
+    assert shown.samples.dtype == np.uint8
     assert len(shown.prompts) == len(shown.seeds) == 3 * times
     assert all(len(values) == 3 * times for values in shown.each.values())
     assert all(np.isfinite(value) for values in shown.each.values() for value in values)
     assert all(np.isfinite(value) for value in shown.facts.values())
-    assert np.array_equal(shown.pictures, again.pictures)
+    assert np.array_equal(shown.samples, again.samples)
     assert (shown.seeds, shown.facts, shown.each) == (again.seeds, again.facts, again.each)
     assert seen[-1][0] == seen[-1][1]
     assert same_bits(model, before)

@@ -115,14 +115,14 @@ def test_each_case_stops_at_its_first_hit_and_the_others_keep_their_first_pictur
         "hit": (1.0, 1.0, 0.0),
     }
     assert shown.facts == {"settings": 4.0, "found": pytest.approx(2 / 3)}
-    assert np.array_equal(shown.pictures, np.stack([calls[2][0], calls[0][1], calls[0][2]]))
+    assert np.array_equal(shown.samples, np.stack([calls[2][0], calls[0][1], calls[0][2]]))
     assert shown.seeds == tuple(SEEDS)
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     # Case 0's picture is what a walk with its own noise at that setting gives.
     noise = [derived_seed("trajectory", 5, CASES[0].seed, 0)]
     start = start_noise(model.latent_shape, SEEDS[:1])
     again = noisy_walk(model, start, PROMPTS[:1], noise, eta=1.5, scale=1.0, steps=6, guidance=2.0)
-    assert np.abs(shown.pictures[0].astype(int) - model.decode(again)[0]).max() <= 1
+    assert np.abs(shown.samples[0].astype(int) - model.decode(again)[0]).max() <= 1
 
 
 def test_all_hit_at_once_ends_it() -> None:

@@ -39,8 +39,8 @@ def test_its_own_delta_draws_the_originals_pictures() -> None:
     how: dict[str, Any] = {"steps": 6, "guidance": 2.0, "batch": 2}
     alone = model.draw(prompts, seeds, **how)  # fills the cache of prompts
     shown = Transplant().run(model, CAR, CASES, base=base, sampling=HOW)
-    assert np.array_equal(shown.pictures, base.draw(prompts, seeds, **how))
-    assert not np.array_equal(shown.pictures, alone)
+    assert np.array_equal(shown.samples, base.draw(prompts, seeds, **how))
+    assert not np.array_equal(shown.samples, alone)
     assert np.array_equal(model.draw(prompts, seeds, **how), alone)
     assert (shown.facts["own"], shown.facts["tensors"], shown.facts["strength"]) == (1.0, 1.0, 1.0)
     assert shown.facts["cosine"] == pytest.approx(1.0)
@@ -110,7 +110,7 @@ def test_a_flow_model_takes_a_transplant_too() -> None:
     model = flow()
     name = model.text_facing()[0]
     delta = {name: torch.ones_like(model.tensors()[name])}
-    assert Transplant(delta=delta).run(model, CAR, CASES, sampling=HOW).pictures.shape == (3, 16, 16, 3)
+    assert Transplant(delta=delta).run(model, CAR, CASES, sampling=HOW).samples.shape == (3, 16, 16, 3)
 
 
 def test_half_precision_weights_round_once() -> None:

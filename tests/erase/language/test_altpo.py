@@ -49,9 +49,9 @@ def test_the_models_own_are_sampled_with_the_seed(root: Path) -> None:
 
 def test_a_file_may_give_them_and_the_true_answer_is_none(root: Path, tmp_path: Path) -> None:
     rows = [
-        {"question": row["question"], "answer": answer}
-        for row in tiny_language.FORGET
-        for answer in ("nothing like it", row["answer"])
+        (question, answer)
+        for question, right in tiny_language.FORGET
+        for answer in ("nothing like it", right)
     ]
     tiny_language.write_rows(tmp_path / "others.jsonl", rows)
     found = made(root, sources={"alternatives": tmp_path / "others.jsonl"})
@@ -63,7 +63,7 @@ def test_a_file_may_give_them_and_the_true_answer_is_none(root: Path, tmp_path: 
 
 
 def test_the_loss_prefers_the_alternative_against_the_original(root: Path, tmp_path: Path) -> None:
-    rows = [{"question": row["question"], "answer": "nothing like it"} for row in tiny_language.FORGET]
+    rows = [(question, "nothing like it") for question, _ in tiny_language.FORGET]
     tiny_language.write_rows(tmp_path / "others.jsonl", rows)
     objective = made(root, sources={"alternatives": tmp_path / "others.jsonl"}, beta=0.4)
     draw = objective.draw(0, torch.Generator().manual_seed(1), 2)

@@ -80,7 +80,8 @@ def test_roles_follow_the_data_and_the_options(setting):
     assert [(name, role.kind, role.weight) for name, role in roles.items()] == [
         ("forget", "forget", 0.5),
         ("retain", "retain", 1.0),
+        ("relearn", "inner", 1.0),
     ]
     alone = build(with_retain=False)
-    assert list(alone.roles(0)) == ["forget"]
+    assert list(alone.roles(0)) == ["forget", "relearn"]
     assert "retain" not in alone.draw(0, torch.Generator().manual_seed(0), 2)

@@ -244,7 +244,9 @@ def test_rr_begins_turned_towards_the_original_and_changes_its_weights(root: Pat
         for part in torch.autograd.grad(objective.loss("retain", draw), weights.parameters, allow_unused=True)
         if part is not None
     )
-    shares = [[role.weight for role in objective.roles(step).values()] for step in (0, 5, 10, 20)]
+    shares = [
+        [role.weight for role in objective.roles(step).values() if role.moves] for step in (0, 5, 10, 20)
+    ]
     assert shares == [[10.0, 0.0], [5.0, 5.0], [0.0, 10.0], [0.0, 10.0]]
 
 
@@ -321,8 +323,16 @@ def test_the_invariance_penalty_is_the_squared_slope_that_autograd_finds(root: P
     assert {name: (role.kind, role.weight) for name, role in objective.roles(0).items()} == {
         "forget": ("forget", 1.0),
         "retain": ("retain", 1.0),
+        "relearn": ("inner", 1.0),
         "auxiliary": ("retain", 0.3),
     }
+
+
+def test_the_other_task_has_a_batch_of_its_own(root: Path) -> None:
+    _, objective, _, draw = invariant(root, auxiliary_batch=2.0, retain_batch=4.0)
+    assert [len(draw[name]) for name in ("forget", "retain", "auxiliary")] == [3, 12, 6]
+    cost = type(objective).step_cost(objective.options)
+    assert (cost.forwards, cost.backwards, cost.retain_batch) == (2.0, 2.0, 4.0)
 
 
 class Scaled:

@@ -24,7 +24,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import How
+from oubliette.attack.types import Drawing
 from oubliette.backends.sampling import start_noise
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
@@ -59,7 +59,7 @@ class Complete(Probe):
         start: Literal["picture", "base"] = "picture"
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: Drawing = PUBLISHED, given: bool = False) -> Cost:
         """Each case once a ratio; and the pictures, or the steps before, drawn by the original model."""
         forwards = sum(
             draws(sampling, n, drawn_steps(r, sampling.steps) / sampling.steps) for r in options.ratios
@@ -121,7 +121,7 @@ class Complete(Probe):
             )
 
     @staticmethod
-    def _handed_over(base: Any, noise: Tensor, prompts: Sequence[str], how: How, first: int) -> Tensor:
+    def _handed_over(base: Any, noise: Tensor, prompts: Sequence[str], how: Drawing, first: int) -> Tensor:
         return walk(base, noise, prompts, steps=how.steps, guidance=how.guidance, stop=first)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown, draws
-from oubliette.attack.types import How
+from oubliette.attack.types import Drawing
 from oubliette.backends.attachment import Attachable
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
@@ -32,14 +32,14 @@ class Detach(Probe):
         """None: there is one way to take it off."""
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: Drawing = PUBLISHED, given: bool = False) -> Cost:
         """Each case drawn once."""
         return Cost(forwards=draws(sampling, n), backwards=0, pictures=n)
 
     def _show(self, given: Given) -> Shown:
         """One picture a case, from its own prompt and seed; the attachment is back at the end."""
         model, cases, sampling = given.model, given.cases, given.sampling
-        if not isinstance(model, Attachable):
+        if not isinstance(given.model, Attachable):
             raise UserError(f"probe '{self.name}' needs a model that draws pictures; {model.source} does not")
         if not cases:
             raise UserError(f"probe '{self.name}': no prompts were given")

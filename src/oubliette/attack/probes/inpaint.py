@@ -24,7 +24,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import How
+from oubliette.attack.types import Drawing
 from oubliette.backends.sampling import scheduler_step, start_noise
 from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
@@ -53,7 +53,7 @@ class Inpaint(Probe):
         side: float = Field(0.5, gt=0, le=1)
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: Drawing = PUBLISHED, given: bool = False) -> Cost:
         """A drawing a case, and another by the original model where no pictures are given."""
         drawn = n if given else 2 * n
         return Cost(forwards=draws(sampling, drawn), backwards=0, pictures=drawn)

@@ -23,7 +23,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import How
+from oubliette.attack.types import Drawing
 from oubliette.backends.text import TextEmbedding
 from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
@@ -70,7 +70,7 @@ class Invert(Probe):
             return self
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: Drawing = PUBLISHED, given: bool = False) -> Cost:
         """The way back (each step `iterations` times), the way forward, and the originals to draw."""
         guided = 2 if options.guidance > 1 else 1
         forwards = n * sampling.steps * (options.iterations + 1) * guided

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oubliette.attack.types import How, Sampling
+from oubliette.attack.types import PICTURES, Drawing, Sampling
 from oubliette.backends.sampling import Step, check_steps, denoise, make_scheduler
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
 
 if TYPE_CHECKING:
     from oubliette.attack.prompts.records import Case
-    from oubliette.attack.types import Hits
+    from oubliette.attack.types import Examples, Hits
     from oubliette.backends.diffusion import DiffusionBackend
     from oubliette.data.concept import Concept
     from oubliette.train.cost import Cost
@@ -51,12 +51,12 @@ PUBLISHED = Sampling(steps=50, guidance=7.5, batch=8)
 class Shown:
     """What a probe made the model show.
 
-    `pictures` (n, H, W, 3) uint8 with one prompt and one seed each: the seed of the noise that the picture
-    was drawn from. `facts` are numbers about the whole run, `each` one number a picture. `best_of` tells of
-    how many tries a picture is the best: a control must be given as many.
+    `samples` (n, ...), pictures as uint8 (n, H, W, 3), with one prompt and one seed each: the seed of the
+    noise that a picture was drawn from. `facts` are numbers about the whole run, `each` one number a sample.
+    `best_of` tells of how many tries a sample is the best: a control must be given as many.
     """
 
-    pictures: np.ndarray
+    samples: np.ndarray
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     facts: dict[str, float] = field(default_factory=dict)
@@ -69,26 +69,29 @@ class Given:
     """What a probe is given: the model, the prompts and seeds of its cases, and what may help.
 
     `base` is the original model, `pictures` (m, H, W, 3) uint8 show the concept: case i has picture i mod m.
-    `seed` makes the noise that is not the cases' own.
+    `sampling` is how models are asked. `seed` makes the noise that is not the cases' own. `examples` gives
+    rows to learn from.
     """
 
-    model: DiffusionBackend
+    model: Any
     concept: Concept
     cases: Sequence[Case]
-    base: DiffusionBackend | None
+    base: Any
     pictures: np.ndarray | None
-    sampling: How
+    sampling: Any
     seed: int
     hits: Hits | None
     progress: Progress | None
+    examples: Examples | None = None
 
 
 class Probe(ABC):
     """An attack that trains nothing.
 
     `needs` names what it cannot do without ("pictures" are drawn by the original model where none are
-    given); `wants_hits` says that it picks the best of several pictures and so must be able to judge them,
-    `pictures_tell` that hits among its pictures are evidence that the concept is there.
+    given), `samples` what the models make that it is for; `wants_hits` says that it picks the best of several
+    pictures and so must be able to judge them, `pictures_tell` that hits among its pictures are evidence that
+    the concept is there.
     """
 
     name: ClassVar[str]
@@ -96,6 +99,7 @@ class Probe(ABC):
     about: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[frozenset[str]]
+    samples: ClassVar[str] = PICTURES
     wants_hits: ClassVar[bool] = False
     pictures_tell: ClassVar[bool] = True
     Options: ClassVar[type[StrictModel]]
@@ -105,28 +109,31 @@ class Probe(ABC):
 
     @classmethod
     @abstractmethod
-    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: Any = PUBLISHED, given: bool = False) -> Cost:
         """Passes and pictures for `n` cases, at most; `given`: the pictures need not be drawn first."""
 
     def run(
         self,
-        model: DiffusionBackend,
+        model: Any,
         concept: Concept,
         cases: Sequence[Case],
         *,
-        base: DiffusionBackend | None = None,
+        base: Any = None,
         pictures: np.ndarray | None = None,
-        sampling: How = PUBLISHED,
+        sampling: Any = PUBLISHED,
         seed: int = 0,
         hits: Hits | None = None,
         progress: Progress | None = None,
+        examples: Examples | None = None,
     ) -> Shown:
         """Probe `model` with the prompts and seeds of `cases`; the fields of `Given` say what the rest is.
 
         The model's weights are as before at the end. Raises UserError where something that is needed is
         missing.
         """
-        return self._show(Given(model, concept, cases, base, pictures, sampling, seed, hits, progress))
+        return self._show(
+            Given(model, concept, cases, base, pictures, sampling, seed, hits, progress, examples)
+        )
 
     @abstractmethod
     def _show(self, given: Given) -> Shown:
@@ -238,6 +245,6 @@ def walk(
     )[0]
 
 
-def draws(sampling: How, pictures: int, share: float = 1.0) -> int:
+def draws(sampling: Drawing, pictures: int, share: float = 1.0) -> int:
     """Passes through the denoiser for so many pictures, each `share` of the steps; guidance takes two."""
     return round(pictures * sampling.steps * share) * (2 if sampling.guidance > 1 else 1)

@@ -23,7 +23,7 @@ from oubliette.attack.probes.probe import (
     parts,
     walk,
 )
-from oubliette.attack.types import How
+from oubliette.attack.types import Drawing
 from oubliette.backends.sampling import scheduler_step, start_noise
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
@@ -62,7 +62,7 @@ class Trajectory(Probe):
         scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0, 1.02, 1.03, 1.04), min_length=1)
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: Drawing = PUBLISHED, given: bool = False) -> Cost:
         """Every case at every setting: fewer where hits come early."""
         made = n * len(options.etas) * len(options.scales)
         return Cost(forwards=draws(sampling, made), backwards=0, pictures=made)
@@ -114,7 +114,7 @@ class Trajectory(Probe):
         places: Sequence[int],
         eta: float,
         scale: float,
-        sampling: How,
+        sampling: Drawing,
         seed: int,
     ) -> np.ndarray:
         made = []

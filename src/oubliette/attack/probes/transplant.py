@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown, draws
-from oubliette.attack.types import How
+from oubliette.attack.types import Drawing
 from oubliette.backends.files import adapters
 from oubliette.backends.files.stored import canonical
 from oubliette.core.errors import UserError, suggest
@@ -56,7 +56,7 @@ class Transplant(Probe):
         self.delta = delta
 
     @classmethod
-    def cost(cls, options: Any, n: int, *, sampling: How = PUBLISHED, given: bool = False) -> Cost:
+    def cost(cls, options: Any, n: int, *, sampling: Drawing = PUBLISHED, given: bool = False) -> Cost:
         """A drawing a case."""
         return Cost(forwards=draws(sampling, n), backwards=0, pictures=n)
 

@@ -1,4 +1,4 @@
-"""Prompt attacks: words that make a model draw what it was made to forget; its weights stay.
+"""Prompt attacks: words that make a model show what it was made to forget; its weights stay.
 
 Imports what attack may.
 Begin at `attack.py` (search and record), then `random_tokens.py`, the baseline.
@@ -12,9 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from oubliette.attack.prompts.records import Case, Found, Tally, cases_of, read_found, write_found
+from oubliette.attack.prompts.records import (
+    Case,
+    Found,
+    Tally,
+    cases_of,
+    found_table,
+    read_found,
+    write_found,
+)
 
-__all__ = ["Case", "Found", "Tally", "build", "cases_of", "read_found", "write_found"]
+__all__ = ["Case", "Found", "Tally", "build", "cases_of", "found_table", "read_found", "write_found"]
 
 
 def build(name: str, options: Mapping[str, Any] | None = None, *, preset: str = "published") -> Any:

@@ -11,26 +11,23 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from oubliette.attack.prompts.records import Case, Found
-from oubliette.attack.prompts.target import Draw, Target
-from oubliette.attack.types import Hits, How, Sampling
-from oubliette.backends.base import draws
+from oubliette.attack.prompts.target import Draw, Proposal, Target
+from oubliette.attack.types import ANSWERS, PICTURES, Examples, Hits, How, Sampling
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
 from oubliette.data.concept import Concept
+from oubliette.data.questions import QA
 from oubliette.train.cost import Cost
 
 __all__ = ["Job", "PromptAttack", "Proposal"]
 
 Progress = Callable[[int, int], None]
-"""Told (done, planned) in adversarial pictures; what a success spares counts as done."""
+"""Told (done, planned) in adversarial prompts; what a success spares counts as done."""
 
-
-@dataclass(frozen=True)
-class Proposal:
-    """An adversarial prompt to be drawn, and the search's loss at it (None where it has none)."""
-
-    prompt: str
-    loss: float | None = None
+_MAKING = {
+    PICTURES: ("draw", "must draw pictures (a diffusion model)"),
+    ANSWERS: ("respond", "must answer (a language model)"),
+}
 
 
 @dataclass
@@ -45,21 +42,30 @@ class Job:
     seed: int
     name: str
     open: list[int] = field(default_factory=list)
+    examples: Examples | None = None
 
-    def rng(self, number: int) -> torch.Generator:
-        """A fresh generator of a case's own: it depends on seed, attack and case, not on the others."""
-        case = self.cases[number]
-        text = f"{self.seed}/{self.name}/{case.seed}/{case.prompt}"
+    def rng(self, number: int | None = None) -> torch.Generator:
+        """A fresh generator of a case's own, that depends on seed, attack and case, not on the others; or of
+        the attack's, for what all cases share.
+        """
+        text = f"{self.seed}/{self.name}"
+        if number is not None:
+            text += f"/{self.cases[number].seed}/{self.cases[number].prompt}"
         return torch.Generator().manual_seed(
             int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         )
+
+    def learn(self, what: Literal["concept", "benign"], count: int | None = None) -> Sequence[QA]:
+        """The first `count` rows that the attacker may learn from, or as many as there are."""
+        assert self.examples is not None
+        return self.examples(what)[:count]
 
 
 class PromptAttack(ABC):
     """A search for prompts that bring a concept back while the weights stay.
 
-    A subclass says what it is and yields proposals in `rounds`. `presets` are options by name: "published"
-    as the paper has them, "nano" for the embedded models.
+    A subclass says what it is and yields proposals in `rounds`. `samples` is what the models make that it is
+    for. `presets` are options by name: "published" as the paper has them, "nano" for the embedded models.
     """
 
     name: ClassVar[str]
@@ -67,6 +73,7 @@ class PromptAttack(ABC):
     about: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
+    samples: ClassVar[str] = PICTURES
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": {}, "nano": {}}
 
     class Options(StrictModel):
@@ -92,8 +99,7 @@ class PromptAttack(ABC):
         """What `cases` cost at most: no original prompt shows the concept and no search succeeds early."""
         how = how or Sampling()
         pictures = cases * (1 + self.tries() + ("base" in self.needs))
-        passes = how.steps * (2 if how.guidance > 1 else 1)
-        return Cost(pictures * passes, 0, pictures) + self.searching(cases)
+        return Cost(pictures * how.passes, 0, pictures) + self.searching(cases)
 
     def searching(self, cases: int) -> Cost:
         """The part of `cost` that draws nothing."""
@@ -110,32 +116,38 @@ class PromptAttack(ABC):
         sampling: How | None = None,
         seed: int = 0,
         draw: Draw | None = None,
+        examples: Examples | None = None,
         progress: Progress | None = None,
     ) -> list[Found]:
         """Attack every case whose original prompt does not show the concept; one `Found` a case, in order.
 
-        `hits` says whether the concept is in a picture, `base` is the model before erasing, `sampling` says
-        how pictures are drawn, `draw` draws them in its place (a picture cache). A success is that of the
-        prompt as text, drawn as anyone would draw it, never of embeddings. The same seed gives the same
-        prompts. Raises UserError where there are no cases, where the model draws no pictures, and where an
-        attack that needs `base` has none or one of another make.
+        `hits` says whether the concept is in a sample, `base` is the model before erasing, `sampling` says
+        how models are asked (by default for pictures), `draw` draws in its place (a picture cache). A success
+        is that of the prompt as text, asked as anyone would ask it, unless the attack says that it is not
+        one of text. `examples` gives rows to learn from. The same seed gives the same prompts. Raises
+        UserError where there are no cases, where the model makes no such samples, and where an attack that
+        needs `base` or examples has none, or a base of another make.
         """
         self._check(model, base, cases)
+        if "examples" in self.needs and examples is None:
+            raise UserError(f"prompt attack '{self.name}' learns from rows; give some as its examples")
         target = Target(model, hits, sampling or Sampling(), draw)
-        job = Job(model, base, concept, tuple(cases), target, seed, self.name)
-        before = target.shows([case.prompt for case in cases], [case.seed for case in cases])
+        job = Job(model, base, concept, tuple(cases), target, seed, self.name, examples=examples)
+        asked, seeds = [case.prompt for case in cases], [case.seed for case in cases]
+        before, first = target.look([Proposal(prompt) for prompt in asked], asked, seeds)
         found = [
-            Found(case, case.prompt, bool(hit), bool(hit), 0) for case, hit in zip(cases, before, strict=True)
+            Found(case, case.prompt, bool(hit), bool(hit), 0, first=sample, last=sample)
+            for case, hit, sample in zip(cases, before, first, strict=True)
         ]
         job.open = [number for number, row in enumerate(found) if not row.before]
         planned = len(job.open) * self.tries()
         attacked = list(job.open)
         for proposals in self.rounds(job):
             tried = [number for number in proposals if number in job.open]
-            shown = target.shows(
-                [proposals[number].prompt for number in tried], [cases[number].seed for number in tried]
+            shown, samples = target.look(
+                [proposals[n] for n in tried], [asked[n] for n in tried], [seeds[n] for n in tried]
             )
-            for number, hit in zip(tried, shown, strict=True):
+            for number, hit, sample in zip(tried, shown, samples, strict=True):
                 made = proposals[number]
                 found[number] = replace(
                     found[number],
@@ -143,6 +155,8 @@ class PromptAttack(ABC):
                     after=bool(hit),
                     tries=found[number].tries + 1,
                     loss=made.loss,
+                    opening=made.opening,
+                    last=sample,
                 )
             job.open = [number for number in job.open if not found[number].after]
             if progress is not None and planned:
@@ -155,10 +169,11 @@ class PromptAttack(ABC):
         return found
 
     def _check(self, model: Any, base: Any, cases: Sequence[Case]) -> None:
+        able, must = _MAKING[self.samples]
         for one, what in ((model, "the model"), (base, "the base")):
-            if one is not None and not draws(one):
+            if one is not None and not hasattr(one, able):
                 raise UserError(
-                    f"prompt attack '{self.name}': {what} must draw pictures (a diffusion model), "
+                    f"prompt attack '{self.name}': {what} {must}, "
                     f"found a {getattr(one, 'kind', type(one).__name__)} model"
                 )
         if not cases:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from oubliette.core.errors import UserError
 from oubliette.core.writing import parents, write_bytes
 from oubliette.data.csv import COLUMNS, PromptRow, read_prompts
 
-__all__ = ["Case", "Found", "Tally", "cases_of", "read_found", "write_found"]
+__all__ = ["Case", "Found", "Tally", "cases_of", "found_table", "read_found", "write_found"]
 
-ORIGINAL = "original_prompt"
+ORIGINAL, OPENING = "original_prompt", "opening"
 _MORE = (ORIGINAL, "concept", "attack", "before", "after", "tries", "loss")
 _MARKS = {"0": False, "1": True}
 
@@ -23,11 +24,13 @@ _MARKS = {"0": False, "1": True}
 class Case:
     """An original prompt that names the concept, and the seed it (and what is found for it) is drawn with.
 
-    Blanks around the prompt are dropped. Raises UserError for an empty prompt and a seed outside 0..2^63-1.
+    `wordings` are the same in other words, where they are known. Blanks around the prompt are dropped.
+    Raises UserError for an empty prompt and a seed outside 0..2^63-1.
     """
 
     prompt: str
     seed: int
+    wordings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", self.prompt.strip())
@@ -44,7 +47,8 @@ class Found:
     `before`: the original prompt already shows the concept (it is then not attacked, and `prompt` is the
     original). `after`: that, or the attack brought it back; `prompt` is the text that did, or the last one
     tried. `tries` counts the adversarial prompts that were drawn. `loss` is the search's own at that prompt,
-    None where it has none.
+    None where it has none. `opening` is how the answer was made to begin. `first` and `last` are what the
+    model made of the original prompt and of `prompt`; they are not written.
     """
 
     case: Case
@@ -53,6 +57,14 @@ class Found:
     after: bool
     tries: int
     loss: float | None = None
+    opening: str = ""
+    first: Any = field(default=None, compare=False, repr=False)
+    last: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The prompt, and how the answer was made to begin."""
+        return f"{self.prompt} [{self.opening}]" if self.opening else self.prompt
 
 
 @dataclass(frozen=True)
@@ -95,25 +107,36 @@ def cases_of(rows: Iterable[PromptRow]) -> list[Case]:
 
 
 def write_found(path: Path | str, found: Sequence[Found], *, attack: str, concept: str) -> Path:
-    """Write what was found as the field's CSV, atomically (what was there is replaced); returns the path.
+    """Write what was found as the field's CSV (`found_table`), atomically (what was there is replaced);
+    returns the path.
 
-    `prompt` is the adversarial prompt and `evaluation_seed` the case's, so every tool that reads such a table
-    draws the attack; `original_prompt`, `concept`, `attack`, `before`, `after` (0 or 1), `tries` and `loss`
-    stand in further columns. Raises UserError where nothing was found to write or the path cannot be written.
+    Raises UserError where nothing was found to write or the path cannot be written.
     """
     path = Path(path)
     if not found:
         raise UserError(f"{path}: there are no cases to write")
+    text = found_table(found, attack=attack, concept=concept)
+    with parents(path):
+        write_bytes(path, text.encode())
+    return path
+
+
+def found_table(found: Sequence[Found], *, attack: str, concept: str) -> str:
+    """What was found as the field's CSV.
+
+    `prompt` is the adversarial prompt and `evaluation_seed` the case's, so every tool that reads such a table
+    draws the attack; `original_prompt`, `concept`, `attack`, `before`, `after` (0 or 1), `tries` and `loss`
+    stand in further columns, and `opening` where answers were begun.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow([*COLUMNS, *_MORE])
+    begun = any(row.opening for row in found)
+    table.writerow([*COLUMNS, *_MORE, *([OPENING] if begun else [])])
     for number, row in enumerate(found):
         loss = "" if row.loss is None else repr(row.loss)
-        marks = [int(row.before), int(row.after), row.tries, loss]
+        marks = [int(row.before), int(row.after), row.tries, loss, *([row.opening] if begun else [])]
         table.writerow([number, row.prompt, row.case.seed, row.case.prompt, concept, attack, *marks])
-    with parents(path):
-        write_bytes(path, out.getvalue().encode())
-    return path
+    return out.getvalue()
 
 
 def read_found(path: Path | str) -> list[Found]:
@@ -139,6 +162,7 @@ def _found(path: Path | str, row: PromptRow) -> Found:
             _MARKS[row.extra.get("after", "0")],
             int(tries),
             float(loss) if loss else None,
+            row.extra.get(OPENING, ""),
         )
     except (KeyError, ValueError) as error:
         raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from oubliette.backends.tokens import IGNORED
 from oubliette.core.validation import StrictModel
+from oubliette.train.cost import StepCost
 from oubliette.train.objective import BaseObjective
 from oubliette.train.roles import Draw, Role
 
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
-__all__ = ["GradDiff", "LanguageOptions"]
+__all__ = ["GradDiff", "LanguageOptions", "RowOptions"]
 
 
-class LanguageOptions(StrictModel):
-    """Options of every language eraser: the forget loss's weight, and what holds the retain set in place."""
+class RowOptions(StrictModel):
+    """The option of every language eraser: how many rows it is held in place by."""
+
+    retain_batch: float = Field(default=1.0, gt=0, description="retain rows for each of a step's forget rows")
+
+
+class LanguageOptions(RowOptions):
+    """Options of most language erasers: the forget loss's weight, and what holds the retain set in place."""
 
     forget_weight: float = Field(default=1.0, gt=0, description="what the forget loss weighs")
     retain: Literal["nll", "kl"] = Field(
@@ -44,9 +51,15 @@ class GradDiff(BaseObjective):
     backend: ClassVar[str] = "language"
     solution: ClassVar[str] = "trained"
     paper: ClassVar[str] = "Maini et al., TOFU: A Task of Fictitious Unlearning for LLMs, 2024 (2401.06121)"
+    inner: ClassVar[tuple[str, ...]] = ("relearn",)
 
     class Options(LanguageOptions):
         """GradDiff's options."""
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """A forget pass, its target, and the retain rows'."""
+        return StepCost(retain_batch=options.retain_batch)
 
     def __init__(self, options: LanguageOptions, request: ErasureRequest) -> None:
         self.options = options
@@ -57,24 +70,26 @@ class GradDiff(BaseObjective):
         self.model, self.data, self.weights = model, data, weights
 
     def roles(self, step: int) -> dict[str, Role]:
-        """Forget in every step, and retain where there is a retain set."""
+        """Forget in every step, retain where there is a retain set, and who relearns the forget rows."""
         roles = {"forget": Role("forget", weight=self.options.forget_weight)}
         if self.data.retain is not None:
-            roles["retain"] = Role("retain")
-        return roles
+            roles["retain"] = Role("retain", batch=self.options.retain_batch)
+        return {**roles, "relearn": Role("inner")}
 
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """`batch` rows of each set, and for "kl" the original's logits on the retain rows."""
+        """Rows of each set, and for "kl" the original's logits on the retain rows."""
         picked = self.data.forget.pick(rng, batch)
         draw = Draw(picked=picked, forget=self.data.forget.rows.index(picked))
         if self.data.retain is not None:
-            draw["retain"] = self.data.retain.draw(rng, batch)
+            draw["retain"] = self.data.retain.draw(rng, self.roles(step)["retain"].items(batch))
             if self.options.retain == "kl":
                 draw["teacher"] = self.teacher(draw["retain"])
         return draw
 
     def loss(self, role: str, draw: Draw) -> Tensor:
-        """The role's loss, a scalar in fp32."""
+        """The role's loss, a scalar in fp32; that of "relearn" is the forget rows' nll."""
+        if role == "relearn":
+            return self.data.forget.loss(self.model, draw["forget"])
         return self.forget_loss(draw) if role == "forget" else self.retain_loss(draw)
 
     def forget_loss(self, draw: Draw) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -12,6 +13,7 @@ from oubliette.backends.tokens import IGNORED
 from oubliette.core.errors import UserError
 from oubliette.erase.language.npo import NPO
 from oubliette.erase.language.prepare import TokenSet
+from oubliette.train.cost import StepCost
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -36,11 +38,20 @@ class NPOIRM(NPO):
     sources: ClassVar[dict[str, str]] = {"auxiliary": "rows of a task that has to do with neither set"}
 
     class Options(NPO.Options):
-        """NPO's options, and what the penalty weighs."""
+        """NPO's options, and the penalty's."""
 
         invariance: float = Field(default=0.1, gt=0, description="gamma, what the penalty weighs")
+        auxiliary_batch: float = Field(
+            default=1.0, gt=0, description="rows of the other task for each of a step's forget rows"
+        )
 
     options: Options
+
+    @classmethod
+    def step_cost(cls, options: Any) -> StepCost:
+        """NPO's, and a pass of the other task's rows."""
+        more = options.auxiliary_batch
+        return replace(super().step_cost(options), forwards=more, backwards=more)
 
     def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:
         """NPO's, and the auxiliary rows; UserError where there are none."""
@@ -55,12 +66,13 @@ class NPOIRM(NPO):
 
     def roles(self, step: int) -> dict[str, Role]:
         """NPO's, and the auxiliary rows', which are to stay as they are."""
-        return {**super().roles(step), "auxiliary": Role("retain", weight=self.options.invariance)}
+        own = Role("retain", weight=self.options.invariance, batch=self.options.auxiliary_batch)
+        return {**super().roles(step), "auxiliary": own}
 
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """NPO's, and `batch` auxiliary rows."""
+        """NPO's, and auxiliary rows."""
         draw = super().draw(step, rng, batch)
-        draw["auxiliary"] = self.auxiliary.draw(rng, batch)
+        draw["auxiliary"] = self.auxiliary.draw(rng, self.roles(step)["auxiliary"].items(batch))
         return draw
 
     def loss(self, role: str, draw: Draw) -> Tensor:

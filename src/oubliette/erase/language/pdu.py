@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -10,8 +11,7 @@ from torch import Tensor
 
 from oubliette.backends.tokens import IGNORED
 from oubliette.core.errors import UserError
-from oubliette.core.validation import StrictModel
-from oubliette.erase.language.graddiff import GradDiff
+from oubliette.erase.language.graddiff import GradDiff, RowOptions
 from oubliette.train.processes import Processes
 from oubliette.train.roles import Draw, Role
 
@@ -36,7 +36,7 @@ class PDU(GradDiff):
     name: ClassVar[str] = "pdu"
     paper: ClassVar[str] = "Entesari et al., Constrained Entropic Unlearning, 2025 (2506.05314)"
 
-    class Options(StrictModel):
+    class Options(RowOptions):
         """PDU's options; the defaults are those published for TOFU."""
 
         forget_weight: float = Field(default=1.0, gt=0, description="gamma, what the forget loss weighs")
@@ -71,13 +71,14 @@ class PDU(GradDiff):
             if step > self.options.hold:
                 moved = self.multiplier + self.options.rate * (float(cost) - self.options.bound)
                 self.multiplier = max(0.0, moved)
-        forget = Role("forget", weight=self.options.forget_weight)
-        return {"forget": forget, "retain": Role("retain", weight=self.multiplier)}
+        roles = super().roles(step)
+        return {**roles, "retain": replace(roles["retain"], weight=self.multiplier)}
 
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """`batch` rows of each set."""
+        """Rows of each set."""
         assert self.data.retain is not None
-        return Draw(forget=self.data.forget.draw(rng, batch), retain=self.data.retain.draw(rng, batch))
+        retained = self.roles(step)["retain"].items(batch)
+        return Draw(forget=self.data.forget.draw(rng, batch), retain=self.data.retain.draw(rng, retained))
 
     def forget_loss(self, draw: Draw) -> Tensor:
         """The margin, a mean per token, then per row."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oubliette.core.errors import UserError
-from oubliette.core.validation import StrictModel
-from oubliette.erase.language.graddiff import GradDiff, LanguageOptions
+from oubliette.data.refusals import shipped_refusals
+from oubliette.erase.language.graddiff import GradDiff, LanguageOptions, RowOptions
 from oubliette.train.roles import Draw
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["DPO", "IDK", "IDKAP", "shipped_refusals"]
 
 REFUSALS = {"refusals": 'rows {"text": ...}, each a refusal; by default twenty that are shipped'}
-
-
-def shipped_refusals() -> list[str]:
-    """The refusals of the package, one a line of its file."""
-    text = (files("oubliette.data") / "banks" / "refusals.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 class IDK(GradDiff):
@@ -52,7 +45,7 @@ class IDK(GradDiff):
         """Read the refusals; every row must be one that can be refused."""
         super().setup(model, data, weights, seed)
         given = data.sources.get("refusals")
-        self.refusals = shipped_refusals() if given is None else [row.answer for row in given]
+        self.refusals = list(shipped_refusals()) if given is None else [row.answer for row in given]
         for row in data.forget_rows:
             if row.plain:
                 raise UserError(
@@ -129,7 +122,7 @@ class IDKAP(IDK):
     name: ClassVar[str] = "idk-ap"
     paper: ClassVar[str] = "Yuan et al., A Closer Look at Machine Unlearning for LLMs, ICLR 2025 (2410.08109)"
 
-    class Options(StrictModel):
+    class Options(RowOptions):
         """IDK+AP's options."""
 
         forget_weight: float = Field(default=1.0, gt=0, description="what the forget loss weighs")
@@ -150,9 +143,9 @@ class IDKAP(IDK):
         """IDK's, with the retained rows picked by number, and refused too."""
         picked = self.data.forget.pick(rng, batch)
         rows = [self.data.forget_rows[int(index)] for index in picked]
-        draw = Draw(refused=self.refused(rows, rng))
+        draw = Draw(forget=self.data.forget.rows.index(picked), refused=self.refused(rows, rng))
         if self.data.retain is not None:
-            picked = self.data.retain.pick(rng, batch)
+            picked = self.data.retain.pick(rng, self.roles(step)["retain"].items(batch))
             draw["retain"] = self.data.retain.rows.index(picked)
             draw["retain_refused"] = self.refused([self.data.retain_rows[int(i)] for i in picked], rng)
         return draw

@@ -11,8 +11,7 @@ from torch import Tensor
 from oubliette.backends.hooks import read
 from oubliette.backends.tokens import IGNORED
 from oubliette.core.errors import UserError
-from oubliette.core.validation import StrictModel
-from oubliette.erase.language.graddiff import GradDiff
+from oubliette.erase.language.graddiff import GradDiff, RowOptions
 from oubliette.train.roles import Draw
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class RMU(GradDiff):
     name: ClassVar[str] = "rmu"
     paper: ClassVar[str] = "Li et al., The WMDP Benchmark, ICML 2024 (2403.03218)"
 
-    class Options(StrictModel):
+    class Options(RowOptions):
         """RMU's options; the defaults are the paper's for a 7B model."""
 
         forget_weight: float = Field(default=1.0, gt=0, description="what the forget loss weighs")
@@ -73,10 +72,10 @@ class RMU(GradDiff):
 
     @torch.no_grad()
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """`batch` rows of each set, with the original's states on the retain rows."""
+        """Rows of each set, with the original's states on the retain rows."""
         draw = Draw(forget=self.data.forget.draw(rng, batch))
         if self.data.retain is not None:
-            draw["retain"] = self.data.retain.draw(rng, batch)
+            draw["retain"] = self.data.retain.draw(rng, self.roles(step)["retain"].items(batch))
             with self.weights.originals():
                 draw["original"] = self.states(draw["retain"])
         return draw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -50,7 +51,8 @@ class RMULAT(RMU):
     @classmethod
     def step_cost(cls, options: Any) -> StepCost:
         """The adversary's passes for each forget item."""
-        return StepCost(forwards=options.attack_steps + 1, backwards=options.attack_steps)
+        attack = options.attack_steps
+        return replace(super().step_cost(options), forwards=attack + 1, backwards=attack)
 
     def setup(self, model: LanguageBackend, data: LanguageData, weights: Weights, seed: int) -> None:
         """RMU's; UserError where the block to perturb lies behind the one that is steered."""

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from oubliette.backends.hooks import read
 from oubliette.backends.tokens import TokenBatch
-from oubliette.core.validation import StrictModel
-from oubliette.erase.language.graddiff import GradDiff
+from oubliette.erase.language.graddiff import GradDiff, RowOptions
 from oubliette.train.roles import Draw, Role
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from oubliette.erase.language.prepare import LanguageData
     from oubliette.train.weights import Weights
 
-__all__ = ["RR"]
+__all__ = ["RR", "mean_distance"]
 
 
 class RR(GradDiff):
@@ -36,7 +35,7 @@ class RR(GradDiff):
     name: ClassVar[str] = "rr"
     paper: ClassVar[str] = "Zou et al., Circuit Breakers, NeurIPS 2024 (2406.04313)"
 
-    class Options(StrictModel):
+    class Options(RowOptions):
         """RR's options; the defaults are the released ones for an 8B model."""
 
         layers: list[int] = Field(default=[10, 20], min_length=1, description="blocks that are rerouted")
@@ -57,17 +56,18 @@ class RR(GradDiff):
         share = min(1.0, step / self.options.ramp)
         roles = {"forget": Role("forget", weight=self.options.alpha * (1 - share))}
         if self.data.retain is not None:
-            roles["retain"] = Role("retain", weight=self.options.alpha * share)
-        return roles
+            weight = self.options.alpha * share
+            roles["retain"] = Role("retain", weight=weight, batch=self.options.retain_batch)
+        return {**roles, "relearn": Role("inner")}
 
     @torch.no_grad()
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """`batch` rows of each set, with the original's states on both."""
+        """Rows of each set, with the original's states on both."""
         draw = Draw(forget=self.data.forget.draw(rng, batch))
         with self.weights.originals():
             draw["original"] = self.states(draw["forget"], self.options.layers)
             if self.data.retain is not None:
-                draw["retain"] = self.data.retain.draw(rng, batch)
+                draw["retain"] = self.data.retain.draw(rng, self.roles(step)["retain"].items(batch))
                 draw["kept"] = self.states(draw["retain"], self._every)
         return draw
 
@@ -81,13 +81,17 @@ class RR(GradDiff):
     def retain_loss(self, draw: Draw) -> Tensor:
         """The mean over blocks and tokens of the distance."""
         batch = draw["retain"]
-        states = self.states(batch, self._every)
-        there = batch.attention_mask.bool().to(states.device)
-        # A norm has no slope at 0, where every run begins.
-        return ((states - draw["kept"]).square().sum(dim=-1) + 1e-12).sqrt()[:, there].mean()
+        return mean_distance(self.states(batch, self._every), draw["kept"], batch)
 
     def states(self, batch: TokenBatch, layers: list[int]) -> Tensor:
         """Outputs of the blocks, fp32 (blocks, B, L, width)."""
         with read(self.model.blocks(), layers) as seen:
             self.model.predict(batch)
         return torch.stack([seen[index].float() for index in layers])
+
+
+def mean_distance(states: Tensor, kept: Tensor, batch: TokenBatch) -> Tensor:
+    """The mean over blocks and tokens of |h - h_kept|, of states (blocks, B, L, width)."""
+    there = batch.attention_mask.bool().to(states.device)
+    # A norm has no slope at 0, where every run begins.
+    return ((states - kept).square().sum(dim=-1) + 1e-12).sqrt()[:, there].mean()

@@ -13,6 +13,7 @@ from oubliette.data.csv import read_prompts
 from oubliette.data.prompts import load_bank
 from oubliette.data.text import refuse_cut, warn_of_cut
 from oubliette.eval.judge import Judge, default_judges, open_judge
+from oubliette.eval.meter import Reader
 from oubliette.eval.pictures.fidelity import Extractor
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.plan import Bank, Plan, make_plan
@@ -73,6 +74,10 @@ class PictureEvaluator:
     def plan(self, *, n: int, each: int | None = None, near_n: int | None = None, seed: int = 0) -> Plan:
         """Prompts and seeds, as `plan_for` has them."""
         return plan_for(self.base, self.concepts, n=n, each=each, near_n=near_n, seed=seed, **self._about)
+
+    def meter(self, *, n: int, seed: int = 0, gold: bool = False) -> tuple[Reader | None, list[str]]:
+        """None: what is read of pictures are the judges' words and `eval.pictures.observe`'s."""
+        return None, []
 
     def settings(self) -> dict[str, Any]:
         """Steps, guidance, sampler and the name of the prompts' file."""

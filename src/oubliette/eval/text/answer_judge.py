@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from oubliette.data.concept import Concept
+from oubliette.eval.text.overlap import longest_common
 
 __all__ = ["AnswerJudge", "holds"]
 
@@ -42,6 +43,10 @@ class AnswerJudge:
         """Whether the concept is one of the sets of rows."""
         return concept in self._expected
 
+    def of(self, expected: Mapping[Concept, Expected]) -> AnswerJudge:
+        """The same judge of other questions."""
+        return AnswerJudge(expected)
+
     def hits(self, samples: np.ndarray, concept: Concept) -> np.ndarray:
         """Boolean (n,) for `Answer`s (n,)."""
         rows = self._expected[concept]
@@ -64,17 +69,4 @@ def _within(answer: list[str], said: list[str]) -> bool:
     if len(answer) <= _SHORT:
         count = len(answer)
         return any(said[start : start + count] == answer for start in range(len(said) - count + 1))
-    return _common(answer, said) >= _SHARE * len(answer)
-
-
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """The length of the longest common subsequence."""
-    row = [0] * (len(other) + 1)
-    for word in one:
-        before = 0
-        for index, found in enumerate(other):
-            before, row[index + 1] = (
-                row[index + 1],
-                before + 1 if word == found else max(row[index + 1], row[index]),
-            )
-    return row[-1]
+    return longest_common(answer, said) >= _SHARE * len(answer)

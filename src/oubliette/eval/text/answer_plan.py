@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from oubliette.core.errors import UserError
 from oubliette.data.concept import FACTS, OTHER_FACTS, Concept
@@ -18,14 +18,16 @@ __all__ = ["AnswerSets", "answer_plan"]
 class AnswerSets:
     """The rows that were to be forgotten, those like them that must stay, and those of other matters.
 
-    `name` is what the forget set is called. UserError where no row to forget, or none to keep, can be
-    asked: plain text has no question, and a row with a history is asked only within it.
+    `more` are further sets by name, which metrics alone read: "holdout" and "shots" as they say, others as
+    sets that must stay. `name` is what the forget set is called. UserError where no row to forget, or none
+    to keep, can be asked: plain text has no question, and a row with a history is asked only within it.
     """
 
     name: str
     forget: Sequence[QA]
     retain: Sequence[QA] = ()
     other: Sequence[QA] = ()
+    more: Mapping[str, Sequence[QA]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _askable(self.forget):
@@ -57,7 +59,8 @@ def answer_plan(
 
     Rows are chosen by the seed and a row's own words, so that a larger number extends a smaller one. Where
     rows have paraphrases these are the withheld split. Where the facts are certainly absent (the judge's
-    floor) are the kept sets' questions, each held against the answer of a row to be forgotten: chance.
+    floor) are the kept sets' questions, each held against the answer of a row to be forgotten: chance. That
+    is the floor where there is no gold, which would know how well a question is guessed.
     """
     concept = sets.concept
     expected: Expected = {concept: {}}
@@ -91,6 +94,7 @@ def answer_plan(
         references=(),
         each=max((len(made) for made in retained), default=0),
         near_n=0,
+        gold_alone=True,
     )
     return plan, expected
 

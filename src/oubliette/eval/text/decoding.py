@@ -42,8 +42,11 @@ class Decoding:
         return ["greedy", self.max_new_tokens]
 
     def make(self, model: Any, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Sample]:
-        """An answer to each question; greedy, so that the seeds have no part in it."""
-        said: list[str] = model.respond(prompts, max_new_tokens=self.max_new_tokens)
+        """An answer to each question, `batch` at once; greedy, so that the seeds have no part in it."""
+        said: list[str] = []
+        for first in range(0, len(prompts), self.batch):
+            some = prompts[first : first + self.batch]
+            said += model.respond(some, max_new_tokens=self.max_new_tokens)
         return [text.strip() for text in said]
 
     def distances(self, own: np.ndarray, other: np.ndarray) -> None:

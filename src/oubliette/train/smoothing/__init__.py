@@ -11,6 +11,7 @@ from oubliette.train.smoothing.cr import Cr
 from oubliette.train.smoothing.gp import Gp
 from oubliette.train.smoothing.rs import Rs
 from oubliette.train.smoothing.sam import Sam
+from oubliette.train.smoothing.stableun import StableUN
 from oubliette.train.smoothing.wa import Wa
 
-__all__ = ["Cr", "Gp", "GradientAt", "NoSmoother", "Passes", "Rs", "Sam", "Smoother", "Wa"]
+__all__ = ["Cr", "Gp", "GradientAt", "NoSmoother", "Passes", "Rs", "Sam", "Smoother", "StableUN", "Wa"]

@@ -16,6 +16,17 @@ __all__ = ["GradientAt", "NoSmoother", "Passes", "Smoother"]
 class GradientAt(Protocol):
     """A role's derivatives at the weights as they stand: accumulated, averaged over processes."""
 
+    @property
+    def inner(self) -> Mapping[str, Role]:
+        """The step's inner roles, which may be evaluated by name and are handed to no surgery."""
+
+    def fresh(self, number: int = 1) -> GradientAt:
+        """The same on a further draw of the step, numbered from 1: other items, other noise.
+
+        It is drawn from (seed, step, number) when it is first asked for, by the rules of the step's own: ask
+        while the weights are as they stand. Its losses are not logged.
+        """
+
     def __call__(self, role: str) -> list[Tensor]:
         """The gradient, one tensor per parameter, in fp32 (fp64 for fp64 weights): one pass of each kind."""
 
@@ -33,19 +44,24 @@ class Passes(NamedTuple):
     """What a step takes for each forget role beyond one forward and one backward pass.
 
     A backward pass through a backward pass counts as two, though it costs more: with its forward pass, about
-    what three plain evaluations do.
+    what three plain evaluations do. `retain_forwards` and `retain_backwards` are the same for each retain
+    role, `inner` how often an inner role's gradient is taken, `draws` how many further draws the step has.
     """
 
     forwards: int = 0
     backwards: int = 0
+    retain_forwards: int = 0
+    retain_backwards: int = 0
+    inner: int = 0
+    draws: int = 0
 
 
 class Smoother(Protocol):
-    """Gathers the gradients of one step; each call of `at` sees the same draws."""
+    """Gathers the gradients of one step; each call of `at` sees the same draws, of `at.fresh(k)` others."""
 
     @property
     def extra_passes(self) -> Passes:
-        """The further passes of each forget role, for an estimate of the cost."""
+        """What it takes beyond one evaluation of each role, for an estimate of the cost."""
 
     def begin(self, step: int, steps: int, seed: int) -> None:
         """Called before each step: its number from 0, how many the run is to have, and the run's seed.

@@ -18,8 +18,9 @@ HELD_OUT = 900_000_007
 NAMES = tuple(name for name, _, _ in facts.DEFAULT_CONCEPTS)
 
 
-def _bar(name: str, value: float, bound: float, n: int, *, below: bool = False) -> dict[str, Any]:
-    passed = value <= bound if below else value >= bound
+def bar(name: str, value: float, bound: float | None, n: int, *, below: bool = False) -> dict[str, Any]:
+    """A measured bar; without a bound it is reported only, and passed."""
+    passed = bound is None or (value <= bound if below else value >= bound)
     return {
         "name": name,
         "value": round(value, 4),
@@ -54,12 +55,12 @@ def _oracle_bars(oracle: Oracle, vae: Any, n: int, seed: int) -> list[dict[str, 
         found = oracle.predict(shown)
         for head, bound in bounds.items():
             rows.append(
-                _bar(f"{label}: {head}", _agree(found[head], [s.labels()[head] for s in scenes]), bound, n)
+                bar(f"{label}: {head}", _agree(found[head], [s.labels()[head] for s in scenes]), bound, n)
             )
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 256, (200, 64, 64, 3)).astype(np.uint8)
     rows.append(
-        _bar(
+        bar(
             "oracle calls noise none: object",
             float(np.mean(oracle.predict(noise)["object"] == "none")),
             0.99,
@@ -96,7 +97,7 @@ def _clip_bars(n: int, seed: int) -> list[dict[str, Any]]:
             )
             best = (seen[chosen] @ torch.nn.functional.normalize(texts, dim=-1).T).argmax(1).numpy()
             rows.append(
-                _bar(
+                bar(
                     f"nano-clip zero-shot: {head}",
                     _agree(np.array(classes)[best], [scenes[i].labels()[head] for i in chosen]),
                     bound,
@@ -147,11 +148,11 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
 
     started = time.perf_counter()
     drawing(nano)(["a picture of a car"] * 64, list(range(64)))
-    bars.append(_bar("seconds for 64 pictures", time.perf_counter() - started, 20.0, 64, below=True))
+    bars.append(bar("seconds for 64 pictures", time.perf_counter() - started, 20.0, 64, below=True))
     for head, (share, count) in follow(oracle, drawing(nano), n, seed).items():
         bound = {"object": 0.97, "style": 0.97, "person": 0.92}.get(head)
         if bound is not None:
-            bars.append(_bar(f"{model} follows its prompt: {head}", share, bound, count))
+            bars.append(bar(f"{model} follows its prompt: {head}", share, bound, count))
     both = {
         name: follow(oracle, drawing(backend), n // 2, seed + 1, without=NAMES)
         for name, backend in ((model, nano), ("nano-gold", gold))
@@ -159,7 +160,7 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
     for head in ("object", "style", "person"):
         gap = both[model][head][0] - both["nano-gold"][head][0]
         bars.append(
-            _bar(
+            bar(
                 f"{model} less nano-gold on everything else: {head}",
                 abs(gap),
                 0.04,
@@ -177,7 +178,7 @@ def check(n: int = 1000, seed: int = 0, model: str = "nano", *, steps: int = 25)
         rate = float(np.mean(oracle.predict(shown)[kind] == name))
         floor = float(np.mean(oracle.predict(base)[kind] == name))
         bars.append(
-            _bar(
+            bar(
                 f"nano-gold shows {name} (floor {floor:.3f})", rate, round(floor + 0.05, 4), count, below=True
             )
         )
