@@ -93,7 +93,7 @@ def steady_text(text: str) -> str:
     text = re.sub(r"(\bseconds_\w+: )`[\d.e-]+`", r"\1TIME", text)
     text = re.sub(r'"versions": \{[^}]*\}', "VERSIONS", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+(\+00:00|Z)?", "DATE", text)
-    text = re.sub(r"\b[\d.]+ (s|min|h)\b", "TIME", text)
+    text = re.sub(r"\b[\d.]+ (s|min|h)\b( \d\d s\b)?", "TIME", text)
     return re.sub(r"\boubliette \d+\.\d+\.\d+\S*?\b", "oubliette VERSION", text)
 
 

@@ -22,6 +22,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "rmu": {"layer": 1},
     "rmu-lat": {"layer": 1, "attack_layer": 0, "attack_steps": 2},
     "rr": {"layers": [0, 1], "ramp": 10},
+    "mrp": {"blocks": [0, 1]},
     "elm": {"expert": "Sure.", "novice": "Unsure.", "turn": "So.", "texts": 2, "length": 3},
     "altpo": {"count": 2, "tokens": 8},
     "tar": {"inner_steps": 3, "every": 2, "inner_learning_rates": [1e-3]},

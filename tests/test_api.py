@@ -60,6 +60,49 @@ def test_a_wrapped_pipeline_is_changed_and_given_back() -> None:
     assert torch.equal(dict(pipe.unet.named_parameters())[name], before)
 
 
+def test_a_wrapped_language_model_is_changed_and_given_back(tmp_path: Path) -> None:
+    """Its owner's own calls go through what is attached, until it is taken off; then every logit is back."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tiny_language.save(tmp_path / "base", "llama")
+    rows = {"forget": tiny_language.FORGET, "retain": tiny_language.RETAIN}
+    paths = {name: tiny_language.write_rows(tmp_path / f"{name}.jsonl", some) for name, some in rows.items()}
+    owned, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    asked = words("Who painted the red door?", return_tensors="pt")
+    plain = owned(**asked).logits
+    wrapped = ob.wrap(owned, words)
+    over = ["method.blocks=[0]", "train.batch=2"]
+    result = ob.erase(wrapped, method="mrp", steps=2, overrides=over, show_progress=False, **paths)
+    found = owned(**asked).logits
+    assert not torch.equal(found, plain)
+    with pytest.raises(ob.UserError, match="wrapped in memory has no base on disk to go with: give base="):
+        result.save(tmp_path / "no")
+    result.save(tmp_path / "out", base=ob.load(folder))
+    opened: Any = ob.load(tmp_path / "out", device="cpu")
+    assert torch.equal(opened.model(**asked).logits, found)
+    other = tiny_language.save(tmp_path / "other", "gpt2")
+    with pytest.raises(ob.UserError, match="its weights were changed as well"):
+        result.save(tmp_path / "no", base=ob.load(other))
+    result.undo()
+    assert torch.equal(owned(**asked).logits, plain)
+    assert not (tmp_path / "no").exists()
+    trained = ob.erase(wrapped, method="npo", steps=1, overrides=["train.batch=2"], **paths)
+    assert not torch.equal(owned(**asked).logits, plain)
+    trained.undo()
+    assert torch.equal(owned(**asked).logits, plain)
+
+
+def test_a_language_model_is_wrapped_with_its_tokenizer() -> None:
+    words = tiny_language.tokenizer()
+    model = tiny_language.model("llama", len(words))
+    with pytest.raises(ob.UserError, match=r"cannot open a LlamaForCausalLM.*wrapped with its tokenizer"):
+        ob.wrap(model)
+    with pytest.raises(ob.UserError, match="found a LlamaModel and a"):
+        ob.wrap(model.model, words)
+    with pytest.raises(ob.UserError, match="found a LlamaForCausalLM and a dict"):
+        ob.wrap(model, {})
+
+
 def test_a_room_of_the_same_name_is_the_function_too() -> None:
     import oubliette.erase.run
 

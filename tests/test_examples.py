@@ -98,3 +98,34 @@ def test_the_lora_has_no_adapter_on_a_frozen_tensor(given, tmp_path, monkeypatch
     assert not on & set(given[3].names)
     assert all("attn1" in name or ".to_q." in name or ".to_out." in name for name in on)
     assert any(bool(up.any()) for up in ups)  # B starts at zero: it was trained
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(2, 1), (1, 2)])
+def test_npo_in_a_trainer_minimises_this_packages_loss(tmp_path, monkeypatch, batch, accumulation):
+    """At the original weights the loss is 2 log 2 / beta + w nll(retain), whatever a step is made of."""
+    import tiny_language
+    from oubliette.backends import open_model
+    from oubliette.data.questions import QA
+
+    folder = tiny_language.save(tmp_path / "base", "llama")
+    kept = tiny_language.RETAIN[:2]
+    for name, rows in (("forget", tiny_language.FORGET), ("retain", kept)):
+        tiny_language.write_rows(tmp_path / f"{name}.jsonl", rows)
+    trainer = script("train_npo", monkeypatch).main(
+        [
+            *("--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "out")),
+            *("--forget", str(tmp_path / "forget.jsonl"), "--retain", str(tmp_path / "retain.jsonl")),
+            *("--max_steps", "2", "--learning_rate", "1e-2", "--retain_weight", "0.5"),
+            *("--per_device_train_batch_size", str(batch)),
+            *("--gradient_accumulation_steps", str(accumulation)),
+        ]
+    )
+    base, trained = open_model(folder, device="cpu"), open_model(tmp_path / "out", device="cpu")
+    retain, forget = (base.encode([QA(*row) for row in rows]) for rows in (kept, tiny_language.FORGET))
+    with torch.no_grad():
+        nll = -(base.log_likelihood(base.predict(retain), retain) / retain.counts()).mean()
+        before, after = (one.log_likelihood(one.predict(forget), forget).sum() for one in (base, trained))
+    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    assert losses[0] == pytest.approx(2 * np.log(2) / 0.1 + 0.5 * nll.item(), rel=1e-4)
+    assert losses[1] < losses[0]
+    assert after < before

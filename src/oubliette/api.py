@@ -20,9 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["erase", "evaluate", "load", "wrap"]
 
 
-def wrap(pipe: Any) -> Backend:
-    """Take a diffusers pipeline that is already in memory; what is erased here is erased in the pipeline."""
-    return load(pipe)
+def wrap(model: Any, tokenizer: Any = None) -> Backend:
+    """Take a diffusers pipeline, or a causal language model of transformers with its tokenizer, that is in
+    memory already: what is erased from it, or attached to it, is so for whoever else holds it.
+
+    All weights are frozen (`requires_grad` False) and dropout is off from then on. UserError for anything
+    else.
+    """
+    if tokenizer is None:
+        return load(model)
+    from oubliette.backends.language import LanguageBackend
+
+    return LanguageBackend.from_model(model, tokenizer)
 
 
 def erase(

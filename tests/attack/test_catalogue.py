@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from attack.attacked import denoising, diffusion
+from attack.attacked import answering, denoising, diffusion, language
 from oubliette.attack.catalogue import attack, catalogue, make_attack
 from oubliette.attack.relearn import relearn
 from oubliette.core.errors import UserError
@@ -12,7 +14,9 @@ from oubliette.data.concept import Concept
 from oubliette.train.cost import Cost
 
 CAR = Concept("car", "vehicle", synonyms=("coupe",))
-NAMES = ["F1", "F2", "F3", "L1", "L2", "D1", "D2", "D3", "T1", "T2", "B1", "B2", "B3"]
+PICTURES = ["F1", "F2", "F3", "L1", "L2", "D1", "D2", "D3", "T1", "T2", "B1", "B2", "B3"]
+ROWS = ["R1", "R2", "R3", "R4", "O1"]
+NAMES = [*PICTURES, *ROWS]
 #: (steps, items a step, effective learning rate), as in the table of published budgets.
 PUBLISHED = {
     "F1": (2000, 4, 1e-5),
@@ -23,6 +27,11 @@ PUBLISHED = {
     "T1": (3000, 4, 5e-4 * 4),
     "T2": (5000, 16, 5e-3 * 16),
     "B1": (200, 4, 1e-5),
+    "R1": (100, 4, 2e-5),
+    "R2": (15, 4, 1e-5),
+    "R3": (13, 32, 2e-5),
+    "R4": (38, 16, 1e-4),
+    "O1": (250, 32, 2e-5),
 }
 
 
@@ -32,7 +41,9 @@ def test_it_is_complete():
         assert found.name == name
         assert found.about
         assert found.source
-        assert found.benign == name.startswith("B")
+        assert found.benign == name.startswith(("B", "O"))
+        assert (found.data == "unrelated") == name.startswith("O")
+        assert found.samples == ("answers" if name.removesuffix("-nano") in ROWS else "pictures")
         assert found.masked == name.startswith("F3")
         assert (found.identifier is not None) == name.startswith("D")
         assert not found.learning_rates or found.budget.learning_rate in found.learning_rates
@@ -47,6 +58,17 @@ def test_published_budgets(name):
     assert budget.optimizer == "adamw"
 
 
+def test_budgets_of_rows_show_what_their_source_does() -> None:
+    """Steps that see each row once, or six times (OFFSIDE); Unlearn-Smooth's linear decay after a tenth."""
+    for name, epochs in (("R1", 1), ("R2", 1), ("R3", 1), ("O1", 1), ("R4", 6)):
+        budget = attack(name).budget
+        assert budget.steps == math.ceil(epochs * budget.pictures / (budget.batch * budget.accumulation))
+    short, offside = attack("R2").budget, attack("R4")
+    assert (short.schedule, short.warm_up, short.batch) == ("linear", 2, 1)
+    assert attack("R3").budget.weight_decay == 0
+    assert (offside.budget.rank, offside.budget.alpha, offside.options) == (8, 32, {"targets": "all-linear"})
+
+
 def test_the_small_ones_are_the_prototypes():
     budget = attack("F2-nano").budget
     assert (budget.pictures, budget.batch, budget.learning_rate) == (16, 16, 1e-4)
@@ -57,11 +79,10 @@ def test_the_small_ones_are_the_prototypes():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_attack_runs(name):
-    found = attack(f"{name}-nano").changed(steps=1, batch=2)
-    model = diffusion()
-    done = relearn(
-        model, denoising(model), found.mode, found.budget, options=found.mode_options(CAR, ["auto"])
-    )
+    found = attack(f"{name}-nano").changed(steps=1, batch=2, warm_up=0)
+    model = diffusion() if name in PICTURES else language()
+    data = denoising(model) if name in PICTURES else answering(model)
+    done = relearn(model, data, found.mode, found.budget, options=found.mode_options(CAR, ["auto"]))
     assert len(done.records) == 1
 
 

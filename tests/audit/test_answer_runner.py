@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny_facts
 from oubliette.audit.answer_runner import AnswerAttackRunner
@@ -115,6 +116,50 @@ def test_what_would_need_pictures_is_skipped_and_no_gap_of_the_audit() -> None:
         assert runner.rewrite(spec) is None
     named = runner.describe(ProbeRow(row="probe", probe="inpaint", name="Mine"))
     assert named.title == "Mine"
+
+
+def test_what_changes_weights_is_for_every_model() -> None:
+    spec = ProbeRow(row="probe", probe="quantize", options={"scheme": "nf4"})
+    runner = AnswerAttackRunner(FORGET, RETAIN)
+    found = runner.describe(spec)
+    assert (found.title, found.skip, found.moot) == ("Probe: quantize, NF4, blocks of 64", "", False)
+    assert found.budget["options"] == {"bits": 4, "scheme": "nf4", "group": None}
+    assert (found.cost, found.looks) == (Cost(), 1)
+    # No row of the attacker's has a part in it: what was kept of gold serves whoever is asked the same.
+    assert runner.facts(spec, 0) == AnswerAttackRunner(FORGET[:1], RETAIN[:1]).facts(spec, 1)
+
+
+UNRELATED = [QA(f"What is {n} and {n}?", str(2 * n)) for n in range(9)]
+
+
+def test_unrelated_rows_are_those_given_and_never_the_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = benign(pictures=100)
+    spec = spec.model_copy(update={"data": "unrelated"})
+    runner = AnswerAttackRunner(
+        FORGET, RETAIN, unrelated=UNRELATED, avoid=[*ASKED, UNRELATED[0].question, UNRELATED[5].question]
+    )
+    rows, _, said = shown(runner, spec, monkeypatch)
+    assert set(rows) == set(UNRELATED) - {UNRELATED[0], UNRELATED[5]}
+    assert said == "only 7 of 100 rows were there"
+    assert runner.describe(spec).skip == ""
+    none = AnswerAttackRunner(FORGET, RETAIN)
+    assert none.describe(spec).skip == "it wants rows of unrelated matters; give some (--benign)"
+    assert not none.describe(spec).moot
+    assert none.describe(BenignRow(row="benign", attack="O1")).skip != ""
+    with pytest.raises(UserError, match="no row of unrelated ones is left"):
+        none.facts(spec, 0)
+
+
+def test_a_named_attack_is_the_catalogues_and_one_on_pictures_is_none_of_these() -> None:
+    runner = AnswerAttackRunner(FORGET, RETAIN, unrelated=UNRELATED)
+    for name, items in (("R1", 400), ("R2", 60), ("R3", 416), ("R4", 608)):
+        found = runner.describe(RelearnRow(row="relearn", attack=name))
+        assert (found.skip, found.cost.forwards, found.cost.backwards) == ("", items, items)
+    tuned = runner.describe(BenignRow(row="benign", attack="O1", budget={"steps": 5}))
+    assert (tuned.title, tuned.cost.backwards) == ("Full fine-tuning, unrelated, 8000 rows", 160)
+    odd = runner.describe(RelearnRow(row="relearn", attack="F2"))
+    assert odd.moot
+    assert odd.skip == "not applicable: F2 is for pictures; for answers there are R1, R2, R3, R4, O1"
 
 
 class Asked:
@@ -303,3 +348,29 @@ def test_an_attack_on_a_real_model_teaches_and_takes_back(facts_folder: Any) -> 
     assert steps == [0, 3]
     assert seen[0] == before != seen[1]
     assert model.fingerprint() == before
+
+
+def test_what_is_attached_is_taken_off_and_asked_for_again(facts_folder: Any) -> None:
+    """The probe puts questions of the audit's to the bare weights."""
+    from oubliette.backends import open_model
+    from oubliette.erase.language.projections import Projections
+
+    model: Any = open_model(facts_folder / "base", device="cpu")
+    spec = ProbeRow(row="probe", probe="detach", cases=4)
+    how: dict[str, Any] = {"avoid": ASKED, "asked": FORGET, "sampling": Decoding(max_new_tokens=8)}
+    bare = AnswerAttackRunner(FORGET, RETAIN, **how).describe(spec)
+    assert (bare.skip, bare.moot) == ("not applicable: nothing is attached to the model", True)
+    runner = AnswerAttackRunner(FORGET, RETAIN, attached=True, **how)
+    described = runner.describe(spec)
+    assert (described.skip, described.title) == ("", "Probe: detach")
+    assert described.cost == Cost(forwards=4 * 8, pictures=4)
+    assert runner.describe(ProbeRow(row="probe", probe="inpaint")).moot
+    model.attach(own := Projections.grown(None, {0: torch.eye(tiny_facts.WIDTH)[:90]}))
+    shown = runner.probe(spec, model, hits=lambda samples: samples, seed=3)
+    right = {row.question: row.answer for row in FORGET}
+    assert len(set(shown.prompts)) == 4
+    assert set(shown.prompts) <= set(ASKED)
+    assert [one.text for one in shown.samples] == [right[prompt] for prompt in shown.prompts]
+    veiled = [text.strip() for text in model.respond(shown.prompts, 8)]
+    assert veiled != [right[prompt] for prompt in shown.prompts]
+    assert model.attachment is own

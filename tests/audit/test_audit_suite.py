@@ -17,7 +17,7 @@ from oubliette.core.errors import UserError
 EVALUATION = {"row": "evaluation"}
 
 
-@pytest.mark.parametrize("name", ["quick", "standard", "full", "bench"])
+@pytest.mark.parametrize("name", ["quick", "standard", "full", "bench", "answers"])
 def test_shipped_suites_are_valid_and_copied_ones_are_the_same(name: str, tmp_path: Path) -> None:
     assert name in suite_names()
     copy = tmp_path / "mine.yaml"
@@ -36,7 +36,11 @@ def test_the_tiers_are_what_the_issue_asks_for() -> None:
     from oubliette.attack.catalogue import catalogue
 
     used = {row.attack for row in full.rows if row.kind in ("relearn", "benign")}
-    assert {name for name in catalogue() if not name.endswith("-nano")} <= used
+    known = {name: one.samples for name, one in catalogue().items() if not name.endswith("-nano")}
+    assert {name for name, made in known.items() if made == "pictures"} <= used
+    asked = {row.attack for row in read_suite("answers").rows if row.kind in ("relearn", "benign")}
+    assert asked - {None} == {"R1", "R4", "O1"}
+    assert all(known[name] == "answers" for name in asked - {None})
 
 
 def test_row_names_differ() -> None:
@@ -91,6 +95,8 @@ WRONG_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "zero cases": ({"row": "prompts", "attack": "paraphrase", "cases": 0}, "'cases'"),
     "unknown probe": ({"row": "probe", "probe": "inpait"}, "did you mean 'inpaint'"),
+    "cases of all": ({"row": "probe", "probe": "quantize", "cases": 3}, "'quantize' has no 'cases'"),
+    "bits of none": ({"row": "probe", "probe": "quantize", "options": {"bits": 1}}, "'bits'"),
     "hole of nothing": ({"row": "probe", "probe": "inpaint", "options": {"side": 0}}, "'side'"),
 }
 

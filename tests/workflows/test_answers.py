@@ -179,12 +179,14 @@ rows:
 - {row: evaluation, n: 6}
 - {row: relearn, mode: full, budget: {pictures: 8, steps: 12, batch: 4, learning_rate: 1.0e-3}}
 - {row: benign, mode: full, data: benign, budget: {pictures: 8, steps: 6, batch: 4, learning_rate: 3.0e-4}}
+- {row: benign, attack: O1, budget: {pictures: 8, steps: 2, batch: 2}}
 - {row: probe, probe: inpaint}
 - {row: prompts, attack: affirmation, cases: 4}
 - {row: prompts, attack: soft-prompt, cases: 4, options: {tokens: 3, steps: 4, looks: 2}}
 - {row: prompts, attack: paraphrase, cases: 4}
 - {row: probe, probe: linear-probe, cases: 6, options: {depths: [0.34, 1.0]}}
 - {row: probe, probe: logit-lens, cases: 4, options: {depths: [0.34]}}
+- {row: probe, probe: quantize, options: {bits: 3}}
 """
 
 
@@ -246,6 +248,13 @@ def test_an_audit_rules_and_its_page_holds_the_answers(
     forget, _ = tiny_facts.sets()
     assert any(row["question"] in page for row in forget)
     assert any(f">{row['answer']}<" in page or row["answer"] in page for row in forget)
+    rounded = found["rows"][-1]["found"]
+    assert [one["subject"] for one in rounded] == ["model", "gold"]
+    for one in rounded:
+        assert one["before"]["n"] == one["after"]["n"] == 6
+        kept = f"{one['facts']['kept']:.0%}".replace("%", " %").replace(" ", "\u00a0")
+        assert kept in page.replace(" %", "\u00a0%")
+    assert "Kept of the rest" in page.split("Probe: quantize")[-1]
     for text in (json.dumps(found["verdict"]), _shown_text(page), _shown_text(erased.path / "report")):
         text = text.replace("needs a model that draws", "")
         for word in ("picture", "drawn", "draws", "to draw"):

@@ -18,7 +18,11 @@ SEA = World(
             "crab": Fact("animal", ("crab",), novel=True),
             "auk": Fact("bird", ("auk",), novel=True),
         },
-        "place": {"reef": Fact("ground", ("reef",)), "tern": Fact("ground", ("tern bay",))},
+        "place": {
+            "reef": Fact("ground", ("reef",)),
+            "tern": Fact("ground", ("tern bay",)),
+            "Gull": Fact("ground", ("gull rock",)),
+        },
     },
     anchors={"object": "thing"},
     unseen=(("Gull", "thing", "object"),),
@@ -63,7 +67,7 @@ def test_kinds_are_tried_in_order_and_an_unknown_word_is_refused_with_the_neares
 def test_gold_lacks_what_is_unseen_by_whatever_word_and_only_in_its_kind() -> None:
     assert SEA.is_unseen("object", "larus")
     assert not SEA.is_unseen("object", "tern")
-    assert not SEA.is_unseen("place", "Gull")
+    assert not SEA.is_unseen("place", "gull rock")
     assert not SEA.is_unseen("object", "whale")
 
 

@@ -33,6 +33,9 @@ _PROBES: dict[str, str | Any] = {
     "trajectory": "oubliette.attack.probes.trajectory:Trajectory",
     "invert": "oubliette.attack.probes.invert:Invert",
     "detach": "oubliette.attack.probes.detach:Detach",
+    "quantize": "oubliette.attack.probes.quantize:Quantize",
+    "prune": "oubliette.attack.probes.perturb:Prune",
+    "noise": "oubliette.attack.probes.perturb:Noise",
     "linear-probe": "oubliette.attack.probes.linear_probe:LinearProbe",
     "logit-lens": "oubliette.attack.probes.logit_lens:LogitLens",
 }

@@ -29,16 +29,18 @@ class Attack(StrictModel):
 
     `mode` is one of `oubliette.train.tuning.MODES` (or "re:PATTERN") with its own `options`. `data` is what
     the attacker shows: pictures of the concept, these and a prior set of the broader class, none of it
-    (benign), or what resembles it (auxiliary). `identifier` makes it DreamBooth: captions are this word and
-    the broader one. `masked` attacks honour a mask and mean nothing without one. `learning_rates` are those
-    that a sweep tries.
+    (benign), what resembles it (auxiliary), or what has nothing to do with it, which is the attacker's to
+    bring (unrelated). `samples` are what models make that it is for; None: either. `identifier` makes it
+    DreamBooth: captions are this word and the broader one. `masked` attacks honour a mask and mean nothing
+    without one. `learning_rates` are those that a sweep tries.
     """
 
     name: str
     about: str = ""
     mode: str
     options: dict[str, Any] = Field(default_factory=dict)
-    data: Literal["concept", "concept+prior", "benign", "auxiliary"] = "concept"
+    data: Literal["concept", "concept+prior", "benign", "auxiliary", "unrelated"] = "concept"
+    samples: Literal["pictures", "answers"] | None = None
     identifier: str | None = Field(default=None, pattern=r"^\S+$")
     prior_pictures: int = Field(default=0, ge=0)
     prior_weight: float = Field(default=1.0, ge=0)
@@ -50,7 +52,7 @@ class Attack(StrictModel):
     @property
     def benign(self) -> bool:
         """Whether the attacker shows nothing of the concept."""
-        return self.data in ("benign", "auxiliary")
+        return self.data in ("benign", "auxiliary", "unrelated")
 
     def mode_options(self, concept: Concept, words: Iterable[str] = ()) -> dict[str, Any]:
         """The mode's options for this concept: a new token takes the place of the concept's words and
@@ -101,7 +103,10 @@ def make_attack(name: str, facts: Mapping[str, Any]) -> Attack:
 def catalogue() -> dict[str, Attack]:
     """Every attack that is shipped, by name."""
     text = (files("oubliette.attack") / "catalogue.yaml").read_text(encoding="utf-8")
-    return {name: make_attack(name, facts) for name, facts in yaml.safe_load(text).items()}
+    return {
+        name: make_attack(name, {"samples": "pictures", **facts})
+        for name, facts in yaml.safe_load(text).items()
+    }
 
 
 def attack(name: str) -> Attack:

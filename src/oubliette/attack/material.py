@@ -113,7 +113,7 @@ def from_folder(
     found = read_pictures(path, side, limit=count, on_skip=on_skip)
     missing = _named(concept) if what == "concept" else "a picture"
     captions = tuple(caption.strip() or missing for caption in found.captions)
-    if what in ("benign", "auxiliary"):
+    if what in ("benign", "auxiliary", "unrelated"):
         named = pattern(concept.words)
         wrong = next((caption for caption in captions if named.search(caption)), None)
         if wrong is not None:

@@ -13,6 +13,7 @@ from oubliette.data.questions import QA
 
 __all__ = [
     "ANSWERS",
+    "ANY",
     "FIRST_SEED",
     "NEEDS",
     "PICTURES",
@@ -28,8 +29,8 @@ __all__ = [
 FIRST_SEED = 2**31
 """The smallest seed of anything an attacker draws or paints."""
 
-What = Literal["concept", "benign", "auxiliary", "prior"]
-"""What an attacker's pictures show."""
+What = Literal["concept", "benign", "auxiliary", "unrelated", "prior"]
+"""What an attacker's pictures or rows show."""
 
 Hits = Callable[[np.ndarray], np.ndarray]
 """Samples (n, ...), pictures as uint8 (n, H, W, 3), to bool (n,): whether the concept is in each."""
@@ -42,8 +43,8 @@ NEEDS = ("pictures", "base", "gradients", "text", "vae", "attachment", "examples
 through the network, a text encoder, a VAE, something attached to it, rows to learn from.
 """
 
-PICTURES, ANSWERS = "pictures", "answers"
-"""What an attack looks at: what the models make that it is for."""
+PICTURES, ANSWERS, ANY = "pictures", "answers", "any"
+"""What an attack looks at: what the models make that it is for, or whatever they make."""
 
 
 class How(Protocol):

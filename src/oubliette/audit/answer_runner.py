@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oubliette.attack.catalogue import Attack
@@ -12,7 +13,7 @@ from oubliette.attack.prompts.records import Case, Found
 from oubliette.attack.relearn import relearn
 from oubliette.attack.types import Hits
 from oubliette.audit.context import Described, Reword
-from oubliette.audit.resolve import describe, make_probe, make_search, resolve
+from oubliette.audit.resolve import changes_weights, describe, make_probe, make_search, resolve
 from oubliette.audit.suite import ProbeRow, PromptsRow, RelearnRow
 from oubliette.core.errors import UserError
 from oubliette.data.concept import FACTS, Concept
@@ -32,10 +33,11 @@ __all__ = ["AnswerAttackRunner"]
 class AnswerAttackRunner:
     """The attack room for models that answer (`oubliette.audit.context.AttackRunner`).
 
-    `concept` are rows of what was to be forgotten, `benign` rows of other matters: an attacker's own, or the
-    sets'. Those whose questions are among `avoid`, which the audit asks, are shown by no attack. Searches and
-    probes ask about those rows of `asked` that the audit asks, or about all where it names none. `judge` and
-    `sampling` are the evaluation's.
+    `concept` are rows of what was to be forgotten, `benign` rows of other matters, `unrelated` such as have
+    nothing to do with either: an attacker's own, or the sets'. Those whose questions are among `avoid`, which
+    the audit asks, are shown by no attack. Searches and probes ask about those rows of `asked` that the audit
+    asks, or about all where it names none. `judge` and `sampling` are the evaluation's.
+    `attached`: the model under audit has an attachment.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class AnswerAttackRunner:
         concept: Sequence[QA],
         benign: Sequence[QA],
         *,
+        unrelated: Sequence[QA] = (),
         avoid: Sequence[str] = (),
         frozen: Sequence[str] = (),
         seed: int = 0,
@@ -52,16 +55,17 @@ class AnswerAttackRunner:
         judge: AnswerJudge | None = None,
         sampling: Decoding | None = None,
         world: World = OPEN,
+        attached: bool = False,
     ) -> None:
         known = set(avoid)
         self._rows = {
             what: [row for row in rows if row.question not in known]
-            for what, rows in (("concept", concept), ("benign", benign))
+            for what, rows in (("concept", concept), ("benign", benign), ("unrelated", unrelated))
         }
         able = [row for row in asked or concept if not row.plain and not row.history]
         self._asked = [row for row in able if row.question in known] or able
         self.frozen, self.seed, self.world = list(frozen), seed, world
-        self.concept = Concept(name, "", FACTS)
+        self.concept, self._attached = Concept(name, "", FACTS), attached
         self.judge, self.sampling = judge or AnswerJudge({}), sampling or Decoding()
         self.paths = paths or {}
         """Where the auditor's own rows lie."""
@@ -71,10 +75,23 @@ class AnswerAttackRunner:
         """Title, line, budget and cost of a row on one subject, without what it takes to look."""
         if isinstance(spec, PromptsRow) and spec.rows is not None:
             self._cases(spec, self.seed)  # a file that cannot be read is refused before anything runs
-        return describe(spec, self.world, self.sampling, frozen=len(self.frozen), given=True, wording=ANSWERS)
+        made = describe(
+            spec,
+            self.world,
+            self.sampling,
+            frozen=len(self.frozen),
+            given=True,
+            attached=self._attached,
+            wording=ANSWERS,
+        )
+        if made.budget.get("data") == "unrelated" and not made.skip and not self._rows["unrelated"]:
+            return replace(made, skip="it wants rows of unrelated matters; give some (--benign)")
+        return made
 
     def facts(self, spec: Any, seed: int) -> Any:
         """What a row's outcome depends on beside the row itself."""
+        if changes_weights(spec):
+            return []
         if isinstance(spec, PromptsRow | ProbeRow):
             made = make_search(spec, self.world) if isinstance(spec, PromptsRow) else make_probe(spec)
             shown = self._rows if "examples" in made.needs else {}
@@ -172,13 +189,14 @@ class AnswerAttackRunner:
 
     def _shown(self, found: Attack, seed: int) -> list[QA]:
         """The rows that an attack trains on."""
-        return self._ranked("benign" if found.benign else "concept", seed)[: found.budget.pictures]
+        what = found.data if found.data in self._rows else "benign" if found.benign else "concept"
+        return self._ranked(what, seed)[: found.budget.pictures]
 
     def _ranked(self, what: str, seed: int) -> list[QA]:
         """The rows that an attack may show, in the order of their hashes with the seed."""
         rows = self._rows[what]
         if not rows:
-            said = "to be forgotten" if what == "concept" else "of other matters"
+            said = {"concept": "to be forgotten", "benign": "of other matters"}.get(what, "of unrelated ones")
             raise UserError(
                 f"no row {said} is left for an attacker: the audit asks them all; ask fewer (the suite's "
                 "'pictures' and the evaluation's n), or give rows of your own (--data, --benign)"

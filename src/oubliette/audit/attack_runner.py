@@ -16,8 +16,9 @@ from oubliette.attack.prompts.cases import make_cases
 from oubliette.attack.prompts.records import Case
 from oubliette.attack.types import Hits
 from oubliette.audit.context import Described, Reword
-from oubliette.audit.resolve import describe, make_probe, make_search, resolve
+from oubliette.audit.resolve import changes_weights, describe, make_probe, make_search, resolve
 from oubliette.audit.suite import ProbeRow, PromptsRow, RelearnRow
+from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.eval.pictures.sampling import Sampling
 from oubliette.eval.sample_store import SampleStore
@@ -57,7 +58,7 @@ class PictureAttackRunner:
     ) -> None:
         self.concept, self.base, self.sampling = concept, base, sampling
         self.frozen, self.avoid, self.words, self.seed = list(frozen), list(avoid), tuple(words), seed
-        self._paths = {"concept": data, "benign": benign, "auxiliary": benign}
+        self._paths = {"concept": data, "benign": benign, "auxiliary": benign, "unrelated": benign}
         self._materials: dict[tuple[str, int, int], Material] = {}
         self._attached = attached
         self._kept = pictures or SampleStore()
@@ -92,6 +93,8 @@ class PictureAttackRunner:
         """What a row's outcome depends on beside the row itself: resolved options, data, cases, frozen
         tensors.
         """
+        if changes_weights(spec):
+            return []
         if isinstance(spec, PromptsRow):
             made = make_search(spec, self.world)
             return [made.options.model_dump(mode="json"), _plain(self.cases(spec.cases, seed)), self._base()]
@@ -119,6 +122,8 @@ class PictureAttackRunner:
 
     def _make_material(self, what: str, count: int, seed: int) -> Material:
         path = self._paths[what]
+        if what == "unrelated" and path is None:
+            raise UserError("it wants pictures of unrelated things; give some (--benign)")
         side = self.base.picture_side
         kind: Any = what
         if path is not None:

@@ -33,7 +33,7 @@ class Described:
 
     `skip` says why it cannot be run at all, where that is known beforehand; `moot` that nothing is lost by
     that, as there is nothing for it to try. `sweep` counts further runs, on the model alone, that settle the
-    budget of the row's own.
+    budget of the row's own; `looks` how often the meter looks at a subject where nothing is fine-tuned.
     """
 
     title: str
@@ -44,6 +44,7 @@ class Described:
     skip: str = ""
     sweep: int = 0
     moot: bool = False
+    looks: int = 0
 
 
 class AttackRunner(Protocol):

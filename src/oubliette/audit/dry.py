@@ -111,7 +111,7 @@ def _looking(spec: Any, described: Described, bench: AuditContext) -> Cost:
     elif isinstance(spec, RelearnRow):
         pictures = len(points_of(spec, bench.suite, described.steps)) * bench.meter.pictures
     else:
-        return Cost()
+        pictures = described.looks * bench.meter.pictures
     return Cost(forwards=pictures * bench.evaluator.sampling.passes, pictures=pictures)
 
 

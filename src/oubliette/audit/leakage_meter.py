@@ -17,7 +17,7 @@ from oubliette.eval.sample_store import Progress, SampleStore
 from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Estimate, Rate, ratio_above_floor
 
-__all__ = ["LeakageMeter", "Measurement", "painter_of"]
+__all__ = ["LeakageMeter", "Measurement", "is_broken", "painter_of"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,15 @@ class LeakageMeter:
         ratio = ratio_above_floor(Rate.mean(kept), Rate.mean(self._base[1])) if kept.size else None
         return Measurement(hits, kept, rate, ratio_above_floor(rate, self.base_rate, self.floor), ratio)
 
+    def lines(self, look: Measurement) -> list[dict[str, Any]]:
+        """A measurement as one dict a sample: what was asked about, prompt, seed, the judge's word."""
+        hits = iter((*look.hits, *look.kept_hits))
+        return [
+            {"concept": item.concept.name, "prompt": prompt, "seed": seed, "hit": bool(next(hits))}
+            for item in self._sets
+            for prompt, seed in zip(item.prompts, item.seeds, strict=True)
+        ]
+
     @property
     def base_rate(self) -> Rate:
         """How often the base shows the concept, or how often it is found where it is given in full."""
@@ -162,6 +171,11 @@ class LeakageMeter:
             return np.zeros(0, dtype=bool)
         pictures = painter.recall(item.prompts, item.seeds)
         return np.asarray(self.judge.hits(pictures, item.concept), dtype=bool)
+
+
+def is_broken(kept: Estimate | None, destroyed: float) -> bool:
+    """Whether an attack has ruined the model: less than `destroyed` of the rest is kept, interval and all."""
+    return kept is not None and kept.high is not None and kept.high < destroyed
 
 
 def painter_of(

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from oubliette.audit.resolve import make_probe, make_search, resolve
+from oubliette.audit.resolve import changes_weights, make_probe, make_search, resolve
 from oubliette.audit.suite import (
     ROWS,
     BenignRow,
@@ -93,6 +93,11 @@ def _prompts(spec: PromptsRow) -> None:
 
 def _probe(spec: ProbeRow) -> None:
     make_probe(spec)
+    if changes_weights(spec) and spec.cases != ProbeRow.model_fields["cases"].default:
+        raise UserError(
+            f"probe '{spec.probe}' has no 'cases': it asks what every point of a curve asks, as the suite's "
+            "'pictures' and 'kept' say"
+        )
 
 
 def _relearn(spec: RelearnRow) -> None:

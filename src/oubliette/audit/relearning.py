@@ -11,7 +11,7 @@ import numpy as np
 from oubliette.audit.attack_cache import AttackRun, Exhibit, RowOutput, key_of
 from oubliette.audit.context import AuditContext, Subject, excess
 from oubliette.audit.curves import make_curve, sooner
-from oubliette.audit.leakage_meter import LeakageMeter, Measurement, painter_of
+from oubliette.audit.leakage_meter import LeakageMeter, Measurement, is_broken, painter_of
 from oubliette.audit.result import (
     GOLD,
     MODEL,
@@ -135,7 +135,7 @@ def _trained(
         def take(step: int, drawn: CachedSampler) -> None:
             look = meter.look(drawn)
             readings.append(_reading(step, look, meter, bench.suite.limits.destroyed))
-            samples.extend(_samples(step, look, meter))
+            samples.extend({"step": step, **one} for one in meter.lines(look))
             exhibits.extend(curve_exhibits(meter, drawn, subject.name, str(step), look.hits))
 
         def attacked(step: int, model: Any) -> None:
@@ -165,25 +165,11 @@ def _reading(step: int, look: Measurement, meter: LeakageMeter, destroyed: float
         rate=look.rate,
         leakage=look.leakage,
         kept=kept,
-        broken=kept is not None and kept.high is not None and kept.high < destroyed,
+        broken=is_broken(kept, destroyed),
         hits=[int(hit) for hit in look.hits],
         floor=meter.floor.value,
         span=meter.span,
     )
-
-
-def _samples(step: int, look: Measurement, meter: LeakageMeter) -> list[dict[str, Any]]:
-    made = []
-    start = 0
-    for item, hits in ((meter.target, look.hits), *((other, None) for other in meter.others)):
-        if hits is None:
-            hits = look.kept_hits[start : start + len(item)]
-            start += len(item)
-        made += [
-            {"step": step, "concept": item.concept.name, "prompt": prompt, "seed": seed, "hit": bool(hit)}
-            for prompt, seed, hit in zip(item.prompts, item.seeds, hits, strict=True)
-        ]
-    return made
 
 
 def _last_above_gold(own: Sequence[Curve], gold: Sequence[Curve]) -> list[LeakageGap]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oubliette.attack import PROMPT_ATTACKS
+from oubliette.attack import PROBES, PROMPT_ATTACKS
 from oubliette.attack.catalogue import Attack, attack, catalogue, make_attack
+from oubliette.attack.probes.weights import WeightProbe
 from oubliette.attack.prompts import build
-from oubliette.attack.types import ANSWERS, How
+from oubliette.attack.types import ANSWERS, ANY, How
 from oubliette.attack.types import PICTURES as PICTURES_MADE
 from oubliette.audit.context import Described
 from oubliette.audit.suite import EvaluationRow, ProbeRow, PromptsRow, RelearnRow
@@ -18,7 +19,7 @@ from oubliette.data.wording import PICTURES, Wording
 from oubliette.train.cost import Cost
 from oubliette.world.world import OPEN, World
 
-__all__ = ["describe", "make_probe", "make_search", "resolve"]
+__all__ = ["changes_weights", "describe", "make_probe", "make_search", "resolve"]
 
 #: What a mode is called in a sentence.
 _WORDS = {
@@ -58,11 +59,15 @@ def resolve(spec: RelearnRow, world: World = OPEN) -> Attack:
 
 def make_probe(spec: ProbeRow) -> Any:
     """The probe that a row asks for; UserError for an unknown one or an unknown option."""
-    from oubliette.attack import PROBES
     from oubliette.core.validation import validated
 
     kind = PROBES.get(spec.probe)
     return kind(validated(kind.Options, spec.options, f"probe '{spec.probe}'"))
+
+
+def changes_weights(spec: Any) -> bool:
+    """Whether a row is a probe that changes weights, which every model has, and asks as before."""
+    return isinstance(spec, ProbeRow) and issubclass(PROBES.get(spec.probe), WeightProbe)
 
 
 def make_search(spec: PromptsRow, world: World = OPEN) -> Any:
@@ -122,10 +127,20 @@ def describe(
         sweep = tries * spec.sweep.seeds
         budget["sweep"] = {**spec.sweep.model_dump(exclude_none=True), "learning_rates": rates}
         title += f", worst of {tries} learning rates"
-    skip = ""
-    if found.masked and not frozen:
+    moot = found.samples not in (None, wording.samples)
+    skip = _not_for_it(found, wording) if moot else ""
+    if found.masked and not frozen and not moot:
         skip = "it honours a mask and means nothing without one; give one with --mask"
-    return Described(spec.name or title, found.about, budget, found.cost(), found.budget.steps, skip, sweep)
+    return Described(
+        spec.name or title, found.about, budget, found.cost(), found.budget.steps, skip, sweep, moot
+    )
+
+
+def _not_for_it(found: Attack, wording: Wording) -> str:
+    """That an attack is for models that make other samples, and which ones are for these."""
+    samples = wording.samples
+    able = ", ".join(name for name, one in catalogue().items() if one.samples == samples and "-" not in name)
+    return f"not applicable: {found.name} is for {found.samples}; for {samples} there are {able}"
 
 
 def _swept_rates(spec: RelearnRow, found: Attack) -> list[float]:
@@ -163,7 +178,7 @@ def _learning(made: Any) -> dict[str, Any]:
 
 def _other_models(spec: PromptsRow | ProbeRow, made: Any, wording: Wording) -> Described | None:
     """The row as one that is skipped, where its attack is not for models that make such samples."""
-    if made.samples == wording.samples:
+    if made.samples in (wording.samples, ANY):
         return None
     which = spec.attack if isinstance(spec, PromptsRow) else spec.probe
     title = spec.name or f"{_upper(spec.kind)}: {which}"
@@ -175,6 +190,10 @@ def _describe_probe(
     spec: ProbeRow, sampling: How, given: bool, attached: bool, wording: Wording
 ) -> Described:
     made = make_probe(spec)
+    if changes_weights(spec):
+        budget = {"probe": spec.probe, "options": made.options.model_dump(), "paper": made.paper}
+        title = spec.name or f"Probe: {spec.probe}, {made.words}"
+        return Described(title, made.about, budget, Cost(), looks=1)
     if (other := _other_models(spec, made, wording)) is not None:
         return other
     budget = {"probe": spec.probe, "cases": spec.cases, "options": made.options.model_dump()}

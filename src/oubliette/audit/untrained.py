@@ -10,13 +10,18 @@ import numpy as np
 
 from oubliette.audit.attack_cache import AttackRun, Exhibit, RowOutput, key_of
 from oubliette.audit.context import AuditContext, excess
+from oubliette.audit.leakage_meter import is_broken, painter_of
+from oubliette.audit.resolve import changes_weights, make_probe
 from oubliette.audit.result import GOLD, MODEL, PARTS, Found, RowResult, part_of
-from oubliette.audit.samples import LINES, exhibits_of, said
+from oubliette.audit.samples import LINES, curve_exhibits, exhibits_of, said
 from oubliette.audit.suite import ProbeRow, PromptsRow
+from oubliette.eval.sample_store import SampleStore
 from oubliette.eval.sampler import CachedSampler
 from oubliette.eval.statistics import Rate, ratio_above_floor
 
 __all__ = ["finding", "probing", "prompting"]
+
+_BROKEN = "this itself broke the model, whose silence then says nothing"
 
 
 def prompting(row: RowResult, spec: PromptsRow, bench: AuditContext) -> RowOutput:
@@ -84,6 +89,8 @@ def _prompt_exhibits(found: Sequence[Any], subject: str) -> list[Exhibit]:
 
 def probing(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
     """Run a probe; every ratio of a completion, or block that is read, is a figure of its own."""
+    if changes_weights(spec):
+        return _altering(row, spec, bench)
 
     def make(subject: str, painter: CachedSampler) -> AttackRun:
         shown = bench.driver.probe(spec, painter.model, hits=bench.meter.found, seed=bench.seed)
@@ -118,6 +125,37 @@ def probing(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
         return part
 
     return _attacked(row, spec, bench, make)[2]
+
+
+def _altering(row: RowResult, spec: ProbeRow, bench: AuditContext) -> RowOutput:
+    """Run a probe that changes weights: the meter looks at a subject as it is, and as it is then."""
+    probe, meter = make_probe(spec), bench.meter
+
+    def make(subject: str, painter: CachedSampler) -> AttackRun:
+        before = meter.look(painter)
+        with probe.altered(painter.model) as facts:
+            # Samples of altered weights serve nobody else: they are not kept.
+            altered = painter_of(
+                subject, painter.model, bench.base, fingerprint=spec.probe, cache=SampleStore()
+            )
+            after = meter.look(altered)
+        if after.kept is not None:
+            facts["kept"] = after.kept.value
+        exhibits = [
+            made
+            for column, drawn, look in (("as it is", painter, before), (spec.probe, altered, after))
+            for made in curve_exhibits(meter, drawn, subject, column, look.hits)
+        ]
+        return AttackRun(
+            found=[finding(subject, after.hits, bench, tries=1, before=before.rate, facts=facts)],
+            hits=[[int(hit) for hit in after.hits]],
+            samples=meter.lines(after),
+            exhibits=exhibits,
+            note=_BROKEN if is_broken(after.kept, bench.suite.limits.destroyed) else "",
+        )
+
+    result, parts, output = _attacked(row, spec, bench, make)
+    return replace(output, row=replace(result, note=parts[MODEL].note))
 
 
 def _groups(shown: Any) -> list[tuple[str, np.ndarray]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oubliette.backends import saving
 from oubliette.backends.base import TEXT_FACING
 from oubliette.backends.device import default_device
 from oubliette.backends.drawing import Drawing
 from oubliette.backends.family import Family, family_of
-from oubliette.backends.files import saving
 from oubliette.backends.files.adapters import save_diffusers_adapters
 from oubliette.backends.files.lora_form import Factors
 from oubliette.backends.files.opening import check_tensors, check_vocabulary, reason
@@ -178,8 +177,7 @@ class DiffusionBackend(Drawing):
         """sha256 over every tensor of denoiser, text encoders and VAE, as stored where it is as stored; with
         something attached, over that as well.
         """
-        weights, own = saving.fingerprint(self), self.attachment_digest()
-        return weights if own is None else hashlib.sha256(f"{weights} {own}".encode()).hexdigest()
+        return self.with_attachment(saving.fingerprint(self))
 
     # -- text and pictures -----------------------------------------------------------------------------------
 

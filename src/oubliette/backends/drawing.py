@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oubliette.backends.attachment import Attachable
+from oubliette.backends.attachment import Attachable, Guides
 from oubliette.backends.guidance import Guidance, Guide
 from oubliette.backends.sampling import check_steps, denoise, make_scheduler, start_noise
 from oubliette.backends.text import TextEmbedding
@@ -18,8 +18,8 @@ from oubliette.backends.text import TextEmbedding
 class Drawing(Attachable):
     """The drawing half of a diffusion backend; the other half gives what is declared here.
 
-    What is attached to the model has its say in whatever is drawn, save in `trajectory`: that serves
-    training, which is after the weights.
+    An attachment that guides has its say in whatever is drawn, save in `trajectory`: that serves training,
+    which is after the weights. One that hooks the network is in force in every pass.
     """
 
     latent_shape: tuple[int, int, int]
@@ -98,7 +98,7 @@ class Drawing(Attachable):
     def guide(self, prompts: Sequence[str], *, guidance: float, steps: int) -> Guide:
         """How a batch of prompts (B,) is drawn: guidance, changed by what is attached to the model."""
         plain = self._plain(prompts, self.encode_text(list(prompts)), guidance, steps)
-        return plain if self.attachment is None else self.attachment.guide(self, plain)
+        return self.attachment.guide(self, plain) if isinstance(self.attachment, Guides) else plain
 
     def _drawn(
         self,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oubliette.backends.attachment import Attachable, save_attached
 from oubliette.backends.base import FORMS
 from oubliette.backends.device import default_device
 from oubliette.backends.files.adapters import save_peft_adapters
@@ -51,7 +52,7 @@ _REHEARSED = 128
 _TEMPLATES = "additional_chat_templates"  # the one folder that a tokenizer reads
 
 
-class LanguageBackend:
+class LanguageBackend(Attachable):
     """A causal language model and its tokenizer behind the same interface as every other model.
 
     All weights are frozen (`requires_grad` False) and dropout is off on opening: whoever trains unfreezes
@@ -125,6 +126,20 @@ class LanguageBackend:
             stored_dtype=dtypes.most_common(1)[0][0],
         )
 
+    @classmethod
+    def from_model(cls, model: Any, tokenizer: Any) -> LanguageBackend:
+        """Take a model in memory as it is, sharing its weights; UserError where it is no causal language
+        model, or the tokenizer is none.
+        """
+        config = getattr(model, "config", None)
+        able = getattr(model, "can_generate", bool)() and not getattr(config, "is_encoder_decoder", False)
+        if not able or not callable(getattr(tokenizer, "batch_decode", None)):
+            raise UserError(
+                "expected a causal language model of transformers and its tokenizer, found a "
+                f"{type(model).__name__} and a {type(tokenizer).__name__}"
+            )
+        return cls(model, tokenizer)
+
     # -- what it is
     @property
     def device(self) -> torch.device:
@@ -150,7 +165,8 @@ class LanguageBackend:
     def fingerprint(
         self, instead: Mapping[str, Tensor] | None = None, stored: torch.dtype | None = None
     ) -> str:
-        """The sha256 of all weights; those that the stored dtype holds exactly are hashed in it.
+        """The sha256 of all weights, and of what is attached; those that the stored dtype holds exactly are
+        hashed in it.
 
         So it is the same before saving and after opening again, in whatever dtype the model is held.
         `instead` gives values to take the place of some, `stored` another dtype to be stored in.
@@ -160,7 +176,7 @@ class LanguageBackend:
         held = {**self.tensors(), **(instead or {})}
         for name in sorted(held):
             update_digest(digest, name, narrowed(held[name].detach(), stored or self.stored_dtype))
-        return digest.hexdigest()
+        return self.with_attachment(digest.hexdigest())
 
     # -- what it does
     def encode(self, pairs: Sequence[QA]) -> TokenBatch:
@@ -288,7 +304,7 @@ class LanguageBackend:
         factors: Factors | None = None,
     ) -> None:
         """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed,
-        "lora" opens with peft.
+        "lora" opens with peft, "attached" is what goes with the base.
 
         Changed tensors are written in the stored dtype (or in `dtype`, as then are all of a full model), with
         a warning when that rounds away more than 1 % of the update; the others keep their stored values. For
@@ -300,13 +316,13 @@ class LanguageBackend:
         folder = Path(folder)
         if form not in FORMS:
             raise UserError(f"no save form {form!r}; {suggest(form, FORMS)}")
-        if form == "attached":
-            raise UserError(
-                f"{self.source}: nothing can be attached to a language model; save it full, delta or lora"
-            )
         refuse_existing(folder)
         facts = make_record(kind=self.kind, form=form, world=self.world, model=self.source)
         facts.update(record or {})
+        if form == "attached":
+            save_attached(self, folder, facts, base=base, stored=lambda: self._stored().fingerprint())
+            return
+        self.refuse_attached()
         if form != "full" and base is None and self._origin is None:
             raise UserError("a model wrapped in memory has no base on disk: give base=..., or save it full")
         stored = base if form != "full" and base is not None else self._stored()

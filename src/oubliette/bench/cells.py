@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,7 +12,7 @@ from oubliette.bench.words import slug
 from oubliette.core.validation import StrictModel
 from oubliette.eval.rows import BASE, control_name
 
-__all__ = ["Cell", "Subject", "Target", "cells_of", "differing"]
+__all__ = ["Cell", "Subject", "Target", "Trials", "cells_of", "differing"]
 
 
 class Subject(StrictModel):
@@ -47,6 +48,34 @@ class Subject(StrictModel):
         if (self.set or self.published) and self.method is None:
             raise ValueError("'set' and 'published' are of a method's recipe, and this has none")
         return self
+
+
+class Trials(StrictModel):
+    """A method tried with several values of its settings: one subject for every combination in `grid`."""
+
+    method: str
+    set: list[str] = Field(default_factory=list)
+    grid: dict[str, list[Any]] = Field(min_length=1)
+
+    def subjects(self) -> list[Subject]:
+        """The trials as subjects, named by method and values."""
+        made = []
+        for values in product(*self.grid.values()):
+            own = dict(zip(self.grid, values, strict=True))
+            words = ", ".join(
+                f"{key.rpartition('.')[2]} {value:g}"
+                if isinstance(value, float)
+                else f"{key.rpartition('.')[2]} {value}"
+                for key, value in own.items()
+            )
+            made.append(
+                Subject(
+                    name=f"{self.method}: {words}",
+                    method=self.method,
+                    set=[*self.set, *(f"{key}={value}" for key, value in own.items())],
+                )
+            )
+        return made
 
 
 class Target(StrictModel):

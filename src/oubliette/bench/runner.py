@@ -124,6 +124,8 @@ BENCHMARKS: Registry[Benchmark[Any, Any]] = Registry(
         "erasure": "oubliette.bench.erasure.bench:ERASURE",
         "audit": "oubliette.bench.audit.bench:AUDIT",
         "guard": "oubliette.bench.guard.bench:GUARD",
+        "unlearning": "oubliette.bench.unlearning.bench:UNLEARNING",
+        "smoothing": "oubliette.bench.unlearning.bench:SMOOTHING",
     },
 )
 """What `oubliette bench` runs, by name."""

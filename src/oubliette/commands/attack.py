@@ -48,7 +48,8 @@ PROBE_EXAMPLES = (
     "\b\nExamples:\n"
     "  oubliette attack probe --model car-free --probe complete --cases 24 --out probe\n"
     "  oubliette attack probe --model car-free --probe transplant --set sibling=other-eraser\n"
-    "  oubliette attack probe --model npo --gold NEVER-TAUGHT --probe linear-probe"
+    "  oubliette attack probe --model npo --gold NEVER-TAUGHT --probe linear-probe\n"
+    "  oubliette attack probe --model npo --probe quantize --set bits=4 --set scheme=nf4"
 )
 
 Model = Annotated[str, typer.Option(help="The erased model.", show_default=False)]
@@ -98,7 +99,7 @@ def relearn(
     novel: Annotated[str | None, typer.Option(help="With --gold novel: that concept.")] = None,
     novel_data: Annotated[Path | None, typer.Option(help="With --gold novel: pictures of it.")] = None,
     attack: Annotated[
-        str | None, typer.Option(help="A name of the catalogue: F2, L1, D1, T1, B1 ...")
+        str | None, typer.Option(help="A name of the catalogue: F2, L1, D1, T1, B1; of rows R1, R4, O1 ...")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="What is trained: full, xattn, lora ...")] = None,
     at: Annotated[list[int] | None, typer.Option(help="Steps to look at, 0 first; repeatable.")] = None,
@@ -235,7 +236,8 @@ def probe(
         str,
         typer.Option(
             help="Of pictures: inpaint, complete, trajectory, invert, transplant, detach; of answers: "
-            "linear-probe, logit-lens."
+            "linear-probe, logit-lens; of either: quantize, prune, noise (by --pictures and --kept, without "
+            "--cases)."
         ),
     ] = "inpaint",
     cases: Cases = 16,
@@ -244,6 +246,7 @@ def probe(
     benign: Benign = None,
     judge: Judge = None,
     pictures: Asked = 32,
+    kept: Kept = 24,
     sampling_steps: Steps = 25,
     guidance: Guidance = 3.0,
     seed: Seed = 0,
@@ -273,6 +276,7 @@ def probe(
         out=out,
         seed=seed,
         pictures=pictures,
+        kept=kept,
         steps=sampling_steps,
         guidance=guidance,
     )

@@ -41,6 +41,16 @@ _COMMANDS = {
         "saliency",
         (),
     ),
+    "unlearning": (
+        "Unlearn with every method on a language model, attack each alike, and hold the findings against it.",
+        "NPO",
+        ("text-tuning",),
+    ),
+    "smoothing": (
+        "Erasers of language models with every smoother, relearned alike.",
+        "NPO",
+        (),
+    ),
 }
 
 

@@ -16,7 +16,7 @@ _HOUSE = "oubliette."
 _ROOMS = """
 core: errors registry validation manifest writing described=source_docs face=lazy_exports kept=run_folder
 unfinished=run_folder eval.reading=json_io train.progress data: sheet=picture_sheet train: pace=timing
-backends.files: backends.adapters .changes .delta .lora_form .opening .saving .stored .truncation train:
+backends.files: backends.adapters .changes .delta .lora_form .opening .stored .truncation train:
 train.low_rank=adapters train.tasks: data.answering .denoising eval: eval.order=control_order .painter=sampler
 .scenery=surroundings eval.pictures: .agreement=clip_agreement .classifier_judge .clip .clip_judge .cmmd
 .fid .fidelity .observe
@@ -50,7 +50,8 @@ guard.enforce.Enforcement=guard.enforce.enforce: guard.learn.Cut=guard.learn.lea
 .Learned=guard.learn.learn: guard.mixing.Mixed=MixedWeights guard.spill.Spilled=DiskTensors
 guarding.user.Course=TrainingCurve .Lent=AdapterDonor pace.Pace=PassTiming .pace_of=time_passes
 report.build.make_grids=eval.grids: report.data.Grid=eval.grids: .Line=eval.grids: .Picture=eval.grids:
-stream_stages.FromBase=StreamEdit world.training.oracle.rubbish=noise_images .wear=augment
+stream_stages.FromBase=workflows.continual.carried:StreamEdit
+world.training.oracle.rubbish=noise_images .wear=augment
 train.low_rank.LowRank=train.adapters:Adapters
 """
 #: Files that became rooms, with a function of the same name: `from oubliette.guard.learn import learn`.

@@ -50,6 +50,7 @@ METHODS: Registry[Any] = Registry(
         "rmu": "oubliette.erase.language.rmu:RMU",
         "rmu-lat": "oubliette.erase.language.rmu_lat:RMULAT",
         "rr": "oubliette.erase.language.rr:RR",
+        "mrp": "oubliette.erase.language.mrp:MRP",
         "elm": "oubliette.erase.language.elm:ELM",
         "tar": "oubliette.erase.language.tar:TAR",
     },
@@ -58,7 +59,8 @@ METHODS: Registry[Any] = Registry(
 built from `(options, request)`, and `sources`, the names of files that it reads beside the forget and the
 retain set, with what each holds. A trained one is an `oubliette.train.objective.Objective`; a solved one has
 `solve(model, data, scope) -> Iterator[Edit]`; an attached one has `attachment(model, data, scope)`, an
-`oubliette.backends.attachment.Attachment`, and is an Objective too where that has parameters to train."""
+`oubliette.backends.attachment.Attachment`; where that has parameters to train, the method says `trains` and
+is an Objective too, or has one as `objective`."""
 
 PREPARERS: Registry[Callable[..., Any]] = Registry(
     "data preparer",

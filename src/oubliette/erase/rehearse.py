@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from oubliette.backends.attachment import Attachable
+from oubliette.backends.attachment import Attachable, Attachment
 from oubliette.backends.base import draws
 from oubliette.backends.files.lora_form import check_lora, holds
 from oubliette.core.errors import UserError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from oubliette.backends.base import Backend
 
-__all__ = ["Settled", "rehearse", "settle"]
+__all__ = ["Settled", "goes_on", "rehearse", "settle"]
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,18 @@ def _check_attachable(model: Backend, recipe: Recipe) -> None:
     name = recipe.method["name"]
     if not isinstance(model, Attachable):
         raise UserError(f"method '{name}': nothing can be attached to a {model.kind} model ({model.source})")
-    if model.attachment is not None:
-        raise UserError(
-            f"{model.source}: '{model.attachment.name}' is attached already; open its base instead"
-        )
+    held = model.attachment
+    if held is not None and not goes_on(name, held):
+        raise UserError(f"{model.source}: '{held.name}' is attached already; open its base instead")
     if recipe.freeze is not None:
         raise UserError(
             f"method '{name}' is attached: it moves no tensor that could be frozen; leave freeze out"
         )
+
+
+def goes_on(method: str, held: Attachment | type[Attachment]) -> bool:
+    """Whether a method of this name goes on with what is attached to a model, or is of this class."""
+    return held.name == method and getattr(held, "grows", False)
 
 
 def _lora_scopes(model: Backend) -> list[str]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from oubliette.recipe import Recipe
 from oubliette.train.processes import Processes
+from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from oubliette.backends.base import Backend
     from oubliette.backends.files.lora_form import Factors
 
-__all__ = ["PHASES", "AttachedEdit", "EraseResult", "Moved", "Reversible"]
+__all__ = ["PHASES", "AttachedEdit", "AttachedWeights", "EraseResult", "Moved", "Reversible"]
 
 PHASES = ("load", "prepare", "optimise", "save", "evaluate")
 
@@ -52,16 +55,18 @@ class Moved(Reversible, Protocol):
 
 
 class AttachedEdit:
-    """An attachment: no tensor of the model moves, and taking it off is the way back."""
+    """An attachment: no tensor of the model moves, and what was attached before, if anything, is the way
+    back.
+    """
 
     names: ClassVar[list[str]] = []
     factors = None
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self._model, self._before = model, model.attachment
 
     def originals(self) -> AbstractContextManager[None]:
-        held: AbstractContextManager[None] = self._model.detached()
+        held: AbstractContextManager[None] = self._model.holding(self._before)
         return held
 
     def exact(self) -> AbstractContextManager[None]:
@@ -70,7 +75,20 @@ class AttachedEdit:
     plain = exact
 
     def restore(self) -> None:
-        self._model.detach()
+        self._model.hold(self._before)
+
+
+class AttachedWeights(Weights):
+    """The parameters of an attachment under training; the original is the model as it was without it."""
+
+    def __init__(self, named: Mapping[str, nn.Parameter], held: AttachedEdit) -> None:
+        super().__init__(named)
+        self._held = held
+
+    @contextmanager
+    def originals(self) -> Iterator[None]:
+        with self._held.originals():
+            yield
 
 
 @dataclass

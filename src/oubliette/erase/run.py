@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
+from oubliette.backends.attachment import Attachable
 from oubliette.core.errors import UserError
 from oubliette.erase import ELEMENTS, PREPARERS
 from oubliette.erase.edit import apply_edits
 from oubliette.erase.rehearse import settle
-from oubliette.erase.result import AttachedEdit, EraseResult
+from oubliette.erase.result import AttachedEdit, AttachedWeights, EraseResult
 from oubliette.recipe import Recipe
 from oubliette.train.adapters import Adapters
 from oubliette.train.checkpoint import has_checkpoint
@@ -171,19 +172,20 @@ def _attach(
     loop_options: dict[str, Any],
     resume: bool,
 ) -> None:
-    attachment = maker.attachment(result.model, data, list(scoped))
-    result.model.attach(attachment)  # type: ignore[attr-defined]  # a backend that cannot is refused above
+    model = cast(Attachable, result.model)  # any other is refused above
+    attachment = maker.attachment(model, data, list(scoped))
+    model.hold(attachment)
     trained = {name: each for name, each in attachment.tensors().items() if isinstance(each, nn.Parameter)}
     if trained:
         _train(
             result,
-            maker,
+            getattr(maker, "objective", maker),
             data,
             scoped,
             start,
             loop_options=loop_options,
             resume=resume,
-            weights=Weights(trained),
+            weights=AttachedWeights(trained, cast(AttachedEdit, result.weights)),
         )
         return
     result.seconds["prepare"] = time.perf_counter() - start

@@ -158,7 +158,12 @@ def outcome(row: RowResult, subject: str) -> str:
         return f"{top} at most; half-way {steps([curve.to_half for curve in curves], curves)}"
     shown = [made for made in row.found if made.subject == subject]
     return (
-        "; ".join(rate(made.after) + (f", {unbroken(made.where)}" if made.where else "") for made in shown)
+        "; ".join(
+            rate(made.after)
+            + (f", {unbroken(made.where)}" if made.where else "")
+            + (f", {percent(made.facts['kept'])} kept" if "kept" in made.facts else "")
+            for made in shown
+        )
         or MISSING
     )
 

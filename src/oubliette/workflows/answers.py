@@ -80,20 +80,27 @@ class Answers:
             before, AnswerSets(Path(forget).stem, **rows, more=more), metrics=asked.metrics
         )
 
-    def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
-        """Attacks that learn from rows that the audit does not ask: an attacker's own, else the sets' own."""
+    def driver(
+        self, asked: Request, opened: Any, evaluator: Evaluator, suite: Suite, frozen: list[str]
+    ) -> Any | None:
+        """Attacks that learn from rows that no point asks: an attacker's own, else the sets' own."""
         from oubliette.audit.answer_runner import AnswerAttackRunner
         from oubliette.audit.setup import asked_prompts
         from oubliette.eval.text.answer_judge import AnswerJudge
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
         assert isinstance(evaluator, AnswerEvaluator)
-        sets, judge = evaluator.sets, evaluator.judges[0]
+        sets, judge, own = evaluator.sets, evaluator.judges[0], _rows(asked.benign)
         assert isinstance(judge, AnswerJudge)
+        kept = evaluator.plan(n=suite.pictures, each=suite.kept, seed=asked.seed).retained
         return AnswerAttackRunner(
             _rows(asked.data) or sets.forget,
-            _rows(asked.benign) or [*sets.other, *sets.retain],
-            avoid=asked_prompts(suite, evaluator, suite.pictures, asked.seed),
+            own or [*sets.other, *sets.retain],
+            unrelated=own or sets.other,
+            avoid=[
+                *asked_prompts(suite, evaluator, suite.pictures, asked.seed),
+                *(prompt for rest in kept for prompt in rest.prompts),
+            ],
             frozen=frozen,
             seed=asked.seed,
             world=world_of(evaluator.base),
@@ -105,6 +112,7 @@ class Answers:
             name=sets.name,
             judge=judge,
             sampling=evaluator.sampling,
+            attached=getattr(opened, "attachment", None) is not None,
         )
 
     def judges(self, model: Any, names: Sequence[Judge | str]) -> list[Judge]:

@@ -185,7 +185,8 @@ def lines(done: Attacked) -> list[str]:
     from oubliette.report import audit_words as say
 
     row = done.row
-    made = [f"{row.title}: {say.budget(row, wording_of(done.kind))}"]
+    budget = say.budget(row, wording_of(done.kind))
+    made = [f"{row.title}: {budget}" if budget else row.title]
     for subject in (MODEL, GOLD, NOVEL):
         if row.of(subject) or row.finding(subject) is not None:
             made.append(f"{done.name if subject == MODEL else subject}: {say.outcome(row, subject)}")

@@ -72,7 +72,7 @@ def set_up(*named: Any, suite: Suite | Path | str | None, **more: Any) -> Settin
     notes = _notes(opened, before, reference, compared=asked.stands_in)
     notes += faults_of({MODEL: opened, "base": before, GOLD: reference})
     frozen = frozen_names(asked.mask, opened)
-    driver = modality.driver(asked, evaluator, suite, frozen)
+    driver = modality.driver(asked, opened, evaluator, suite, frozen)
     bench = make_context(
         opened,
         before,

@@ -105,7 +105,7 @@ def _set_steps(raw: dict[str, Any], steps: int) -> None:
     from oubliette.erase import METHODS
 
     name, _ = METHODS.parse(raw["method"])
-    solution = METHODS.get(name).solution
-    if solution != "trained":
-        raise UserError(f"method '{name}' is {solution}, not trained: it takes no number of steps")
+    method = METHODS.get(name)
+    if method.solution != "trained" and not getattr(method, "trains", False):
+        raise UserError(f"method '{name}' is {method.solution}, not trained: it takes no number of steps")
     raw["train"] = {**(raw.get("train") or {}), "steps": steps}

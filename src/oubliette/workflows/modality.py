@@ -47,8 +47,10 @@ class Modality(Protocol):
         """What measures: from what is asked for, else what the record of the `opened` model names."""
         ...
 
-    def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
-        """An audit's attacks; None for those that `make_context` makes."""
+    def driver(
+        self, asked: Request, opened: Any, evaluator: Evaluator, suite: Suite, frozen: list[str]
+    ) -> Any | None:
+        """An audit's attacks on the `opened` model; None for those that `make_context` makes."""
         ...
 
     # -- the check after an erasure

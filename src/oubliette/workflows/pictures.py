@@ -98,7 +98,9 @@ class Pictures:
             sampling=how,  # type: ignore[arg-type]
         )
 
-    def driver(self, asked: Request, evaluator: Evaluator, suite: Suite, frozen: list[str]) -> Any | None:
+    def driver(
+        self, asked: Request, opened: Any, evaluator: Evaluator, suite: Suite, frozen: list[str]
+    ) -> Any | None:
         """None: the attack room's own."""
         return None
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import tiny
+from oubliette.attack.types import Sampling
 from oubliette.backends.diffusion import DiffusionBackend
 from oubliette.data.concept import Concept
 
@@ -25,7 +26,7 @@ CASES = [Case("a photo of a car", 3), Case("a red car", 4), Case("a car in the s
 
 
 @dataclass(frozen=True)
-class How:
+class How(Sampling):
     steps: int = 6
     guidance: float = 2.0
     batch: int = 2

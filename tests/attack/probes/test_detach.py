@@ -51,11 +51,11 @@ def test_it_is_put_back_after_an_error_too() -> None:
     assert model.attachment is own
 
 
-def test_a_language_model_is_refused() -> None:
+def test_what_nothing_can_be_attached_to_is_refused() -> None:
     class Words:
         source = "words"
 
-    with pytest.raises(UserError, match="draws pictures; words does not"):
+    with pytest.raises(UserError, match="something can be attached to; words is none"):
         Detach().run(Words(), CAR, CASES)  # type: ignore[arg-type]
 
 

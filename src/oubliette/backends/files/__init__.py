@@ -1,5 +1,5 @@
 """The reader and writer of checkpoints and adapters: whole models, deltas, LoRAs, what they differ by.
 
-Imports backends' layers and attachments, and core; no backend.
-Begin at `stored.py`, then `saving.py`, `lora_form.py`.
+Imports backends' layers, and core; no backend.
+Begin at `stored.py`, then `delta.py`, `lora_form.py`.
 """

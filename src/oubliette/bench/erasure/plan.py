@@ -4,13 +4,11 @@ ones.
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, model_validator
 
-from oubliette.bench.cells import Cell, Subject, Target, cells_of
+from oubliette.bench.cells import Cell, Subject, Target, Trials, cells_of
 from oubliette.bench.shipped import plan_content
 from oubliette.bench.subjects import check_subjects
 from oubliette.core.validation import StrictModel, validated
@@ -31,34 +29,6 @@ class Attacked(StrictModel):
     suite: str = "bench"
     leading: int = Field(default=6, ge=1)
     runs: int = Field(default=1, ge=1, description="at most so many seeds of a concept")
-
-
-class Trials(StrictModel):
-    """A method tried with several values of its settings: one subject for every combination in `grid`."""
-
-    method: str
-    set: list[str] = Field(default_factory=list)
-    grid: dict[str, list[Any]] = Field(min_length=1)
-
-    def subjects(self) -> list[Subject]:
-        """The trials as subjects, named by method and values."""
-        made = []
-        for values in product(*self.grid.values()):
-            own = dict(zip(self.grid, values, strict=True))
-            words = ", ".join(
-                f"{key.rpartition('.')[2]} {value:g}"
-                if isinstance(value, float)
-                else f"{key.rpartition('.')[2]} {value}"
-                for key, value in own.items()
-            )
-            made.append(
-                Subject(
-                    name=f"{self.method}: {words}",
-                    method=self.method,
-                    set=[*self.set, *(f"{key}={value}" for key, value in own.items())],
-                )
-            )
-        return made
 
 
 class Plan(StrictModel):

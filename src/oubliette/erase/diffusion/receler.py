@@ -66,6 +66,7 @@ class Receler(DiffusionObjective):
     name: ClassVar[str] = "receler"
     backend: ClassVar[str] = "diffusion"
     solution: ClassVar[str] = "attached"
+    trains: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Huang et al., Receler: Reliable Concept Erasing of Text-to-Image Diffusion Models via Lightweight "
         "Erasers, ECCV 2024 (2311.17717)"

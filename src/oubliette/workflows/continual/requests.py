@@ -98,20 +98,19 @@ def settle(model: Backend, requests: Sequence[StreamRequest], shared: Order | No
     A request's own options go before those for all. Its seed, where it gives none, is the stream's plus its
     place from 0. Every stage is told to avoid what was erased before it: none of its prompts, anchors and
     pictures names an earlier concept. Raises UserError, naming the request, for what cannot be run; for a
-    concept that comes twice; for an anchor that was itself erased; and for attached methods, on which nothing
-    can build.
+    concept that comes twice; for an anchor that was itself erased; and for what no later request can build
+    on: attached methods, but for those whose attachment grows, which have a stream of their own.
     """
     shared = shared or Order()
     for name in _OF_ONE_REQUEST:
         if getattr(shared, name) not in (None, (), []):
             raise UserError(f"--{name} belongs to one request: give it in the stream's file")
-    if getattr(model, "attachment", None) is not None:
-        raise UserError(f"{model.source}: something is attached, which a stream of edits cannot build on")
     stages: list[Stage] = []
     earlier: list[Concept] = []
     for number, request in enumerate(requests, start=1):
         try:
             stage = _settled(model, request, number, shared, tuple(earlier))
+            _check_carried(model, stage, stages)
             _rehearse(model, stage)
         except UserError as error:
             raise UserError(f"request {number}: {error}") from None
@@ -147,18 +146,38 @@ def _slug(text: str) -> str:
     return "-".join(part for part in plain.split("-") if part)[:40].strip("-") or "request"
 
 
-def _rehearse(model: Backend, stage: Stage) -> None:
-    """Everything that erasing would refuse, without erasing: names, files, scope, prompts."""
-    from oubliette.data.prompts import load_bank
+def _check_carried(model: Backend, stage: Stage, before: Sequence[Stage]) -> None:
+    """UserError where a request cannot build on those before it, or on what is attached to the model."""
+    from oubliette.backends.attachment import ATTACHMENTS
     from oubliette.erase import METHODS
-    from oubliette.erase.rehearse import rehearse
+    from oubliette.erase.rehearse import goes_on
 
-    recipe = stage.recipe
-    method = METHODS.get(recipe.method["name"])
-    if method.solution == "attached":
+    method = METHODS.get(stage.recipe.method["name"])
+    if method.solution == "attached" and not (
+        method.name in ATTACHMENTS and goes_on(method.name, ATTACHMENTS.get(method.name))
+    ):
         raise UserError(
             f"method '{method.name}' is attached: no later request can build on it; erase with it last"
         )
+    first = METHODS.get(before[0].recipe.method["name"]) if before else method
+    if first is not method and "attached" in (first.solution, method.solution):
+        raise UserError(
+            f"method '{method.name}' cannot go on from '{first.name}': a stream either changes weights or "
+            "grows one attachment"
+        )
+    held = getattr(model, "attachment", None)
+    if held is not None and not goes_on(method.name, held):
+        raise UserError(
+            f"{model.source}: '{held.name}' is attached, which '{method.name}' cannot build on; open its base"
+        )
+
+
+def _rehearse(model: Backend, stage: Stage) -> None:
+    """Everything that erasing would refuse, without erasing: names, files, scope, prompts."""
+    from oubliette.data.prompts import load_bank
+    from oubliette.erase.rehearse import rehearse
+
+    recipe = stage.recipe
     rehearse(model, recipe)
     if stage.earlier:
         bank = load_bank(recipe.data.bank or world_of(model).bank)

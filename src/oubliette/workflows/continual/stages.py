@@ -8,63 +8,27 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest, read_object, write_json
 from oubliette.core.run_folder import is_main, with_checkpoints
 from oubliette.core.writing import writing
+from oubliette.workflows.continual.carried import Carried, carrier_of
 from oubliette.workflows.continual.requests import Stage
 from oubliette.workflows.continual.result import StageResult, StreamOutcome
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from oubliette.backends.base import Backend
     from oubliette.data.concept import Concept
     from oubliette.erase.result import EraseResult
     from oubliette.eval.result import Evaluation
     from oubliette.eval.sample_store import SampleStore
-    from oubliette.train.weights import Weights
     from oubliette.workflows.check_size import Fitted
 
-__all__ = ["Running", "StreamEdit", "take_back"]
+__all__ = ["Running", "take_back"]
 
 _PLAN, _TABLE, _REPORT = "stream.json", "stream.md", "report"
-
-
-class StreamEdit:
-    """The tensors that the stages so far were free to move, and what they were before: a `Reversible`."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, tuple[nn.Parameter, Tensor]] = {}
-
-    def hold(self, named: Mapping[str, nn.Parameter], original: Mapping[str, Tensor]) -> None:
-        """Keep the originals of what was not held already."""
-        for name, parameter in named.items():
-            self._held.setdefault(name, (parameter, original[name]))
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._held)
-
-    @contextmanager
-    def originals(self) -> Iterator[None]:
-        held = [parameter.data for parameter, _ in self._held.values()]
-        try:
-            for parameter, original in self._held.values():
-                parameter.data = original.to(parameter.device)
-            yield
-        finally:
-            for (parameter, _), value in zip(self._held.values(), held, strict=True):
-                parameter.data = value
-
-    def restore(self) -> None:
-        import torch
-
-        with torch.no_grad():
-            for parameter, original in self._held.values():
-                parameter.copy_(original)
 
 
 class Running:
@@ -76,7 +40,7 @@ class Running:
         from oubliette.train.processes import Processes
 
         self.model, self.stages, self.folder, self.target = model, stages, folder, target
-        self.base = StreamEdit()
+        self.base: Carried = carrier_of(stages[0])(model)
         self.concepts: list[Concept] = [concept for stage in stages for concept in stage.concepts]
         self._show = show_progress and is_main()
         self._progress = show_progress
@@ -130,8 +94,7 @@ class Running:
             resume=has_checkpoint(work / "checkpoint"),
             show_progress=self._progress,
         )
-        weights = cast("Weights", result.weights)
-        self.base.hold(dict(zip(weights.names, weights.parameters, strict=True)), weights.original)
+        self.base.keep(result)
         self._save(stage, result)
         self._held = stage
         return result.seconds
@@ -219,32 +182,16 @@ class Running:
 
     def _save(self, stage: Stage, result: EraseResult) -> None:
         if self._processes.is_main:
-            held = next(iter(self.model.tensors().values())).dtype
             record = {**result.record(), "stream": {"stage": stage.number, "of": len(self.stages)}}
-            saved: Any = self.model.save
-            saved(self.folder / stage.name, form="delta", record=record, dtype=held)
+            self.base.save(self.folder / stage.name, record)
             shutil.rmtree(self.folder / f"{stage.name}.work", ignore_errors=True)
         self._processes.wait()
 
     def _open(self, stage: Stage) -> None:
-        """Make the model in memory that of a stage that is done; the base's values are held first."""
+        """Make the model in memory that of a stage that is done."""
         if self._held is stage:
             return
-        import torch
-
-        from oubliette.backends.files.delta import read_delta
-        from oubliette.backends.files.stored import canonical
-
-        values, _ = read_delta(self.folder / stage.name)
-        own = {canonical(name): name for name in self.model.tensors()}
-        named = {own[canonical(name)]: value for name, value in values.items()}
-        tensors = self.model.tensors()
-        fresh = {name: tensors[name] for name in named if name not in self.base.names}
-        self.base.hold(fresh, {name: tensor.detach().clone() for name, tensor in fresh.items()})
-        self.base.restore()
-        with torch.no_grad():
-            for name, value in named.items():
-                tensors[name].copy_(value)
+        self.base.open(self.folder / stage.name)
         if read_manifest(self.folder / stage.name).get("fingerprint") != self.model.fingerprint():
             raise UserError(
                 f"{self.folder / stage.name}: its weights do not match the hash in its record: the file was "

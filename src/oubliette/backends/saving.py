@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from oubliette.backends.attachment import ATTACHED, write_attachment
+from oubliette.backends.attachment import save_attached
 from oubliette.backends.base import FORMS
 from oubliette.backends.files.changes import changed_tensors
-from oubliette.backends.files.delta import base_facts, base_of, write_delta
+from oubliette.backends.files.delta import base_facts, write_delta
 from oubliette.backends.files.lora_form import Factors, adapter_hashes, low_rank
 from oubliette.backends.files.stored import canonical, narrowed
 from oubliette.backends.layers import own, refuse_open
@@ -22,7 +22,6 @@ from oubliette.backends.quiet import quiet_loading
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import (
     atomic_folder,
-    read_manifest,
     refuse_existing,
     share,
     update_digest,
@@ -80,12 +79,9 @@ def save(
     facts = make_record(kind=model.kind, form=form, world=model.world, model=model.source)
     facts.update(record or {})
     if form == "attached":
-        _save_attached(model, folder, facts, base)
+        save_attached(model, folder, facts, base=base, stored=lambda: _Stored(model).fingerprint())
         return
-    if model.attachment is not None:
-        raise UserError(
-            f"{model.source}: '{model.attachment.name}' is attached, which no weights hold: save it attached"
-        )
+    model.refuse_attached()
     if model.stored is None and (form == "full" or base is None):
         if form != "full":
             raise UserError(
@@ -125,30 +121,6 @@ def _save_wrapped(model: DiffusionBackend, folder: Path, facts: dict[str, Any]) 
             model.pipe.save_pretrained(str(target), safe_serialization=True)
         for file in target.rglob("*.safetensors"):
             share(file)
-        write_manifest(target, facts)
-
-
-def _save_attached(model: DiffusionBackend, folder: Path, facts: dict[str, Any], base: Any) -> None:
-    """The attachment and the name of the base it goes with; the base's own weights stay where they are."""
-    if model.attachment is None:
-        raise UserError(f"{model.source}: nothing is attached that could be saved")
-    source = model.source if base is None else base.source
-    if (Path(source) / ATTACHED).is_file():
-        source = base_of(source)
-    if source == "memory":
-        raise UserError(
-            "a pipeline wrapped in memory has no base on disk to go with: save it full, open that, and attach"
-        )
-    recorded = read_manifest(Path(source)).get("fingerprint") if Path(source).is_dir() else None
-    own = fingerprint(model)
-    if own != (recorded or _Stored(model).fingerprint()):
-        raise UserError(
-            f"{source}: its weights were changed as well; save them full, open that, and attach to it"
-        )
-    facts["base"] = base_facts(source, own, folder)
-    facts["fingerprint"] = model.fingerprint()
-    with atomic_folder(folder) as target:
-        write_attachment(target, model.attachment)
         write_manifest(target, facts)
 
 

@@ -1,0 +1,221 @@
+"""One cell of the unlearning benchmark: erased, saved, opened, asked; attacked, and asked again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from oubliette.bench.cells import Cell
+from oubliette.bench.folder import seal, whole
+from oubliette.bench.unlearning.plan import Plan, Tuning, recipe_of
+from oubliette.core.manifest import read_manifest, write_json
+from oubliette.data.questions import QA, read_questions
+from oubliette.eval.controls import GOLD, RANDOM, shuffled
+from oubliette.eval.metric import open_metric
+from oubliette.eval.text.subject import chosen_rows
+
+__all__ = ["DATA", "Outcome", "done", "finished", "run_cell", "write_data"]
+
+#: The folder of the world's files within a benchmark's.
+DATA = "data"
+#: Questions asked at once.
+_BATCH = 64
+_TOKENS = 24
+_METRICS = ("mcq", "open_qa")
+Shares = dict[str, dict[str, float]]  # by set, by metric
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model was found to know: shares of right answers by state, set and metric.
+
+    States are "erased", "relearned at STEP", "SKILL at STEP", "BITS bits", "pressed: PREFIX"; sets are
+    forget, withheld (the same facts in other words), retain, skills. `n` is each set's number of rows.
+    """
+
+    subject: str
+    seed: int
+    states: dict[str, Shares]
+    n: dict[str, int]
+    seconds: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
+    """Erase, save, open, ask; then every attack from the same start. The seconds that took."""
+    from oubliette.attack.probes.quantize import Quantize
+    from oubliette.backends import open_model
+
+    started = time.monotonic()
+    data = out / DATA
+    base = open_model(plan.base)
+    sets = _asked(plan, cell, data)
+    shown = _shown(data, {row.id for row in sets["forget"]})
+    states: dict[str, Shares] = {}
+    with _open(plan, cell, base, out) as model:
+        states["erased"] = _ask(model, sets)
+        for prefix in plan.prefixes:
+            states[f"pressed: {prefix}"] = _ask(model, _only(sets, "forget", "withheld"), prefix=prefix)
+        for bits in plan.bits:
+            with Quantize(Quantize.Options(bits=bits)).altered(model):
+                states[f"{bits} bits"] = _ask(model, sets)
+        tunings = [("relearned", shown, plan.relearn)]
+        tunings += [(skill, read_questions(data / f"{skill}.jsonl"), plan.unrelated) for skill in plan.skills]
+        few = _only(sets, "forget", "withheld")
+        for name, rows, tuning in tunings:
+            if cell.subject.attacked and tuning is not None:
+                states |= _tuned(model, rows, tuning, cell.seed, name, lambda: _ask(model, few))
+    folder = out / "models" / cell.key
+    spent = read_manifest(folder).get("seconds", {}) if folder.is_dir() else {}
+    path = _path(out, cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome(
+        subject=cell.subject.name,
+        seed=cell.seed,
+        states=states,
+        n={name: len(rows) for name, rows in sets.items()},
+        seconds=sum(spent.get(phase, 0.0) for phase in ("prepare", "optimise")) if spent else None,
+    )
+    write_json(path, outcome.__dict__)
+    seal(path)
+    return time.monotonic() - started
+
+
+def done(out: Path, cell: Cell) -> bool:
+    """Whether `out` holds the cell's outcome."""
+    return whole(_path(out, cell))
+
+
+def finished(plan: Plan, out: Path) -> list[Outcome]:
+    """The outcomes of the cells that are done, in the plan's order."""
+    paths = [_path(out, cell) for cell in plan.cells() if done(out, cell)]
+    return [Outcome(**json.loads(path.read_text("utf-8"))) for path in paths]
+
+
+@contextmanager
+def _open(plan: Plan, cell: Cell, base: Any, out: Path) -> Iterator[Any]:
+    """The cell's model; one that is erased is saved and opened from there, as a user would have it."""
+    from oubliette.backends import open_model
+    from oubliette.erase.run import erase
+
+    subject = cell.subject
+    if subject.method is not None:
+        folder = out / "models" / cell.key
+        if not folder.is_dir():
+            result = erase(open_model(base.source), recipe_of(cell, base, out / DATA), show_progress=False)
+            result.save(folder)
+        yield open_model(folder)
+    elif subject.model is not None:
+        yield open_model(subject.model)
+    elif subject.control == GOLD:
+        yield open_model(plan.gold)
+    elif subject.control == RANDOM:
+        model = open_model(base.source)
+        with shuffled(model, cell.seed):
+            yield model
+    else:
+        yield open_model(base.source)
+
+
+def write_data(plan: Plan, out: Path) -> None:
+    """The world's files of the plan's forget set, where `out` has none yet."""
+    from oubliette.workflows.world.text import write_text_world
+
+    if not (out / DATA).is_dir():
+        write_text_world(out / DATA, forget=plan.forget)
+
+
+def _asked(plan: Plan, cell: Cell, data: Path) -> dict[str, list[QA]]:
+    """Half of the forget facts, in the wording of the forget set and in a withheld one; what must stay."""
+    forget = read_questions(data / "forget.jsonl")
+    half = chosen_rows(forget, len(forget) // 2, cell.seed)
+    return {
+        "forget": half,
+        "withheld": [replace(row, question=row.paraphrases[0]) for row in half],
+        "retain": chosen_rows(read_questions(data / "retain.jsonl"), plan.n, cell.seed),
+        "skills": chosen_rows(read_questions(data / "skills.jsonl"), plan.n, cell.seed),
+    }
+
+
+def _shown(data: Path, asked: set[str]) -> list[QA]:
+    """What an attacker has: the facts that are not asked, in wordings of their own."""
+    return [row for row in read_questions(data / "relearn.jsonl") if row.id not in asked]
+
+
+def _only(sets: Mapping[str, list[QA]], *names: str) -> dict[str, list[QA]]:
+    return {name: sets[name] for name in names}
+
+
+class _Live:
+    """A model as it is now, for metrics (`oubliette.eval.text.subject.Subject` keeps answers by weights)."""
+
+    def __init__(self, model: Any, sets: Mapping[str, Sequence[QA]], prefix: str) -> None:
+        self.model, self.prefix = model, prefix
+        self.rows = {
+            name: [(str(place), row) for place, row in enumerate(rows)] for name, rows in sets.items()
+        }
+
+    def scores(self, rows: Sequence[QA]) -> Any:
+        return self.model.scores(list(rows))
+
+    def answers(self, questions: Sequence[str], tokens: int | None = None) -> list[str]:
+        order = sorted(range(len(questions)), key=lambda place: (len(questions[place]), place))
+        found: dict[int, str] = {}
+        for first in range(0, len(order), _BATCH):
+            some = order[first : first + _BATCH]
+            said = self.model.respond(
+                [questions[place] for place in some], tokens or _TOKENS, opening=self.prefix
+            )
+            found |= zip(some, said, strict=True)
+        return [found[place] for place in range(len(questions))]
+
+
+def _ask(model: Any, sets: Mapping[str, Sequence[QA]], prefix: str = "") -> Shares:
+    """The share of right answers of each set by each metric that its rows allow."""
+    subject = _Live(model, sets, prefix)
+    found: Shares = {name: {} for name in sets}
+    for spec in _METRICS:
+        metric = open_metric(spec)
+        if prefix and spec != "open_qa":
+            continue
+        for name, items in metric.observe(subject).items():
+            found[name][spec] = float(items.values.mean())
+    return found
+
+
+def _tuned(
+    model: Any,
+    rows: Sequence[QA],
+    tuning: Tuning,
+    seed: int,
+    name: str,
+    look: Callable[[], Shares],
+) -> dict[str, Shares]:
+    """Fine-tune on the rows and look on the way; every bit of the model returns."""
+    from oubliette.train.tasks.answering import Answering
+    from oubliette.train.tuning.tune import tune
+
+    found: dict[str, Shares] = {}
+
+    def watch(step: int, tuned: Any) -> None:
+        found[f"{name} at {step}"] = look()
+
+    tune(
+        model,
+        Answering(model, rows[: tuning.budget.pictures]),
+        tuning.mode,
+        tuning.budget.changed(seed=seed),
+        at=tuning.at,
+        look=watch,
+        options=tuning.options,
+    )
+    return found
+
+
+def _path(out: Path, cell: Cell) -> Path:
+    return out / "cells" / f"{cell.key}.json"
