@@ -108,7 +108,7 @@ def evaluate(
     `controls`, `prompts_csv`, ...); `name` is what the model's row is called, by
     default as its folder. Raises UserError for what cannot be measured.
     """
-    from oubliette.backends.delta import recorded_base
+    from oubliette.backends.files.delta import recorded_base
     from oubliette.eval.evaluate import evaluate as measure
     from oubliette.eval.pictures.evaluator import require_drawing
 

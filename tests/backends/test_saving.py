@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from oubliette.backends import open_model
-from oubliette.backends.changes import RoundingWarning
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.backends.files.changes import RoundingWarning
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import hash_file, read_manifest, write_manifest
 

@@ -15,10 +15,10 @@ from oubliette.erase import METHODS
 from oubliette.erase.language.prepare import LanguageData, prepare
 from oubliette.erase.request import ErasureRequest
 from oubliette.train import SMOOTHERS, SURGERIES
+from oubliette.train.adapters import Adapters
 from oubliette.train.config import TrainConfig
 from oubliette.train.gradients import micro_batch_rng
 from oubliette.train.loop import Loop
-from oubliette.train.low_rank import LowRank
 from oubliette.train.scope import select
 from oubliette.train.weights import Weights
 from short_methods import SHORT, SOURCES
@@ -114,9 +114,9 @@ def test_every_smoother_and_every_surgery_work_on_it_or_are_refused_with_a_reaso
 
 @every
 def test_smoothed_training_of_low_rank_in_micro_batches_and_bf16(name: str, bench: Bench) -> None:
-    """What a smoother perturbs is the weights themselves, whatever of them is trained."""
+    """A smoother perturbs A and B, which keep the rank."""
     objective, data = bench.parts(name)
-    weights = LowRank(select(bench.model, "all-linear"), rank=2)
+    weights = Adapters(bench.model, select(bench.model, "all-linear"), rank=2)
     config = CONFIG.model_copy(update={"accumulation": 2, "precision": "bf16"})
     loop = Loop(
         bench.model,

@@ -246,6 +246,35 @@ def test_surgery_and_smoother_work_on_it_or_are_refused_with_a_word_why(
 
 
 @every
+def test_adapters_move_the_scopes_layers_by_their_rank_or_are_refused(
+    name: str, benches: dict[str, Bench], tmp_path: Path
+) -> None:
+    bench = benches[METHODS.get(name).backend]
+    scope = {"name": SCOPED.get(name, bench.scope), "rank": 2}
+    if METHODS.get(name).solution != "trained":
+        with pytest.raises(UserError, match=r"not trained: scope\.rank"):
+            run(bench, name, scope=scope)
+        return
+    result = run(bench, name, scope=scope)
+    before = open_model(bench.folder, device="cpu").tensors()
+    assert list(result.model.tensors()) == list(before)
+    assert moved(result) == set(result.changed)
+    for key in result.changed:
+        change = (result.model.tensors()[key] - before[key]).detach().flatten(1)
+        assert int(torch.linalg.matrix_rank(change, rtol=1e-3)) <= 2
+    result.save(tmp_path / "lora", form="lora")
+    opened = open_model(tmp_path / "lora", device="cpu").tensors()
+    for key, tensor in result.model.tensors().items():
+        torch.testing.assert_close(opened[key], tensor, atol=1e-6, rtol=1e-6)
+    print_of = result.model.fingerprint()
+    with result.weights.originals():
+        assert moved(result) == set()
+    assert result.model.fingerprint() == print_of
+    result.undo()
+    assert moved(result) == set()
+
+
+@every
 def test_a_model_of_another_kind_is_refused(name: str, benches: dict[str, Bench]) -> None:
     own = METHODS.get(name).backend
     (other,) = set(benches) - {own}

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 import tiny
 from oubliette.attack.prompts.cases import Case
 from oubliette.attack.prompts.records import Found, write_found
-from oubliette.backends.adapters import save_peft_adapters
-from oubliette.backends.delta import write_delta
+from oubliette.backends.files.adapters import save_peft_adapters
+from oubliette.backends.files.delta import write_delta
 from oubliette.bench.folder import claim
 from oubliette.cli import main
 from oubliette.core import manifest, writing
@@ -59,7 +59,7 @@ def _folder(folder: Path) -> None:
 def _copied(folder: Path) -> None:
     from safetensors.torch import save_file
 
-    from oubliette.backends.stored import rewrite
+    from oubliette.backends.files.stored import rewrite
 
     source = Path(os.environ["TMPDIR_FOR_TEST"]) / "source.safetensors"
     save_file(TENSORS, str(source))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from oubliette.backends.layers import own
 from oubliette.train.objective import BaseObjective
 from oubliette.train.roles import Draw, Role
 
@@ -35,7 +36,7 @@ class MlpBackend:
             self.net = Mlp(dtype)
 
     def tensors(self) -> dict[str, nn.Parameter]:
-        return {f"net.{name}": parameter for name, parameter in self.net.named_parameters()}
+        return {f"net.{name}": tensor for name, tensor in own(dict(self.net.named_parameters())).items()}
 
     def text_facing(self) -> list[str]:
         return ["net.second.weight"]

@@ -15,21 +15,22 @@ from oubliette.train.processes import Processes
 from .launched import SMOOTHERS, train
 
 
-def launch(folder: Path) -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Two processes on this machine's CPU."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(Path(__file__).parent / "launched.py"), str(folder)]
+    command += [str(Path(__file__).parent / "launched.py"), str(folder), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
 
 
-def test_two_processes_end_where_one_does(tmp_path):
+@pytest.mark.parametrize("more", [(), ("adapters",)])
+def test_two_processes_end_where_one_does(tmp_path, more):
     for name in SMOOTHERS:
         (tmp_path / "two" / name).mkdir(parents=True)
-    done = launch(tmp_path / "two")
+    done = launch(tmp_path / "two", *more)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in SMOOTHERS:
-        same(tmp_path / "two" / name, train(tmp_path / "one" / name, name))
+        same(tmp_path / "two" / name, train(tmp_path / "one" / name, name, *map(bool, more)))
 
 
 def same(two: Path, one: Loop) -> None:

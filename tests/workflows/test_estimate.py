@@ -98,6 +98,17 @@ def test_memory_grows_with_what_is_trained(model: Backend) -> None:
     assert many["memory"] >= few["memory"]
 
 
+def test_adapters_count_for_what_they_hold(model: Backend) -> None:
+    scope = {"name": "xattn-kv", "rank": 2}
+    found, whole = estimate(model, recipe(scope=scope)), estimate(model, recipe())
+    shapes = [tensor.shape for tensor in select(model, "xattn-kv").values()]
+    assert found["tensors"] == whole["tensors"] == len(shapes)
+    assert found["parameters"] == sum(2 * (rows + columns) for rows, columns in shapes)
+    weight = next(iter(select(model, "xattn-kv").values()))
+    numbers = 2 * sum(weight.shape)  # fp32, a gradient a role, two moments: nothing of W
+    assert _held_for(weight, recipe(scope=scope), StepCost(retains=True)) == 4 * numbers * (1 + 2 + 2)
+
+
 def test_a_pace_leaves_flags_and_weights_as_they_were(model: Backend) -> None:
     before = {name: tensor.detach().clone() for name, tensor in model.tensors().items()}
     pace = time_passes(model, list(select(model, "text-encoder").values()), 2, budget=1e6)

@@ -51,7 +51,7 @@ def open_model(
         return _open_folder(folder, str(source), device, dtype, base)
     if folder.is_file():
         raise _file_error(folder)
-    from oubliette.backends.stored import refuse_pickle
+    from oubliette.backends.files.stored import refuse_pickle
     from oubliette.world import embedded
 
     refuse_pickle(folder)
@@ -96,7 +96,7 @@ def _open_folder(
 def _open_form(
     folder: Path, source: str, device: torch.device | str | None, dtype: torch.dtype | None, base: Any
 ) -> Backend:
-    from oubliette.backends.delta import apply_delta, base_of
+    from oubliette.backends.files.delta import apply_delta, base_of
     from oubliette.core.manifest import read_manifest
 
     if (folder / "delta.safetensors").is_file():
@@ -112,12 +112,12 @@ def _open_form(
 
         return DiffusionBackend.open(folder, source=source, device=device, dtype=dtype)
     if (folder / "config.json").is_file():
+        from oubliette.backends.files.opening import refuse_component
         from oubliette.backends.language import LanguageBackend
-        from oubliette.backends.opening import refuse_component
 
         refuse_component(folder)
         return LanguageBackend.open(folder, source=source, device=device, dtype=dtype)
-    from oubliette.backends.lora_form import apply_lora, lora_file
+    from oubliette.backends.files.lora_form import apply_lora, lora_file
 
     if lora_file(folder) is not None:
         model = open_model(base if base is not None else base_of(folder), device=device, dtype=dtype)
@@ -136,7 +136,7 @@ def _open_attached(
 ) -> Backend:
     """The base that the folder's record names, with the folder's attachment on it."""
     from oubliette.backends.attachment import Attachable, read_attachment
-    from oubliette.backends.delta import base_of, check_base
+    from oubliette.backends.files.delta import base_of, check_base
     from oubliette.core.manifest import read_manifest
 
     attachment = read_attachment(folder)
@@ -168,7 +168,7 @@ def _open_embedded(name: str, device: torch.device | str | None, dtype: torch.dt
 
 
 def _file_error(path: Path) -> UserError:
-    from oubliette.backends.stored import refuse_pickle
+    from oubliette.backends.files.stored import refuse_pickle
 
     refuse_pickle(path)
     if path.suffix == ".safetensors":
@@ -186,7 +186,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    from oubliette.backends.opening import reason
+    from oubliette.backends.files.opening import reason
 
     wanted = ["*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja", "*.md", "LICENSE*", "NOTICE*"]
     wanted += ["*/*.safetensors", "model*.safetensors"]

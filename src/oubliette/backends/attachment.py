@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from oubliette.backends.delta import base_facts, base_of
+from oubliette.backends.files.delta import base_facts, base_of
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import (
     atomic_folder,

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from oubliette.backends.files.lora_form import Factors
+
 FORMS = ("full", "delta", "lora", "attached")
 
 # Names of the groups of weight tensors a backend knows, for scopes to build on.
@@ -38,7 +40,7 @@ class Backend(Protocol):
 
     def tensors(self) -> dict[str, nn.Parameter]:
         """Every parameter that may be edited, by its full name ("unet.down_blocks.0...",
-        "model.layers.0...").
+        "model.layers.0..."): the same names while adapters are trained over it, and then the base's values.
         """
         ...
 
@@ -78,9 +80,11 @@ class Backend(Protocol):
         dtype: torch.dtype | None = None,
         rank: int | None = None,
         energy: float | None = None,
+        factors: Factors | None = None,
     ) -> None:
         """Save to a new folder, atomically: "full" for the ecosystem's own loader, "delta" for what changed,
-        "lora" for that as adapters of at most `rank`, or of the rank that keeps `energy` of the squared norm.
+        "lora" for that as adapters of at most `rank`, or of the rank that keeps `energy` of the squared norm;
+        by default exactly, as the `factors` where these are what changed.
         What changed is written in the base's dtype, or in `dtype`.
         """
         ...

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from oubliette.backends import saving
-from oubliette.backends.adapters import save_diffusers_adapters
 from oubliette.backends.base import TEXT_FACING
 from oubliette.backends.device import default_device
 from oubliette.backends.drawing import Drawing
 from oubliette.backends.family import Family, family_of
+from oubliette.backends.files.adapters import save_diffusers_adapters
+from oubliette.backends.files.lora_form import Factors
+from oubliette.backends.files.opening import check_tensors, check_vocabulary, reason
+from oubliette.backends.files.stored import StoredModel, canonical
+from oubliette.backends.layers import own
 from oubliette.backends.noise import schedule_of
-from oubliette.backends.opening import check_tensors, check_vocabulary, reason
 from oubliette.backends.quiet import quiet_loading
 from oubliette.backends.sampling import sampler_for
-from oubliette.backends.stored import StoredModel, canonical
 from oubliette.backends.text import TextEmbedding, TextReader
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest, read_object
@@ -159,7 +161,7 @@ class DiffusionBackend(Drawing):
         return {
             f"{component}.{name}": parameter
             for component in self.family.editable
-            for name, parameter in getattr(self.pipe, component).named_parameters()
+            for name, parameter in own(dict(getattr(self.pipe, component).named_parameters())).items()
         }
 
     def groups(self) -> dict[str, list[str]]:
@@ -182,6 +184,11 @@ class DiffusionBackend(Drawing):
     def encode_text(self, prompts: Sequence[str], *, grad: bool = False) -> TextEmbedding:
         """Encode prompts (B,); cached per prompt while the text encoder is frozen. See `TextReader`."""
         return self._reader.encode(prompts, grad=grad)
+
+    @property
+    def text_requires_grad(self) -> bool:
+        """Whether any text encoder, or an adapter over one, is being trained."""
+        return self._reader.requires_grad
 
     def encode_tokens(self, tokens: Tensor, tails: Sequence[str]) -> TextEmbedding:
         """Encode prompts that begin with tokens given by id (B, k) or by weights over the vocabulary
@@ -260,12 +267,8 @@ class DiffusionBackend(Drawing):
         """
         rng = torch.Generator().manual_seed(0)
         noisy = torch.randn(count, *self.latent_shape, generator=rng).to(self.device, self.dtype)
-        written = any(p.requires_grad for name, p in self.tensors().items() if not self._denoises(name))
-        text = self.encode_text([""] * count, grad=written and torch.is_grad_enabled())
+        text = self.encode_text([""] * count, grad=self.text_requires_grad and torch.is_grad_enabled())
         return self.predict(noisy, self.train_timesteps // 2, text)
-
-    def _denoises(self, name: str) -> bool:
-        return name.startswith(f"{self.family.denoiser}.")
 
     def noise_of(self, prediction: Tensor, noisy: Tensor, t: Tensor | int) -> Tensor:
         """The noise (epsilon) that a prediction implies, whatever the prediction type."""
@@ -295,18 +298,20 @@ class DiffusionBackend(Drawing):
         dtype: torch.dtype | None = None,
         rank: int | None = None,
         energy: float | None = None,
+        factors: Factors | None = None,
     ) -> None:
         """Save to a new folder: "full" opens with diffusers' `from_pretrained`, "lora" with its
         `load_lora_weights`, "delta" and "attached" with `open_model`, which opens all four.
 
         Unchanged tensors keep their stored bytes; changed ones are written in the base's dtype, or in
         `dtype`. `base` (a backend) is what a delta or a LoRA is taken from; by default what this model was
-        opened from. `rank` and `energy` bound a LoRA (`lora_form.low_rank`), which is written in fp32.
+        opened from. `rank` and `energy` bound a LoRA (`lora_form.low_rank`), which is written in fp32;
+        `factors` are what changed, where it was trained as one.
         `record` goes into `oubliette.json`. Raises UserError if the folder exists; writes nothing unless all
         of it.
         """
         options: dict[str, Any] = {"form": form, "base": base, "record": record, "dtype": dtype}
-        saving.save(self, Path(folder), **options, rank=rank, energy=energy)
+        saving.save(self, Path(folder), **options, rank=rank, energy=energy, factors=factors)
 
     def save_adapters(self, folder: Path, values: Mapping[str, Tensor], *, rank: int, alpha: float) -> None:
         """Write LoRA adapters ("NAME.lora_A", "NAME.lora_B") into a folder, as diffusers opens them."""

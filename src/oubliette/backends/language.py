@@ -16,18 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oubliette.backends.adapters import save_peft_adapters
 from oubliette.backends.attachment import Attachable, save_attached
 from oubliette.backends.base import FORMS
-from oubliette.backends.changes import changed_tensors
-from oubliette.backends.delta import base_facts, write_delta
 from oubliette.backends.device import default_device
+from oubliette.backends.files.adapters import save_peft_adapters
+from oubliette.backends.files.changes import changed_tensors
+from oubliette.backends.files.delta import base_facts, write_delta
+from oubliette.backends.files.lora_form import Factors, adapter_hashes, low_rank
+from oubliette.backends.files.opening import check_causal, check_vocabulary, reason, refuse_missing
+from oubliette.backends.files.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
 from oubliette.backends.front import put_before, read_as
 from oubliette.backends.hooks import blocks_of
-from oubliette.backends.lora_form import adapter_hashes, low_rank
-from oubliette.backends.opening import check_causal, check_vocabulary, reason, refuse_missing
+from oubliette.backends.layers import own, refuse_open
 from oubliette.backends.quiet import quiet_loading
-from oubliette.backends.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
 from oubliette.backends.token_scores import TokenScores, score_tokens
 from oubliette.backends.tokens import IGNORED, TokenBatch, TokenReader
 from oubliette.core.errors import UserError, suggest
@@ -147,7 +148,7 @@ class LanguageBackend(Attachable):
 
     def tensors(self) -> dict[str, nn.Parameter]:
         """Every parameter by its name in the model, tied ones once."""
-        return dict(self.model.named_parameters())
+        return own(dict(self.model.named_parameters()))
 
     def text_facing(self) -> list[str]:
         """None: the whole model reads the text."""
@@ -170,6 +171,7 @@ class LanguageBackend(Attachable):
         So it is the same before saving and after opening again, in whatever dtype the model is held.
         `instead` gives values to take the place of some, `stored` another dtype to be stored in.
         """
+        refuse_open(self)
         digest = hashlib.sha256()
         held = {**self.tensors(), **(instead or {})}
         for name in sorted(held):
@@ -299,6 +301,7 @@ class LanguageBackend(Attachable):
         dtype: torch.dtype | None = None,
         rank: int | None = None,
         energy: float | None = None,
+        factors: Factors | None = None,
     ) -> None:
         """Save to a new folder, atomically: "full" opens with transformers alone, "delta" holds what changed,
         "lora" opens with peft, "attached" is what goes with the base.
@@ -307,7 +310,8 @@ class LanguageBackend(Attachable):
         a warning when that rounds away more than 1 % of the update; the others keep their stored values. For
         this the base is read from disk once more. Every file of its folder that holds no weights comes along
         byte for byte, but for the dtype that its config names where `dtype` is given. `rank` and `energy`
-        bound a LoRA (`lora_form.low_rank`), which is written in fp32.
+        bound a LoRA (`lora_form.low_rank`), which is written in fp32; `factors` are what changed, where it
+        was trained as one.
         """
         folder = Path(folder)
         if form not in FORMS:
@@ -325,7 +329,9 @@ class LanguageBackend(Attachable):
         before = stored.tensors()
         adapters = None
         if form == "lora":
-            adapters = low_rank(self, lambda name: before[name].detach(), rank=rank, energy=energy)
+            adapters = low_rank(
+                self, lambda name: before[name].detach(), rank=rank, energy=energy, factors=factors
+            )
             changed, facts["lora"] = adapters.merged, adapters.facts()
         else:
             found = changed_tensors(
@@ -338,8 +344,8 @@ class LanguageBackend(Attachable):
         facts["fingerprint"] = self.fingerprint({**before, **changed}, dtype if form == "full" else None)
         with atomic_folder(folder) as target:
             if adapters is not None:
-                values, width = adapters.values, adapters.rank
-                save_peft_adapters(target, values, rank=width, alpha=width, base=stored.source)
+                width, alpha = adapters.rank, adapters.alpha
+                save_peft_adapters(target, adapters.values, rank=width, alpha=alpha, base=stored.source)
                 facts["files"] = adapter_hashes(target)
             elif form == "delta":
                 origin = {"base": stored.source, "base_fingerprint": facts["base"]["fingerprint"]}

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from oubliette.backends.attachment import save_attached
 from oubliette.backends.base import FORMS
-from oubliette.backends.changes import changed_tensors
-from oubliette.backends.delta import base_facts, write_delta
-from oubliette.backends.lora_form import adapter_hashes, low_rank
+from oubliette.backends.files.changes import changed_tensors
+from oubliette.backends.files.delta import base_facts, write_delta
+from oubliette.backends.files.lora_form import Factors, adapter_hashes, low_rank
+from oubliette.backends.files.stored import canonical, narrowed
+from oubliette.backends.layers import own, refuse_open
 from oubliette.backends.quiet import quiet_loading
-from oubliette.backends.stored import canonical, narrowed
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import (
     atomic_folder,
@@ -43,12 +44,13 @@ def fingerprint(
     and an edited model differs from its rounded copy. `instead(name)` gives what to hash for an editable
     tensor; without `narrow` in the dtype it is in, which is then that of the files.
     """
+    refuse_open(model)
     digest = hashlib.sha256()
     editable = {canonical(name) for name in model.tensors()} if instead is not None else set()
     tensors = {
         canonical(f"{component}.{name}"): tensor
         for component, module in model.modules().items()
-        for name, tensor in module.state_dict().items()
+        for name, tensor in own(module.state_dict()).items()
     }
     for name in sorted(tensors):
         given = None if instead is None or name not in editable else instead(name)
@@ -68,6 +70,7 @@ def save(
     dtype: torch.dtype | None,
     rank: int | None,
     energy: float | None,
+    factors: Factors | None,
 ) -> None:
     """Save `model` to `folder` in one of the FORMS; see `DiffusionBackend.save`."""
     if form not in FORMS:
@@ -87,7 +90,9 @@ def save(
         _save_wrapped(model, folder, facts)
         return
     base_of = _Stored(model) if base is None or form == "full" else _Held(base)
-    adapters = low_rank(model, base_of.tensor, rank=rank, energy=energy) if form == "lora" else None
+    adapters = None
+    if form == "lora":
+        adapters = low_rank(model, base_of.tensor, rank=rank, energy=energy, factors=factors)
     if adapters is None:
         found = changed_tensors(model.tensors(), base_of.tensor, dtype=dtype)
         changed = found.tensors
@@ -102,7 +107,7 @@ def save(
             assert model.stored is not None
             model.stored.copy_to(target, changed, dtype)
         elif adapters is not None:
-            model.save_adapters(target, adapters.values, rank=adapters.rank, alpha=adapters.rank)
+            model.save_adapters(target, adapters.values, rank=adapters.rank, alpha=adapters.alpha)
             facts["files"] = adapter_hashes(target)
         else:
             write_delta(target, changed, _header(model, facts))

@@ -79,13 +79,18 @@ class TextReader:
         """The tokenizer of each text encoder, in the family's order."""
         return [tokenizer for tokenizer, _, _ in self._parts]
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any text encoder, or an adapter over one, is being trained."""
+        return any(p.requires_grad for p in self._parameters())
+
     def encode(self, prompts: Sequence[str], *, grad: bool = False) -> TextEmbedding:
         """Encode prompts (B,), with a graph to the text encoders if `grad`, else detached and cached."""
         if isinstance(prompts, str):
             raise TypeError("prompts must be a sequence of strings, found one string")
         if grad:
             return self._encode(prompts)
-        if any(p.requires_grad for p in self._parameters()):
+        if self.requires_grad:
             with torch.no_grad():
                 return self._encode(prompts)
         stamp = tuple((p.data_ptr(), p._version) for p in self._parameters())

@@ -16,8 +16,10 @@ _HOUSE = "oubliette."
 _ROOMS = """
 core: errors registry validation manifest writing described=source_docs face=lazy_exports kept=run_folder
 unfinished=run_folder eval.reading=json_io train.progress data: sheet=picture_sheet train: pace=timing
-train.tasks: data.answering .denoising eval: eval.order=control_order .painter=sampler .scenery=surroundings
-eval.pictures: .agreement=clip_agreement .classifier_judge .clip .clip_judge .cmmd .fid .fidelity .observe
+backends.files: backends.adapters .changes .delta .lora_form .opening .stored .truncation train:
+train.low_rank=adapters train.tasks: data.answering .denoising eval: eval.order=control_order .painter=sampler
+.scenery=surroundings eval.pictures: .agreement=clip_agreement .classifier_judge .clip .clip_judge .cmmd
+.fid .fidelity .observe
 .oracle_judge .reference=fid_reference .unfinished=kept .zero_shot eval.protocols: .canvas .canvas_folder
 .cer .class_protocol=classes .harmonic protocol_rows=rows eval.text: eval.likelihood audit:
 audit.bench=context .drive=attack_runner .exhibits=samples .gauge=leakage_meter .known=read_suite
@@ -50,6 +52,7 @@ guarding.user.Course=TrainingCurve .Lent=AdapterDonor pace.Pace=PassTiming .pace
 report.build.make_grids=eval.grids: report.data.Grid=eval.grids: .Line=eval.grids: .Picture=eval.grids:
 stream_stages.FromBase=workflows.continual.carried:StreamEdit
 world.training.oracle.rubbish=noise_images .wear=augment
+train.low_rank.LowRank=train.adapters:Adapters
 """
 #: Files that became rooms, with a function of the same name: `from oubliette.guard.learn import learn`.
 _CALLED = {f"{_HOUSE}guard.{name}.{name}": name for name in ("enforce", "learn", "verify")}

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from oubliette.backends.attachment import Attachable, Attachment
 from oubliette.backends.base import draws
-from oubliette.backends.lora_form import check_lora, holds
+from oubliette.backends.files.lora_form import check_lora, holds
 from oubliette.core.errors import UserError
 from oubliette.data.text import refuse_cut, warn_of_cut
 from oubliette.erase import METHODS, PREPARERS
 from oubliette.erase.request import ErasureRequest
 from oubliette.recipe import Recipe, validate
 from oubliette.train import SCOPES
+from oubliette.train.adapters import layers_in
 from oubliette.train.freeze import apply_freeze
-from oubliette.train.scope import select
+from oubliette.train.scope import check_scope, select
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +49,8 @@ def settle(model: Backend, recipe: Recipe) -> Settled:
     if method.solution == "attached":
         _check_attachable(model, recipe)
     scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
+    if check_scope(recipe.scope).rank is not None:
+        scoped = layers_in(model, scoped)
     if recipe.save.form == "lora" and method.solution == "trained" and not holds(model, scoped):
         check_lora(model, scoped, _lora_scopes(model))
     request = ErasureRequest.from_recipe(recipe)

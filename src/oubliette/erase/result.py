@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from oubliette.backends.base import Backend
+    from oubliette.backends.files.lora_form import Factors
 
 __all__ = ["PHASES", "AttachedEdit", "AttachedWeights", "EraseResult", "Moved", "Reversible"]
 
@@ -47,6 +48,11 @@ class Moved(Reversible, Protocol):
         """The model as it is before its weights are rounded to 16 bits, inside the block."""
         ...
 
+    @property
+    def factors(self) -> Factors | None:
+        """The LoRA that the change is by construction, None where it is none."""
+        ...
+
 
 class AttachedEdit:
     """An attachment: no tensor of the model moves, and what was attached before, if anything, is the way
@@ -54,6 +60,7 @@ class AttachedEdit:
     """
 
     names: ClassVar[list[str]] = []
+    factors = None
 
     def __init__(self, model: Any) -> None:
         self._model, self._before = model, model.attachment
@@ -64,6 +71,8 @@ class AttachedEdit:
 
     def exact(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    plain = exact
 
     def restore(self) -> None:
         self._model.hold(self._before)
@@ -147,16 +156,19 @@ class EraseResult:
         processes = Processes(self.model.device)
         asked = self.recipe.save
         bounds = (asked.rank, asked.energy) if rank is None and energy is None else (rank, energy)
+        form, factors = form or asked.form, self.weights.factors
         if processes.is_main:
-            with self.weights.exact():
+            # What was trained as a LoRA is one, whatever its weights were rounded to.
+            with nullcontext() if form == "lora" and factors is not None else self.weights.exact():
                 self.model.save(
                     folder,
-                    form=form or asked.form,
+                    form=form,
                     base=base,
                     record=self.record(),
                     dtype=dtype or asked.torch_dtype(),
                     rank=bounds[0],
                     energy=bounds[1],
+                    factors=factors,
                 )
         processes.wait()
         self.seconds["save"] += time.perf_counter() - start

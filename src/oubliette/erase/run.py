@@ -16,21 +16,23 @@ from oubliette.erase.edit import apply_edits
 from oubliette.erase.rehearse import settle
 from oubliette.erase.result import AttachedEdit, AttachedWeights, EraseResult
 from oubliette.recipe import Recipe
+from oubliette.train.adapters import Adapters
 from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.loop import Loop
-from oubliette.train.low_rank import LowRank
 from oubliette.train.scope import check_scope
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
+Callback = Callable[[int, Any], None]
+
 
 def erase(
     model: Backend,
     recipe: Recipe,
     *,
-    callback: Callable[[int, Any], None] | None = None,
+    callback: Callback | None = None,
     callback_every: int = 0,
     log: Path | str | None = None,
     cache: Path | str | None = None,
@@ -68,7 +70,7 @@ def erase(
             scoped,
             start,
             loop_options={
-                "callback": callback,
+                "callback": None if callback is None else _looking(held, callback),
                 "callback_every": callback_every,
                 "log": log,
                 "checkpoint": checkpoint,
@@ -76,19 +78,29 @@ def erase(
             },
             resume=resume,
         )
+        if isinstance(held, Weights):
+            result.weights = held.settled()
     except BaseException:
         result.undo()
         raise
     return result
 
 
+def _looking(held: Weights | AttachedEdit, callback: Callback) -> Callback:
+    """The callback, to which the model has its usual layers and names."""
+
+    def look(step: int, loop: Any) -> None:
+        with held.plain():
+            callback(step, loop)
+
+    return look
+
+
 def _weights(model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any) -> Weights:
-    """The scope's tensors, moved as it says: whole, in the elements of a mask, or by a difference of low
-    rank.
-    """
+    """The scope's tensors, moved as it says: whole, in the elements of a mask, or by adapters over them."""
     scope = check_scope(recipe.scope)
     if scope.rank is not None:
-        return LowRank(scoped, rank=scope.rank, alpha=scope.alpha, seed=recipe.seed)
+        return Adapters(model, scoped, rank=scope.rank, alpha=scope.alpha, seed=recipe.seed)
     if scope.elements is None:
         return Weights(scoped)
     masks = ELEMENTS.build(scope.elements).masks(model, data, scoped, recipe.seed)

@@ -30,7 +30,7 @@ def own_name(name: str) -> str:
     name = _PEFT.sub("", name.removeprefix("module."))
     name = _SAVED.sub("", name)
     name = _WRAPPERS.sub(r"\1", "." + name).replace("..", ".").lstrip(".")
-    return name.replace(".text_model.", ".")  # as oubliette.backends.stored.canonical, without its imports
+    return name.replace(".text_model.", ".")  # as backends.files.stored.canonical, without its imports
 
 
 def one_line(message: object) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oubliette.backends.base import Backend
-from oubliette.backends.stored import narrowed
+from oubliette.backends.files.stored import narrowed
 from oubliette.core.errors import UserError, suggest
 from oubliette.guard.canonical import own_name
 from oubliette.guard.hashes import digests, dtype_name, pieces

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from torch import nn
 
 from oubliette.backends.base import Backend
-from oubliette.backends.stored import canonical
+from oubliette.backends.files.stored import canonical
 from oubliette.core.errors import UserError
 from oubliette.train.freeze import read_names
 

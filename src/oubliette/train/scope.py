@@ -40,9 +40,10 @@ _PATTERN = "re:"
 class ScopeSpec(StrictModel):
     """A scope as a recipe has it: which tensors, and how far into them a trained method may go.
 
-    `rank` trains a low-rank difference of each matrix instead of the matrix (`train.low_rank`), `alpha` over
-    `rank` being its scale (default: equal). `elements` is an element mask (`erase.ELEMENTS`): a name, or a
-    mapping with a name and its options; the elements outside it stay as they are.
+    `rank` trains adapters of that rank over each linear layer and convolution instead of the tensors
+    (`train.adapters`), `alpha` over `rank` being their scale (default: equal). `elements` is an element mask
+    (`erase.ELEMENTS`): a name, or a mapping with a name and its options; the elements outside it stay as they
+    are.
     """
 
     name: str

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
-__all__ = ["parameters_of", "these_alone"]
+__all__ = ["parameters_of", "these_alone", "touch"]
 
 
 def parameters_of(model: Backend) -> list[nn.Parameter]:
@@ -33,3 +34,12 @@ def these_alone(every: Sequence[nn.Parameter], trained: Sequence[nn.Parameter]) 
     finally:
         for parameter, flag in zip(every, flags, strict=True):
             parameter.requires_grad_(flag)
+
+
+def touch(model: Backend) -> None:
+    """Mark every weight as changed, for caches that go by a tensor's address and version.
+
+    A swapped tensor may come to lie where another one lay before; versions never run backwards.
+    """
+    for parameter in parameters_of(model):
+        torch.autograd.graph.increment_version(parameter)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from oubliette.core.errors import UserError
 from oubliette.train.optimizer import Masters
+
+if TYPE_CHECKING:
+    from oubliette.backends.files.lora_form import Factors
 
 __all__ = ["Weights"]
 
@@ -31,9 +35,7 @@ class Weights:
         if len({id(parameter) for parameter in named.values()}) != len(named):
             raise ValueError("one parameter is listed under two names")
         self._named = dict(named)
-        self.original: dict[str, Tensor] = {
-            name: parameter.detach().clone() for name, parameter in self._named.items()
-        }
+        self.original = self._originals()
         self._masters: Masters | None = None
         self._masks: dict[str, Tensor] = {}
         for name, mask in (element_masks or {}).items():
@@ -54,13 +56,33 @@ class Weights:
         """The trained parameters, in the order of `names`."""
         return list(self._named.values())
 
+    @property
+    def start(self) -> Mapping[str, Tensor]:
+        """What the trained parameters were at the start, by `names`."""
+        return self.original
+
+    def _originals(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self._named.items()}
+
     def masters(self) -> Masters:
         """What the optimiser moves on these weights' behalf, as they stand now."""
-        self._masters = self._make_masters()
+        self._masters = Masters(self.parameters, self.names)
         return self._masters
 
-    def _make_masters(self) -> Masters:
-        return Masters(self.parameters, self.names)
+    def plain(self) -> AbstractContextManager[None]:
+        """The model with its usual layers, names and values inside the block: to be drawn from, to be
+        saved.
+        """
+        return nullcontext()
+
+    def settled(self) -> Weights:
+        """The same change once training is over, in the model's own tensors."""
+        return self
+
+    @property
+    def factors(self) -> Factors | None:
+        """The LoRA that the change is by construction, None where it is none."""
+        return None
 
     @contextmanager
     def exact(self) -> Iterator[None]:
@@ -70,7 +92,7 @@ class Weights:
 
     @torch.no_grad()
     def _exact(self) -> list[Tensor]:
-        found = self.parameters if self._masters is None else self._masters.exact()
+        found = self._unrounded()
         values = []
         for (name, parameter), value in zip(self._named.items(), found, strict=True):
             if value.dtype != parameter.dtype and name in self._masks:
@@ -79,6 +101,9 @@ class Weights:
             stands = value.dtype != parameter.dtype and torch.equal(value.to(parameter.dtype), parameter)
             values.append(value if stands else parameter.detach())
         return values
+
+    def _unrounded(self) -> Sequence[Tensor]:
+        return self.parameters if self._masters is None else self._masters.exact()
 
     @contextmanager
     def originals(self) -> Iterator[None]:
@@ -108,7 +133,30 @@ class Weights:
         with self._swapped(moved):
             yield
 
-    def delta(self) -> dict[str, Tensor]:
+    @contextmanager
+    def scratch(self) -> Iterator[None]:
+        """Hold the originals inside the block in memory of their own: what is trained there is gone after."""
+        with (
+            self.originals(),
+            self.perturbed([torch.zeros((), device=held.device) for held in self.parameters]),
+        ):
+            yield
+
+    @contextmanager
+    def uphill(self, gradient: list[Tensor], length: float) -> Iterator[float]:
+        """Hold `weights + length * gradient / ||gradient||` inside the block, and say what ||gradient|| is.
+
+        All tensors count as one vector, whose length is that of the change in the model's own tensors. A
+        gradient of zero moves nothing. The gradient is overwritten.
+        """
+        norm = float(torch.stack(torch._foreach_norm(gradient)).norm())
+        # A zero gradient has no direction to climb; a non-finite one is reported by the loop, role by role.
+        torch._foreach_mul_(gradient, length / norm if norm > 0 else 0.0)
+        with self.perturbed(gradient):
+            del gradient
+            yield norm
+
+    def delta(self) -> Mapping[str, Tensor]:
         """Current minus original, by name, in fp32 (fp64 for fp64 weights)."""
         return {
             name: parameter.detach().to(_wide(parameter.dtype))

@@ -15,7 +15,7 @@ from oubliette.audit.setup import frozen_names, make_context
 from oubliette.audit.suite import Suite
 from oubliette.backends import open_model
 from oubliette.backends.base import TEXT_ENCODER
-from oubliette.backends.delta import recorded_base
+from oubliette.backends.files.delta import recorded_base
 from oubliette.backends.soundness import faults_of
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept

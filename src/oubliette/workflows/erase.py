@@ -73,7 +73,7 @@ def run_job(recipe: Recipe | Callable[[Backend], Recipe], job: Job, *, model: An
     `recipe` may be a function of the opened model. `model` and the job's `out` go before the recipe's own.
     Raises UserError for what cannot be run; nothing is then written.
     """
-    from oubliette.backends.changes import lost_in, round_as_stored
+    from oubliette.backends.files.changes import lost_in, round_as_stored
     from oubliette.erase.run import erase
     from oubliette.workflows.check import check as look
     from oubliette.workflows.check import judges_for, sets_in

@@ -35,11 +35,15 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
     network.
     """
     from oubliette.erase import METHODS
+    from oubliette.train.adapters import layers_in
     from oubliette.train.freeze import apply_freeze
-    from oubliette.train.scope import select
+    from oubliette.train.scope import check_scope, select
 
     method = METHODS.get(recipe.method["name"])
     named = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
+    rank = check_scope(recipe.scope).rank
+    if rank is not None:
+        named = layers_in(model, named)
     if method.solution == "attached":
         named = {}
     found: dict[str, Any] = {
@@ -50,7 +54,7 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
         if recipe.budget_for > 1
         else "as the recipe has it",
         "tensors": len(named),
-        "parameters": sum(parameter.numel() for parameter in named.values()),
+        "parameters": sum(_moving(parameter, rank) for parameter in named.values()),
         "of_parameters": sum(parameter.numel() for parameter in model.tensors().values()),
         "pictures": 0,
         "forwards": 0,
@@ -131,12 +135,21 @@ def _measured(
 
 
 def _held_for(parameter: nn.Parameter, recipe: Recipe, cost: StepCost) -> int:
-    """Bytes beside a tensor that is trained: its original, its gradients, what the optimiser keeps."""
+    """Bytes beside a tensor that is trained: its original, its gradients, what the optimiser keeps.
+
+    Of one under adapters: the adapters, their gradients, what the optimiser keeps of them.
+    """
     from oubliette.train.scope import check_scope
 
     count, rank = parameter.numel(), check_scope(recipe.scope).rank
-    moved = count if rank is None or parameter.ndim < 2 else rank * (len(parameter) + parameter[0].numel())
+    moved = _moving(parameter, rank)
     masters = moved if rank is not None or parameter.itemsize < 4 else 0
     states = 1 if recipe.train.optimizer == "sgd" else 2
-    gradients = count * (2 if _retains(recipe, cost) else 1)
-    return count * parameter.itemsize + 4 * (gradients + masters + states * moved)
+    gradients = moved * (2 if _retains(recipe, cost) else 1)
+    original = 0 if rank is not None else count * parameter.itemsize
+    return original + 4 * (gradients + masters + states * moved)
+
+
+def _moving(parameter: nn.Parameter, rank: int | None) -> int:
+    """How many numbers are trained: the tensor's own, or those of an adapter over it."""
+    return parameter.numel() if rank is None else rank * (len(parameter) + parameter[0].numel())

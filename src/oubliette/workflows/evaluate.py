@@ -49,7 +49,7 @@ def measure(
     and where `out` is there.
     """
     from oubliette.backends import open_model
-    from oubliette.backends.delta import recorded_base
+    from oubliette.backends.files.delta import recorded_base
     from oubliette.core.run_folder import content_hash
     from oubliette.data.csv import read_prompts
     from oubliette.data.text import warn_of_cut

@@ -15,9 +15,9 @@ from oubliette.core.errors import UserError
 from oubliette.core.validation import validated
 from oubliette.erase.diffusion.spm import SPM, anchor_like
 from oubliette.recipe import load_recipe
+from oubliette.train.adapters import Adapters, layers_in
 from oubliette.train.config import TrainConfig
 from oubliette.train.loop import Loop
-from oubliette.train.low_rank import LowRank, matrices_in
 from oubliette.train.scope import select
 
 FAST = {"trajectory_steps": 3, "anchors": 2}
@@ -113,14 +113,15 @@ def test_the_presets_scope_is_every_linear_layer_and_convolution_of_the_transfor
     for preset in ("spm", "spm-nano"):
         scope = load_recipe(preset).scope
         assert (scope["rank"], scope["alpha"]) == (1, 1.0)
-        assert set(matrices_in(select(model, scope))) == wanted
+        assert set(layers_in(model, select(model, scope))) == wanted
 
 
 def test_what_is_trained_is_a_membrane_of_rank_one() -> None:
     model, asked = tiny_erasure.backend(), tiny_erasure.request()
     from oubliette.erase.prepare import prepare
 
-    weights = LowRank(select(model, load_recipe("spm").scope), rank=1, alpha=1.0, seed=0)
+    named = layers_in(model, select(model, load_recipe("spm").scope))
+    weights = Adapters(model, named, rank=1, alpha=1.0, seed=0)
     data = prepare(model, asked, seed=1, show_progress=False)
     config = TrainConfig(steps=2, batch=2, learning_rate=1e-2)
     Loop(model, SPM(SPM.Options(**FAST), asked), data, weights, config, show_progress=False).run()

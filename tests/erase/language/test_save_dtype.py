@@ -12,7 +12,7 @@ import torch
 import tiny_language
 from oubliette.api import erase
 from oubliette.backends import open_model
-from oubliette.backends.changes import RoundingWarning, round_as_stored
+from oubliette.backends.files.changes import RoundingWarning, round_as_stored
 from oubliette.cli import main
 from oubliette.core.manifest import read_manifest
 from oubliette.erase.result import EraseResult

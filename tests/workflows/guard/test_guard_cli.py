@@ -222,7 +222,7 @@ def test_a_vector_of_freeze_as_guard_is_converted(here: Path, capsys: pytest.Cap
 
 def test_small_steps_on_a_16_bit_base_are_kept_where_asked(tmp_path: Path) -> None:
     from oubliette.backends import open_model
-    from oubliette.backends.changes import RoundingWarning
+    from oubliette.backends.files.changes import RoundingWarning
     from oubliette.guard.mask import Mask
 
     base = tiny_language.save(tmp_path / "base", "llama", dtype=torch.bfloat16)

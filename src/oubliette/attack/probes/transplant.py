@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +13,14 @@ from torch import Tensor
 
 from oubliette.attack.probes.probe import PUBLISHED, Given, Probe, Shown, draws
 from oubliette.attack.types import Drawing
-from oubliette.backends.stored import canonical
+from oubliette.backends.files import adapters
+from oubliette.backends.files.stored import canonical
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import StrictModel
 from oubliette.train.cost import Cost
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
-
-_LORA = re.compile(r"(?P<module>.+)\.(?:lora_(?P<side>A|B)(?:\.default)?|lora\.(?P<old>down|up))\.weight")
 
 
 class Transplant(Probe):
@@ -178,74 +175,27 @@ def transplanted(model: Backend, delta: Mapping[str, Tensor], strength: float = 
 def read_lora(path: Path | str, model: Backend) -> dict[str, Tensor]:
     """A LoRA file's delta by tensor name, (alpha / rank) B A in float32, shaped as the model's tensors.
 
-    Names as diffusers and peft write them ("unet.<module>.lora_A.weight", or lora.down / lora.up; without a
-    component, the denoiser's). alpha is a "<module>.alpha" tensor, or the adapter's own record in the
-    header, else the rank. Raises UserError for any other tensor (DoRA, biases, other trainers' names) and
-    for alphas that differ from module to module.
+    UserError for what `backends.files.adapters.read_lora` refuses, and for a layer that the model lacks.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
-    halves: dict[str, dict[str, Tensor]] = {}
-    alphas: dict[str, float] = {}
-    for key, tensor in tensors.items():
-        found = _LORA.fullmatch(key)
-        if found:
-            side = found["side"] or {"down": "A", "up": "B"}[found["old"]]
-            halves.setdefault(found["module"], {})[side] = tensor.float()
-        elif key.endswith(".alpha"):
-            alphas[key.removesuffix(".alpha")] = float(tensor)
-        else:
-            raise UserError(f"{path}: tensor {key!r} is not of a LoRA as diffusers or peft write it")
     own = {canonical(name): name for name in model.tensors()}
     delta: dict[str, Tensor] = {}
-    for module, pair in halves.items():
+    for module, lora in adapters.read_lora(path).items():
         name = _place(module, own, path, model)
-        if set(pair) != {"A", "B"}:
-            raise UserError(f"{path}: {module!r} has only one of the two LoRA matrices")
-        down, up = pair["A"], pair["B"]
-        rank = down.shape[0]
         shape = tuple(model.tensors()[name].shape)
-        product = up.flatten(1) @ down.flatten(1)
+        product = lora.up.float().flatten(1) @ lora.down.float().flatten(1)
         if product.numel() != model.tensors()[name].numel() or product.shape[0] != shape[0]:
             raise UserError(f"{path}: {module!r} makes {tuple(product.shape)}, the tensor is {shape}")
-        alpha = alphas[module] if module in alphas else _alpha(metadata, module, path, rank)
-        delta[name] = alpha / rank * product.reshape(shape)
-    if not delta:
-        raise UserError(f"{path}: holds no LoRA")
+        delta[name] = lora.scale * product.reshape(shape)
     return delta
 
 
 def _place(module: str, own: Mapping[str, str], path: Path, model: Any) -> str:
     """The model's name of the weight that a LoRA's module stands for."""
-    stem = module.removeprefix("base_model.model.")
-    for name in (f"{stem}.weight", f"{model.family.denoiser}.{stem}.weight"):
+    for name in (f"{module}.weight", f"{model.family.denoiser}.{module}.weight"):
         if canonical(name) in own:
             return own[canonical(name)]
     raise UserError(f"{path}: {module!r} is no module of {model.source}")
-
-
-def _alpha(metadata: Mapping[str, str], module: str, path: Path, rank: int) -> float:
-    """alpha as the header's record of the adapter has it (keys "unet.lora_alpha", ...), else the rank."""
-    record = metadata.get("lora_adapter_metadata")
-    if record is None:
-        return float(rank)
-    try:
-        every = dict(json.loads(record))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its header's record of the adapter is not readable ({error})") from error
-    start = module.split(".")[0] + "."
-    facts = {key.removeprefix(start): value for key, value in every.items() if key.startswith(start)}
-    for odd in ("alpha_pattern", "use_rslora", "use_dora"):
-        if facts.get(odd):
-            raise UserError(f"{path}: its adapter was made with {odd}, which is not supported")
-    return float(facts.get("lora_alpha", rank))
 
 
 def _products(delta: Mapping[str, Tensor], own: Mapping[str, Tensor] | None) -> tuple[float, float, float]:

@@ -70,7 +70,7 @@ class DiffusionObjective(BaseObjective):
     def setup(self, model: DiffusionBackend, data: DiffusionData, weights: Weights, seed: int) -> None:
         """Take hold of model, data and weights; a text encoder in scope is encoded with its graph."""
         self.model, self.data, self.weights = model, data, weights
-        self._text_trained = bool(set(weights.names) & set(model.groups().get(TEXT_ENCODER, [])))
+        self._text_trained = bool(set(weights.original) & set(model.groups().get(TEXT_ENCODER, [])))
         self._readers: list[nn.Module] = []
 
     def student(self, noisy: Tensor, t: Tensor, prompts: Sequence[str]) -> Tensor:

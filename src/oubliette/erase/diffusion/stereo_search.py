@@ -155,8 +155,7 @@ def search(method: Stereo, batch: int) -> Tensor:
     each = options.erase_steps + len(start) * options.inversion_steps
     show = data.show_progress and Processes(model.device).is_main
     with (
-        weights.originals(),
-        weights.perturbed([torch.zeros((), device=held.device) for held in weights.parameters]),
+        weights.scratch(),
         progress("searching for words", options.rounds * each, enabled=show) as tick,
     ):
         pictures = _pictures(data)

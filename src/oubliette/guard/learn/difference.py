@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oubliette.backends.stored import canonical
+from oubliette.backends.files.stored import canonical
 from oubliette.core.errors import UserError, suggest
 from oubliette.guard.learn.spill import DiskTensors
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oubliette.backends.attachment import ATTACHED
-from oubliette.backends.delta import DELTA_NAME, base_of
-from oubliette.backends.stored import PICKLES, refuse_pickle
+from oubliette.backends.files.delta import DELTA_NAME, base_of
+from oubliette.backends.files.stored import PICKLES, refuse_pickle
 from oubliette.core.errors import UserError
 from oubliette.core.validation import user_path
 from oubliette.guard.canonical import json_object, one_line, own_name

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from oubliette.backends.stored import refuse_pickle
+from oubliette.backends.files.stored import refuse_pickle
 from oubliette.core.errors import UserError
 from oubliette.guard.canonical import one_line
 

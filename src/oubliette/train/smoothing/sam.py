@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from oubliette.train.gradients import global_norm
 from oubliette.train.roles import Role
 from oubliette.train.smoothing.base import GradientAt, NoSmoother, Passes
 from oubliette.train.smoothing.side import at_least_zero, forget_roles
@@ -20,7 +19,8 @@ class Sam(NoSmoother):
     """Sharpness-aware minimisation of the forget losses: their gradient at w + rho * g / ||g||_2.
 
     g is the weighted forget gradient at w and its norm is taken over all trained tensors together; retain
-    gradients are taken at w (Unlearn-Smooth, arXiv 2502.05374, with p = 2). One more evaluation of each
+    gradients are taken at w (Unlearn-Smooth, arXiv 2502.05374, with p = 2). Of adapters, w is the product
+    (`train.adapters`), so that rho means the same for every scope and rank. One more evaluation of each
     forget role a step; rho = 0 is the plain gradient, bit for bit.
     """
 
@@ -48,11 +48,8 @@ class Sam(NoSmoother):
             torch._foreach_mul_(ascent, roles[forget[0]].weight)
         for name in forget[1:]:
             torch._foreach_add_(ascent, found.pop(name), alpha=roles[name].weight)
-        norm = float(global_norm(ascent))
-        self._facts = {"ascent_norm": norm}
-        # A zero gradient has no direction to climb; a non-finite one is reported by the loop, role by role.
-        torch._foreach_mul_(ascent, self.rho / norm if norm > 0 else 0.0)
-        with weights.perturbed(ascent):
+        with weights.uphill(ascent, self.rho) as norm:
+            self._facts = {"ascent_norm": norm}
             del ascent
             for name in forget:
                 found[name] = at(name)

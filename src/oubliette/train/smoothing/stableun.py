@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -41,9 +42,10 @@ class StableUN(NoSmoother):
 
     Neither the paper's text nor code could be read: this is built on what its abstract and reviews say. Ours
     are the further draw, the probes' exact places, `gpn`'s number of draws, `hws`'s mean, R on the step's own
-    batch, and rho measured on the weights themselves, on the product where they are of low rank. With
-    feedback and inner_learning_rate 0, counted once, it is the plain gradient, bit for bit. Norms are L2 over
-    all trained tensors together. UserError for `gap` where the method has no inner role.
+    batch, and rho measured on the weights themselves, of adapters on the product (`sap`, `gap`; the step to
+    w', `gpn` and `hws` move A and B). With feedback and inner_learning_rate 0, counted once, it is the plain
+    gradient, bit for bit. Norms are L2 over all trained tensors together. UserError for `gap` where the
+    method has no inner role.
     """
 
     def __init__(
@@ -129,19 +131,16 @@ class StableUN(NoSmoother):
         step: list[Tensor],
     ) -> Gradients:
         """The mean of each forget role's gradients at the probe's places."""
-
-        def here(shift: list[Tensor], names: list[str]) -> Gradients:
-            with weights.perturbed(shift):
-                return {name: at(name) for name in names}
-
         total: Gradients = {}
-        places = self._places(here, weights, forget, roles, step, at.inner)
+        places = self._places(at, weights, forget, roles, step)
         for place in places:
-            for name, gradient in here(place, forget).items():
-                if name in total:
-                    torch._foreach_add_(total[name], gradient)
-                else:
-                    total[name] = gradient
+            with place:
+                for name in forget:
+                    gradient = at(name)
+                    if name in total:
+                        torch._foreach_add_(total[name], gradient)
+                    else:
+                        total[name] = gradient
         if len(places) > 1:
             for gradient in total.values():
                 torch._foreach_div_(gradient, len(places))
@@ -149,36 +148,42 @@ class StableUN(NoSmoother):
 
     def _places(
         self,
-        here: Callable[[list[Tensor], list[str]], Gradients],
+        at: GradientAt,
         weights: Weights,
         forget: list[str],
         roles: Mapping[str, Role],
         step: list[Tensor],
-        inner: Mapping[str, Role],
-    ) -> list[list[Tensor]]:
-        """Where the feedback is asked for, as differences to w."""
+    ) -> list[AbstractContextManager[None]]:
+        """Where the feedback is asked for: the weights stand there inside each block."""
         if not self._around:
-            return [step]
+            return [weights.perturbed(step)]
         if self.probe == "hws":
-            return [self._remembered(weights, step)]
+            return [weights.perturbed(self._remembered(weights, step))]
         if self.probe == "gpn":
             rng = step_rng(self._seed, self._step, "stableun", weights.parameters[0].device)
-            return [[part + self.rho * _noise(part, rng) for part in step] for _ in range(self.draws)]
-        if self.probe == "gap":
-            direction = forget_side(here(step, list(inner)), inner, inner)
-        else:
-            direction = forget_side(here(step, forget), forget, roles)
-        norm = float(global_norm(direction))
-        self._facts["direction_norm"] = norm
-        # Without a slope there is no direction; what is not finite is reported by the loop, role by role.
-        length = (-self.rho if self.probe == "gap" else self.rho) / norm if norm > 0 else 0.0
-        return [list(torch._foreach_add(step, direction, alpha=length))]
+            return [
+                weights.perturbed([part + self.rho * _noise(part, rng) for part in step])
+                for _ in range(self.draws)
+            ]
+        names, whose = (list(at.inner), at.inner) if self.probe == "gap" else (forget, roles)
+        with weights.perturbed(step):
+            direction = forget_side({name: at(name) for name in names}, names, whose)
+        return [self._along(weights, step, direction, -self.rho if self.probe == "gap" else self.rho)]
+
+    @contextmanager
+    def _along(
+        self, weights: Weights, step: list[Tensor], direction: list[Tensor], length: float
+    ) -> Iterator[None]:
+        with weights.perturbed(step), weights.uphill(direction, length) as norm:
+            self._facts["direction_norm"] = norm
+            yield
 
     def _remembered(self, weights: Weights, step: list[Tensor]) -> list[Tensor]:
         """decay * m + (1 - decay) * w' as a difference to w."""
         places = []
+        means = self._mean or weights.start
         for name, parameter, part in zip(weights.names, weights.parameters, step, strict=True):
-            mean = self._mean.get(name, weights.original[name]).to(part.dtype)
+            mean = means[name].to(part.dtype)
             places.append(self.decay * (mean - parameter.detach()) + (1 - self.decay) * part)
         return places
 
@@ -199,12 +204,14 @@ class StableUN(NoSmoother):
         """Take the weights into the mean."""
         if self.probe != "hws":
             return
+        if not self._mean:
+            self._mean = {
+                name: value.to(torch.promote_types(value.dtype, torch.float32), copy=True)
+                for name, value in weights.start.items()
+            }
         for name, parameter in zip(weights.names, weights.parameters, strict=True):
-            wide = parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32))
-            mean = self._mean.get(name)
-            if mean is None:
-                mean = self._mean[name] = weights.original[name].to(wide.dtype, copy=True)
-            mean.add_(wide - mean, alpha=1 - self.decay)
+            mean = self._mean[name]
+            mean.add_(parameter.detach().to(mean.dtype) - mean, alpha=1 - self.decay)
 
     def facts(self) -> dict[str, float]:
         """`gradient_norm`: |grad L_f(w)|; `direction_norm`: that of the gradient that sets sap's or gap's."""

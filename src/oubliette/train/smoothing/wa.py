@@ -19,8 +19,8 @@ class Wa(NoSmoother):
     update 100, every 5; of its 125 updates, six). With `decay` it is a moving average instead, mean <- mean +
     (1 - decay) * (w - mean), from the first of them. Gradients are plain; training itself goes on from w, and
     the mean is written over it after the last update, so that checkpoints and callbacks see w. One copy of
-    the trained tensors in fp32, which a checkpoint keeps. Elements that never moved keep their bits; the mean
-    of weights of low rank has a higher one. UserError where the run ends before `start`.
+    the trained tensors in fp32, which a checkpoint keeps. Elements that never moved keep their bits. Of
+    adapters A and B are averaged each, so that the rank stays. UserError where the run ends before `start`.
     """
 
     def __init__(self, start: int = 100, every: int = 5, decay: float | None = None) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oubliette.backends.base import TEXT_ENCODER
 from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class Denoising:
         clean = batch.clean.to(model.device, model.dtype)
         noise = batch.noise.to(model.device, model.dtype)
         t = batch.t.to(model.device)
-        text = model.encode_text(batch.captions, grad=_text_is_trained(model))
+        text = model.encode_text(batch.captions, grad=model.text_requires_grad)
         predicted = model.predict(model.add_noise(clean, noise, t), t, text)
         target = model.target_of(clean, noise, t)
         errors = (predicted.float() - target.float()).square().flatten(1).mean(dim=1)
@@ -177,8 +176,3 @@ def _encode(model: DiffusionBackend, pictures: np.ndarray) -> Tensor:
             pixels = torch.from_numpy(np.ascontiguousarray(pictures[first : first + _ENCODED_AT_ONCE]))
             parts.append(model.encode_pictures(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).float().cpu())
     return torch.cat(parts)
-
-
-def _text_is_trained(model: DiffusionBackend) -> bool:
-    tensors = model.tensors()
-    return any(tensors[name].requires_grad for name in model.groups().get(TEXT_ENCODER, ()))

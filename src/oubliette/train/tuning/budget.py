@@ -48,18 +48,8 @@ class Budget(StrictModel):
 
     def train_config(self) -> TrainConfig:
         """The loop's settings."""
-        return TrainConfig(
-            steps=self.steps,
-            batch=self.batch,
-            accumulation=self.accumulation,
-            learning_rate=self.learning_rate,
-            optimizer=self.optimizer,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            warm_up=self.warm_up,
-            clip=self.clip,
-            precision=self.precision,
-        )
+        shared = set(TrainConfig.model_fields) & set(type(self).model_fields)
+        return TrainConfig(**self.model_dump(include=shared))
 
     def cost(self, *, prior: bool = False) -> Cost:
         """Passes through the network, twice as many items with a prior set beside the pictures."""

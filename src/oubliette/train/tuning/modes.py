@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from oubliette.core.validation import StrictModel, validated
 from oubliette.train.freeze import apply_freeze, read_names
 from oubliette.train.scope import select
+from oubliette.train.trainable import touch
 from oubliette.train.tuning import MODES
 from oubliette.train.weights import Weights
 
@@ -32,7 +32,6 @@ __all__ = [
     "make_mode",
     "open_mode",
     "rewording",
-    "touch",
 ]
 
 Frozen = Iterable[str] | Path | None
@@ -52,8 +51,6 @@ class Trained:
     prompts: Reword = str
     rewords: bool = False
     """Whether `prompts` changes anything, so that the data must be reworded too."""
-    plain: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Opens a block in which the model has its usual modules and names, adapters merged: to draw, to save."""
     changes: Callable[[], dict[str, Tensor]] | None = None
     kept: bool = False
 
@@ -62,11 +59,15 @@ class Trained:
         """The trained parameters by name."""
         return dict(zip(self.weights.names, self.weights.parameters, strict=True))
 
+    def plain(self) -> AbstractContextManager[None]:
+        """A block in which the model has its usual modules and names, adapters merged: to draw, to save."""
+        return self.weights.plain()
+
     def delta(self) -> dict[str, Tensor]:
         """What the model's own tensors have moved by, by name, fp32 (an adapter's product where there is
         one).
         """
-        return self.weights.delta() if self.changes is None else self.changes()
+        return dict(self.weights.delta()) if self.changes is None else self.changes()
 
     def keep(self) -> None:
         """Leave the model as it is when the block ends, adapters merged, a new token in its tokenizer."""
@@ -192,13 +193,3 @@ def open_mode(
     names = read_names(frozen) if isinstance(frozen, str | Path) else frozen
     with make_mode(mode, options).open(model, budget, None if names is None else list(names)) as trained:
         yield trained
-
-
-def touch(model: Backend) -> None:
-    """Mark every weight as changed, for caches that go by a tensor's address and version.
-
-    A swapped tensor may come to lie where another one lay before; versions never run backwards.
-    """
-    for module in model.modules().values():
-        for parameter in module.parameters():
-            torch.autograd.graph.increment_version(parameter)

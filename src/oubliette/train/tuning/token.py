@@ -16,7 +16,8 @@ from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
 from oubliette.data.words import pattern
 from oubliette.train.freeze import apply_freeze
-from oubliette.train.tuning.modes import Reword, Trained, touch
+from oubliette.train.trainable import touch
+from oubliette.train.tuning.modes import Reword, Trained
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:

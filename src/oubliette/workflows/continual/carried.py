@@ -51,7 +51,7 @@ class StreamEdit:
         held = [parameter.data for parameter, _ in self._held.values()]
         try:
             for parameter, original in self._held.values():
-                parameter.data = original
+                parameter.data = original.to(parameter.device)
             yield
         finally:
             for (parameter, _), value in zip(self._held.values(), held, strict=True):
@@ -77,8 +77,8 @@ class StreamEdit:
         """The base's values are held first."""
         import torch
 
-        from oubliette.backends.delta import read_delta
-        from oubliette.backends.stored import canonical
+        from oubliette.backends.files.delta import read_delta
+        from oubliette.backends.files.stored import canonical
 
         values, _ = read_delta(folder)
         tensors = self._model.tensors()

@@ -157,7 +157,7 @@ class Running:
         self, final: Path, last: Stage, outcome: StreamOutcome, *, report: bool, command: str | None
     ) -> None:
         """What `finish` writes, in the process that writes."""
-        from oubliette.backends.changes import lost_in
+        from oubliette.backends.files.changes import lost_in
 
         asked = last.recipe.save
         self.model.save(

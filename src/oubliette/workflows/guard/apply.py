@@ -99,7 +99,7 @@ def apply_mask(
     read, and where nothing is left to train; nothing is then written.
     """
     from oubliette.backends import open_model
-    from oubliette.backends.changes import lost_in
+    from oubliette.backends.files.changes import lost_in
     from oubliette.core.validation import validated
     from oubliette.guard.mask import Mask, read_mask
     from oubliette.guard.verify.verify import verify

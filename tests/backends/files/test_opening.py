@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 import tiny
 import tiny_language
 from oubliette.backends import open_model
-from oubliette.backends.delta import DELTA_NAME
-from oubliette.backends.opening import check_tensors, reason
+from oubliette.backends.files.delta import DELTA_NAME
+from oubliette.backends.files.opening import check_tensors, reason
 from oubliette.backends.soundness import ModelWarning
 from oubliette.core.errors import UserError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from oubliette.backends.changes import RoundingWarning, changed_tensors
-from oubliette.backends.stored import narrowed
+from oubliette.backends.files.changes import RoundingWarning, changed_tensors
+from oubliette.backends.files.stored import narrowed
 from oubliette.core.errors import UserError
 
 

@@ -13,9 +13,9 @@ import tiny
 import tiny_language
 from oubliette.backends import open_model
 from oubliette.backends.diffusion import DiffusionBackend
+from oubliette.backends.files.lora_form import TruncationWarning
+from oubliette.backends.files.truncation import truncated
 from oubliette.backends.language import LanguageBackend
-from oubliette.backends.lora_form import TruncationWarning
-from oubliette.backends.truncation import truncated
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
 from oubliette.erase.run import EraseResult, erase
@@ -269,3 +269,138 @@ def test_a_tied_embedding_and_an_attachment_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"wte.weight' is no weight"):
         model.save(tmp_path / "out", form="lora")
     assert not (tmp_path / "out").exists()
+
+
+# -- what was trained as a LoRA ------------------------------------------------------------------------------
+
+
+def low_rank_erasure(folder: Path, **more: Any) -> EraseResult:
+    facts = {
+        "method": "ablation",
+        "scope": {"name": "xattn", "rank": 2, "alpha": 3.0},
+        "concepts": [{"name": "car", "anchor": "object"}],
+        "data": {"prompts": 4, "pictures": 4, "picture_steps": 2},
+        "train": {"steps": 3, "batch": 2, "learning_rate": 1e-2},
+        "save": {"form": "lora"},
+    }
+    return erase(open_model(folder, device="cpu"), build_recipe(facts | more), show_progress=False)
+
+
+@pytest.fixture
+def no_svd(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("an SVD was taken")
+
+    monkeypatch.setattr("oubliette.backends.files.lora_form.truncated", refuse)
+
+
+@pytest.mark.usefixtures("no_svd")
+def test_adapters_are_written_as_they_were_trained(tiny_folder: Path, tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+    from safetensors.torch import load_file
+
+    result = low_rank_erasure(tiny_folder)
+    factors = result.weights.factors
+    assert factors is not None
+    result.save(tmp_path / "lora")
+    written = load_file(tmp_path / "lora" / "pytorch_lora_weights.safetensors")
+    assert len(written) == len(factors.values) == 2 * len(result.changed)
+    for name, value in factors.values.items():
+        layer, _, half = name.rpartition(".weight.")
+        assert torch.equal(written[f"{layer}.{half}.weight"], value)
+    record = read_manifest(tmp_path / "lora")
+    assert (record["lora"]["rank"], record["lora"]["alpha"], record["lora"]["error"]) == (2, 3.0, 0.0)
+    assert set(record["lora"]["tensors"]) == set(result.changed)
+    again = opened(tmp_path / "lora")
+    assert again.fingerprint() == record["fingerprint"]
+    own = {name: tensor.detach() for name, tensor in result.model.tensors().items()}
+    close(dict(again.tensors()), own, 1e-6)
+    close(merged(StableDiffusionPipeline.from_pretrained(tiny_folder), tmp_path / "lora"), own)
+
+
+@pytest.mark.usefixtures("no_svd")
+@pytest.mark.parametrize(("kind", "rate"), [("llama", 1e-4), ("gpt2", 1e-4), ("llama", 1e-9)])
+def test_a_16_bit_language_models_adapters_lose_nothing(kind: str, rate: float, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = tiny_language.save(tmp_path / "base", kind, dtype=torch.bfloat16)
+    for name, rows in (("forget", tiny_language.FORGET), ("retain", tiny_language.RETAIN)):
+        tiny_language.write_rows(tmp_path / f"{name}.jsonl", rows)
+    facts = {
+        "method": "npo",
+        "scope": {"name": "all-linear", "rank": 2},
+        "forget": str(tmp_path / "forget.jsonl"),
+        "retain": str(tmp_path / "retain.jsonl"),
+        "train": {"steps": 2, "batch": 2, "learning_rate": rate},
+        "save": {"form": "lora"},
+    }
+    model = open_model(base, device="cpu", dtype=torch.bfloat16)
+    result = erase(model, build_recipe(facts), show_progress=False)
+    factors = result.weights.factors
+    assert factors is not None
+    stored = dict(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).named_parameters())
+    if rate < 1e-8:  # what rounding ate whole
+        assert all(torch.equal(stored[name], t.float()) for name, t in model.tensors().items())
+    result.save(tmp_path / "lora")
+    theirs = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), tmp_path / "lora"
+    ).merge_and_unload()
+    for name, tensor in theirs.named_parameters():
+        if name not in result.changed:
+            continue
+        product = factors.values[f"{name}.lora_B"] @ factors.values[f"{name}.lora_A"]
+        wanted = stored[name] + (product.T if kind == "gpt2" else product)
+        torch.testing.assert_close(tensor, wanted, atol=1e-8, rtol=1e-6)
+
+
+def test_a_bound_another_change_and_another_base_go_through_the_svd(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    result = low_rank_erasure(tiny_folder)
+    with pytest.warns(TruncationWarning):
+        result.save(tmp_path / "bound", rank=1)
+    assert read_manifest(tmp_path / "bound")["lora"]["rank"] == 1
+    other = opened(tiny_folder)
+    add(other, result.changed[0], 1)
+    result.save(tmp_path / "other", base=other)
+    assert read_manifest(tmp_path / "other")["lora"]["tensors"][result.changed[0]]["rank"] == 3
+    with torch.no_grad():
+        result.model.tensors()[result.changed[0]].mul_(1.01)
+    with pytest.warns(TruncationWarning):
+        result.save(tmp_path / "by hand", rank=2)
+    result.save(tmp_path / "exact")
+    own = {name: tensor.detach() for name, tensor in result.model.tensors().items()}
+    close(dict(opened(tmp_path / "exact").tensors()), own)
+    result.undo()
+    with pytest.raises(UserError, match="nothing changed"):
+        result.save(tmp_path / "undone")
+
+
+@pytest.mark.parametrize("form", ["full", "delta"])
+def test_it_is_saved_in_every_other_form_as_well(form: str, tiny_folder: Path, tmp_path: Path) -> None:
+    result = low_rank_erasure(tiny_folder)
+    result.save(tmp_path / form, form=form)
+    for name, tensor in opened(tmp_path / form).tensors().items():
+        assert torch.equal(tensor, result.model.tensors()[name])
+
+
+def test_a_callback_sees_the_models_own_layers_and_an_error_leaves_no_adapter(tiny_folder: Path) -> None:
+    model = open_model(tiny_folder, device="cpu")
+    names, print_of, seen = list(model.tensors()), model.fingerprint(), []
+
+    def look(step: int, loop: Any) -> None:
+        assert list(dict(model.pipe.unet.named_parameters())) == [
+            name.removeprefix("unet.") for name in names if name.startswith("unet.")
+        ]
+        seen.append(model.fingerprint())
+        if step == 2:
+            raise KeyboardInterrupt
+
+    recipe = low_rank_erasure(tiny_folder).recipe
+    with pytest.raises(KeyboardInterrupt):
+        erase(model, recipe, callback=look, callback_every=1, show_progress=False)
+    assert len({print_of, *seen}) == 3
+    assert model.fingerprint() == print_of
+    assert list(model.tensors()) == names
+    assert not hasattr(model.pipe.unet, "peft_config")

@@ -178,6 +178,15 @@ class StoredModel:
                 self.places[canonical(f"{component}.{place.key}")] = place
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file and its header's metadata; UserError if it cannot be read."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+
+
 def header(file: Path) -> list[Place]:
     """The tensors in a safetensors file; UserError if it cannot be read."""
     try:

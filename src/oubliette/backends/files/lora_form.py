@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -11,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from oubliette.backends.delta import check_base
-from oubliette.backends.stored import canonical
-from oubliette.backends.truncation import TOLERANCE, Product, truncated
+from oubliette.backends.files.adapters import read_lora
+from oubliette.backends.files.delta import check_base
+from oubliette.backends.files.stored import canonical
+from oubliette.backends.files.truncation import TOLERANCE, Product, truncated
+from oubliette.backends.layers import adaptable, flat, is_transposed
 from oubliette.core.errors import UserError
-from oubliette.core.manifest import hash_file, read_manifest, read_object
+from oubliette.core.manifest import hash_file, read_manifest
 from oubliette.core.numbers import percent
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ERROR_BOUND",
+    "Factors",
     "LowRankForm",
     "TruncationWarning",
     "adapter_hashes",
@@ -38,7 +39,6 @@ __all__ = [
 #: A greater relative error of the whole is worth a word.
 ERROR_BOUND = 1e-3
 _DIFFUSERS, _PEFT = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
-_PEFT_PREFIX = "base_model.model."
 
 
 class TruncationWarning(UserWarning):
@@ -46,18 +46,28 @@ class TruncationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
+class Factors:
+    """Adapters "NAME.lora_A" and "NAME.lora_B" of one rank, as peft shapes them: alpha / rank B A each."""
+
+    values: dict[str, Tensor]
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True)
 class LowRankForm:
     """The change of every tensor as a product, and `merged`, the tensors as whoever opens the file has them
     (fp32).
 
-    `values` are the adapters "NAME.lora_A" and "NAME.lora_B" of one common `rank`, to be written with alpha =
-    rank, so that their scale is 1.
+    `values` are the adapters "NAME.lora_A" and "NAME.lora_B" of one common `rank`, to be written with
+    `alpha`.
     """
 
     products: dict[str, Product]
     values: dict[str, Tensor]
     merged: dict[str, Tensor]
     rank: int
+    alpha: float
 
     @property
     def error(self) -> float:
@@ -69,7 +79,7 @@ class LowRankForm:
         """What the record says of it: the ranks and the relative errors."""
         return {
             "rank": self.rank,
-            "alpha": self.rank,
+            "alpha": self.alpha,
             "tolerance": TOLERANCE,
             "error": self.error,
             "tensors": {
@@ -84,7 +94,7 @@ def check_lora(model: Backend, names: Iterable[str], scopes: Iterable[str] = ())
 
     `scopes` are named as those that would do.
     """
-    layers = _layers(model)
+    layers = adaptable(model)
     for name in names:
         if name not in layers:
             raise UserError(
@@ -96,7 +106,7 @@ def check_lora(model: Backend, names: Iterable[str], scopes: Iterable[str] = ())
 
 def holds(model: Backend, names: Iterable[str]) -> bool:
     """Whether a LoRA can hold a change of every one of these tensors."""
-    return set(names) <= set(_layers(model))
+    return set(names) <= set(adaptable(model))
 
 
 @torch.no_grad()
@@ -106,6 +116,7 @@ def low_rank(
     *,
     rank: int | None = None,
     energy: float | None = None,
+    factors: Factors | None = None,
 ) -> LowRankForm:
     """What changed in `model` against the base, as adapters; `base(name)` gives a tensor as the base stores
     it.
@@ -113,10 +124,14 @@ def low_rank(
     The difference is taken before any rounding to the base's dtype, one tensor at a time, a convolution's as
     (out, in k k). Its rank is the numerical one, singular values under the rounding of the held weights
     (half a unit in the last place times their norm) being zero, or lower where `rank` or `energy` asks for
-    that (`truncation.truncated`). Warns (TruncationWarning) where the whole is off by more than ERROR_BOUND.
-    UserError where nothing changed, or something that is no matrix (`check_lora`).
+    that (`truncation.truncated`). Where `factors` are what changed, to that rounding, and no bound is asked
+    for, they are written as they are, without an SVD. Warns (TruncationWarning) where the whole is off by
+    more than ERROR_BOUND. UserError where nothing changed, or something that is no matrix (`check_lora`).
     """
-    layers = _layers(model)
+    layers = adaptable(model)
+    exact = None if rank or energy or factors is None else _as_trained(model, base, factors, layers)
+    if exact is not None:
+        return exact
     products: dict[str, Product] = {}
     before: dict[str, Tensor] = {}
     for name, tensor in model.tensors().items():
@@ -127,9 +142,8 @@ def low_rank(
             check_lora(model, [name])
         if not bool(torch.isfinite(now).all()):
             raise UserError(f"{name}: holds values that are not finite; nothing was saved")
-        floor = torch.finfo(now.dtype).eps / 2 * float(now.double().norm())
-        difference = _flat(now.double() - stored.double(), layers[name])
-        products[name] = truncated(difference, floor=floor, rank=rank, energy=energy)
+        difference = flat(now.double() - stored.double(), layers[name])
+        products[name] = truncated(difference, floor=_rounding(now), rank=rank, energy=energy)
         before[name] = stored
     common = max((product.rank for product in products.values()), default=0)
     if common == 0:
@@ -145,7 +159,7 @@ def low_rank(
             up = up[:, :, None, None]
         values[f"{name}.lora_A"], values[f"{name}.lora_B"] = down, up
         merged[name] = _merged(before[name], up, down, 1.0, layers[name]).float()
-    form = LowRankForm(products, values, merged, common)
+    form = LowRankForm(products, values, merged, common, common)
     if form.error > ERROR_BOUND:
         warnings.warn(
             f"a LoRA of rank {common} leaves out {percent(form.error, '.2f')} of the update's norm; "
@@ -154,6 +168,36 @@ def low_rank(
             stacklevel=2,
         )
     return form
+
+
+def _as_trained(
+    model: Backend, base: Callable[[str], Tensor], factors: Factors, layers: Mapping[str, nn.Module]
+) -> LowRankForm | None:
+    """The factors as the form, None where they are not all that `model` and base differ by."""
+    merged: dict[str, Tensor] = {}
+    products: dict[str, Product] = {}
+    scale = factors.alpha / factors.rank
+    for name, tensor in model.tensors().items():
+        now, stored = tensor.detach().cpu(), base(name).cpu()
+        down, up = factors.values.get(f"{name}.lora_A"), factors.values.get(f"{name}.lora_B")
+        if down is None or up is None:
+            if not torch.equal(now, stored.to(now.dtype)):
+                return None
+            continue
+        opened = _merged(stored, up, down, scale, layers[name])
+        if not float((opened - now.double()).norm()) <= _rounding(now):
+            return None
+        square = float((opened - stored.double()).square().sum())
+        products[name] = Product(up.flatten(1), down.flatten(1), square, 0.0)
+        merged[name] = opened.float()
+    if not any(product.square for product in products.values()):
+        return None
+    return LowRankForm(products, factors.values, merged, factors.rank, factors.alpha)
+
+
+def _rounding(tensor: Tensor) -> float:
+    """The norm of what a tensor's dtype may have rounded away: half a unit in the last place."""
+    return torch.finfo(tensor.dtype).eps / 2 * float(tensor.double().norm())
 
 
 def lora_file(folder: Path) -> Path | None:
@@ -176,102 +220,31 @@ def apply_lora(model: Backend, folder: Path) -> None:
     """
     expected = (read_manifest(folder).get("base") or {}).get("fingerprint")
     check_base(model, expected, f"{folder}: was made from a base with fingerprint")
-    pairs, scales = _read(folder)
-    layers = _layers(model)
+    path = lora_file(folder)
+    assert path is not None
+    layers = adaptable(model)
     own = {canonical(name): name for name in layers}
     tensors = model.tensors()
     ready: dict[str, Tensor] = {}
-    for name, (down, up) in pairs.items():
+    for module, lora in read_lora(path).items():
+        name, down, up = f"{module}.weight", lora.down, lora.up
         known = own.get(canonical(name))
         if known is None or not _fits(tensors[known], up, down, layers[known]):
             raise UserError(
                 f"{folder}: the adapter of '{name}' {tuple(up.shape)} x {tuple(down.shape)} has no place in "
                 f"{model.source}"
             )
-        scale = scales.get(name.partition(".")[0], scales.get("", 1.0))
-        ready[known] = _merged(tensors[known].detach().cpu(), up, down, scale, layers[known])
+        ready[known] = _merged(tensors[known].detach().cpu(), up, down, lora.scale, layers[known])
     for name, value in ready.items():
         tensors[name].copy_(value)
 
 
-def _layers(model: Backend) -> dict[str, nn.Module]:
-    """The layers that both diffusers and peft keep adapters for, by the name of their weight."""
-    names = {id(tensor): name for name, tensor in model.tensors().items()}
-    found: dict[str, nn.Module] = {}
-    shared: set[str] = set()
-    for component in model.modules().values():
-        for module in component.modules():
-            name = names.get(id(getattr(module, "weight", None)))
-            if name is None:
-                continue
-            plain = isinstance(module, nn.Linear) or _is_transposed(module)
-            if plain or (isinstance(module, nn.Conv2d) and module.groups == 1):
-                found[name] = module
-            else:
-                shared.add(name)  # an embedding, perhaps with an output layer tied to it
-    return {name: module for name, module in found.items() if name not in shared}
-
-
-def _is_transposed(module: nn.Module) -> bool:
-    # GPT-2's linear layer is transformers' own Conv1D: its weight is (in, out), and no convolution.
-    return type(module).__name__ == "Conv1D"
-
-
-def _flat(difference: Tensor, layer: nn.Module) -> Tensor:
-    return difference.T if _is_transposed(layer) else difference.flatten(1)
-
-
 def _fits(weight: Tensor, up: Tensor, down: Tensor, layer: nn.Module) -> bool:
-    shape = weight.T.shape if _is_transposed(layer) else weight.shape
+    shape = weight.T.shape if is_transposed(layer) else weight.shape
     return up.shape[:2] == (shape[0], down.shape[0]) and down.shape[1:] == shape[1:]
 
 
 def _merged(weight: Tensor, up: Tensor, down: Tensor, scale: float, layer: nn.Module) -> Tensor:
     """weight + scale * up down in fp64."""
     product = scale * (up.double().flatten(1) @ down.double().flatten(1))
-    return weight.double() + (product.T if _is_transposed(layer) else product.view_as(weight))
-
-
-def _read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
-    """(lora_A, lora_B) by the weight's name, and alpha / rank by component ("" where there is but one)."""
-    path = lora_file(folder)
-    assert path is not None
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
-    halves: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        layer, mark, half = key.removeprefix(_PEFT_PREFIX).rpartition(".lora_")
-        if not mark or half not in ("A.weight", "B.weight"):
-            raise UserError(
-                f"{path}: tensor {key!r} is none of a plain LoRA's (lora_A.weight, lora_B.weight)"
-            )
-        halves.setdefault(f"{layer}.weight", {})[half[0]] = tensor
-    for name, pair in halves.items():
-        if len(pair) != 2:
-            raise UserError(f"{path}: '{name}' has lora_{next(iter(pair))} alone; expected lora_A and lora_B")
-    return {name: (pair["A"], pair["B"]) for name, pair in halves.items()}, _scales(path, metadata)
-
-
-def _scales(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
-    """alpha / rank as diffusers keeps them in the file's header, or peft in the config beside it."""
-    config: dict[str, Any]
-    if path.name == _PEFT:
-        config = read_object(path.with_name("adapter_config.json"))
-    else:
-        try:
-            config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: its header's lora_adapter_metadata is not JSON ({error})") from error
-    scales: dict[str, float] = {}
-    for key, alpha in config.items():
-        component, _, last = key.rpartition(".")
-        if last == "lora_alpha":
-            rank = config.get(f"{component}.r" if component else "r")
-            if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-                raise UserError(f"{path}: alpha {alpha!r} over rank {rank!r} is no scale")
-            scales[component] = alpha / rank
-    return scales
+    return weight.double() + (product.T if is_transposed(layer) else product.view_as(weight))

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from oubliette.backends.stored import canonical
+from oubliette.backends.files.stored import canonical, read_tensors
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
 from oubliette.core.writing import write_tensors
@@ -35,12 +34,7 @@ def write_delta(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 def read_delta(folder: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a delta folder and its header's metadata; UserError if the file cannot be read."""
-    path = Path(folder) / DELTA_NAME
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    return read_tensors(Path(folder) / DELTA_NAME)
 
 
 def base_of(folder: Path | str) -> str:
