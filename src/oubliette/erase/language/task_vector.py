@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from pydantic import Field
 
 from oubliette.core.validation import StrictModel
@@ -56,13 +57,14 @@ class TaskVector:
             **self.options.model_dump(exclude={"scale"}),
         )
         wanted = set(scope)
-        moved = tune(
-            model,
-            Answering(model, data.forget_rows),
-            "full",
-            budget,
-            frozen=[name for name in model.tensors() if name not in wanted],
-            delta=True,
-        ).delta
+        with torch.enable_grad():  # edits are asked for where none is on
+            moved = tune(
+                model,
+                Answering(model, data.forget_rows),
+                "full",
+                budget,
+                frozen=[name for name in model.tensors() if name not in wanted],
+                delta=True,
+            ).delta
         for name in scope:
             yield Edit(name, delta=-self.options.scale * moved[name])
