@@ -94,6 +94,8 @@ def steady_text(text: str) -> str:
     text = re.sub(r'"versions": \{[^}]*\}', "VERSIONS", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+(\+00:00|Z)?", "DATE", text)
     text = re.sub(r"\b[\d.]+ (s|min|h)\b( \d\d s\b)?", "TIME", text)
+    if re.search(r"\bseconds( \|)?$", text, flags=re.MULTILINE):  # a table whose last column they are
+        text = re.sub(r"\s+\d+( \|)?$", r" TIME\1", text, flags=re.MULTILINE)
     return re.sub(r"\boubliette \d+\.\d+\.\d+\S*?\b", "oubliette VERSION", text)
 
 
