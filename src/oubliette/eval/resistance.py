@@ -6,7 +6,7 @@ Steps are counted on a logarithmic axis, x = ln(1 + step), on which a curve is l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.numbers import percent
 from oubliette.eval.statistics import Estimate, Rate
 
-__all__ = ["Advantage", "Curve", "Point", "advantage", "area", "recovered", "steps_to"]
+__all__ = ["Advantage", "Curve", "Point", "advantage", "area", "crossing", "recovered", "steps_to"]
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,13 @@ def steps_to(curve: Curve, level: float) -> float | None:
     None where it never does (right-censored at the last step). A curve at the level from its first point on
     gives that point's step.
     """
+    return crossing(curve.measured, level)
+
+
+def crossing(points: Iterable[tuple[int, float]], level: float) -> float | None:
+    """The same of (step, value) in the order of their steps."""
     before: tuple[float, float] | None = None
-    for step, value in curve.measured:
+    for step, value in points:
         here = math.log1p(step)
         if value >= level:
             if before is None:

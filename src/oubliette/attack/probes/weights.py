@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from oubliette.backends.layers import is_transposed
 from oubliette.train.scope import select
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ class WeightProbe(ABC):
 
 
 def _transposed(model: Backend) -> set[int]:
-    """The ids of weights that lie as (inputs, outputs): GPT-2's linear layer, transformers' own Conv1D."""
+    """The ids of weights that lie as (inputs, outputs)."""
     return {
         id(module.weight)
         for component in model.modules().values()
         for module in component.modules()
-        if type(module).__name__ == "Conv1D"
+        if is_transposed(module)
     }

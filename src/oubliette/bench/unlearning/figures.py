@@ -6,12 +6,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from oubliette.bench.unlearning.plan import MEASURES, Finding, Plan
 from oubliette.bench.unlearning.run import Outcome
+from oubliette.eval.resistance import crossing
 from oubliette.eval.statistics import t_interval
 
 __all__ = ["Found", "found", "half_way", "measures"]
@@ -78,14 +78,8 @@ def half_way(outcome: Outcome, level: float) -> float | None:
             curve.append((int(name.removeprefix("relearned at ")), sets["forget"]["open_qa"]))
     if len(curve) == 1:
         return None
-    half = level / 2
-    if curve[0][1] >= half:
-        return 0.0
-    for (step, low), (later, high) in pairwise(curve):
-        if high >= half:
-            share = (half - low) / (high - low)
-            return math.expm1(math.log1p(step) + share * (math.log1p(later) - math.log1p(step)))
-    return math.inf
+    steps = crossing(curve, level / 2)
+    return math.inf if steps is None else steps
 
 
 def found(plan: Plan, outcomes: Sequence[Outcome]) -> list[Found]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from oubliette.bench.cells import Cell, Subject, Target, Trials, cells_of
 from oubliette.bench.shipped import plan_content
-from oubliette.core.errors import UserError, suggest
+from oubliette.bench.subjects import check_subjects, recipe_for
+from oubliette.core.errors import suggest
 from oubliette.core.validation import StrictModel, validated
 from oubliette.train.tuning.budget import Budget
 
@@ -140,37 +142,19 @@ class Plan(StrictModel):
 
 def recipe_of(cell: Cell, base: Any, data: Path) -> Recipe:
     """The recipe of a cell whose subject is a method, on the forget and the retain rows in `data`."""
-    from oubliette.recipe import read_recipe
-    from oubliette.workflows.compose import compose, pick_preset
-    from oubliette.workflows.order import Order
-
-    subject = cell.subject
-    preset = subject.method if subject.published else pick_preset(base, subject.method)
-    form = (read_recipe(preset or "").get("save") or {}).get("form")
-    return compose(
+    return recipe_for(
+        cell,
         base,
-        Order(
-            preset=preset,
-            forget=data / "forget.jsonl",
-            retain=data / "retain.jsonl",
-            seed=cell.seed,
-            save="attached" if form == "attached" else "delta",
-            overrides=[one.replace("DATA/", f"{data}/") for one in subject.set],
-        ),
+        forget=data / "forget.jsonl",
+        retain=data / "retain.jsonl",
+        overrides=[one.replace("DATA/", f"{data}/") for one in cell.subject.set],
     )
 
 
 def read_plan(source: str | Path = "unlearning") -> Plan:
     """A shipped plan by name, or one in a YAML file; UserError for unknown keys, subjects and methods."""
-    from oubliette.backends import open_model
-
     content, where = plan_content(source)
     plan = validated(Plan, content, where)
-    base = open_model(plan.base)
-    for subject in plan.everyone:
-        if subject.method is not None:
-            try:
-                recipe_of(Cell(subject=subject, target=Target(name=plan.forget), seed=0), base, Path("."))
-            except UserError as error:
-                raise UserError(f"{where}: subject '{subject.name}': {error}") from None
+    target = Target(name=plan.forget)
+    check_subjects(plan.everyone, [target], plan.base, where, partial(recipe_of, data=Path(".")))
     return plan

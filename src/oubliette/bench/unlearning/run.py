@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from oubliette.bench.cells import Cell
 from oubliette.bench.folder import seal, whole
+from oubliette.bench.subjects import open_subject
 from oubliette.bench.unlearning.plan import Plan, Tuning, recipe_of
 from oubliette.core.manifest import read_manifest, write_json
 from oubliette.data.questions import QA, read_questions
-from oubliette.eval.controls import GOLD, RANDOM, shuffled
 from oubliette.eval.metric import open_metric
 from oubliette.eval.text.subject import chosen_rows
 
@@ -57,7 +57,8 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
     sets = _asked(plan, cell, data)
     shown = _shown(data, {row.id for row in sets["forget"]})
     states: dict[str, Shares] = {}
-    with _open(plan, cell, base, out) as model:
+    recipe = partial(recipe_of, data=data)
+    with open_subject(cell, base, out / "models", recipe=recipe, gold=plan.gold) as model:
         states["erased"] = _ask(model, sets)
         for prefix in plan.prefixes:
             states[f"pressed: {prefix}"] = _ask(model, _only(sets, "forget", "withheld"), prefix=prefix)
@@ -81,7 +82,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> float:
         n={name: len(rows) for name, rows in sets.items()},
         seconds=sum(spent.get(phase, 0.0) for phase in ("prepare", "optimise")) if spent else None,
     )
-    write_json(path, outcome.__dict__)
+    write_json(path, asdict(outcome))
     seal(path)
     return time.monotonic() - started
 
@@ -95,31 +96,6 @@ def finished(plan: Plan, out: Path) -> list[Outcome]:
     """The outcomes of the cells that are done, in the plan's order."""
     paths = [_path(out, cell) for cell in plan.cells() if done(out, cell)]
     return [Outcome(**json.loads(path.read_text("utf-8"))) for path in paths]
-
-
-@contextmanager
-def _open(plan: Plan, cell: Cell, base: Any, out: Path) -> Iterator[Any]:
-    """The cell's model; one that is erased is saved and opened from there, as a user would have it."""
-    from oubliette.backends import open_model
-    from oubliette.erase.run import erase
-
-    subject = cell.subject
-    if subject.method is not None:
-        folder = out / "models" / cell.key
-        if not folder.is_dir():
-            result = erase(open_model(base.source), recipe_of(cell, base, out / DATA), show_progress=False)
-            result.save(folder)
-        yield open_model(folder)
-    elif subject.model is not None:
-        yield open_model(subject.model)
-    elif subject.control == GOLD:
-        yield open_model(plan.gold)
-    elif subject.control == RANDOM:
-        model = open_model(base.source)
-        with shuffled(model, cell.seed):
-            yield model
-    else:
-        yield open_model(base.source)
 
 
 def write_data(plan: Plan, out: Path) -> None:
@@ -179,11 +155,8 @@ def _ask(model: Any, sets: Mapping[str, Sequence[QA]], prefix: str = "") -> Shar
     """The share of right answers of each set by each metric that its rows allow."""
     subject = _Live(model, sets, prefix)
     found: Shares = {name: {} for name in sets}
-    for spec in _METRICS:
-        metric = open_metric(spec)
-        if prefix and spec != "open_qa":
-            continue
-        for name, items in metric.observe(subject).items():
+    for spec in ("open_qa",) if prefix else _METRICS:  # a prefix has no part in what choices are likely
+        for name, items in open_metric(spec).observe(subject).items():
             found[name][spec] = float(items.values.mean())
     return found
 
