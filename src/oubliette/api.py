@@ -110,7 +110,7 @@ def evaluate(
     """
     from oubliette.backends.files.delta import recorded_base
     from oubliette.eval.evaluate import evaluate as measure
-    from oubliette.eval.pictures.evaluator import require_drawing
+    from oubliette.eval.pictures.sampling import require_drawing
 
     opened = load(model)
     before = load(base if base is not None else recorded_base(opened))

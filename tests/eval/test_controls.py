@@ -11,10 +11,11 @@ from fakes import CAR, ToyModel
 
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
-from oubliette.eval.controls import check_control, open_control, prompt_filter, shuffled
+from oubliette.eval.controls import check_control, gold_opened, open_control, prompt_filter, shuffled
 from oubliette.eval.pictures.sampling import Sampling
-from oubliette.eval.sample_store import SampleStore
+from oubliette.eval.sample_store import How, SampleStore
 from oubliette.eval.sampler import CachedSampler
+from oubliette.eval.text.decoding import Decoding
 
 
 @pytest.mark.parametrize(
@@ -110,3 +111,21 @@ def test_of_a_model_without_a_denoiser_all_tensors_are_shuffled() -> None:
         assert not torch.equal(model.weight, before)
         assert torch.equal(model.weight.reshape(-1).sort().values, before.reshape(-1).sort().values)
     assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Decoding()])
+def test_a_gold_that_makes_something_else_is_refused(sampling: How) -> None:
+    class Other(ToyModel):
+        kind = "other"
+        draw = respond = property()  # type: ignore[assignment]
+
+    painter = CachedSampler("base", ToyModel(), SampleStore(), Sampling(), role="control")
+    painter.sampling = sampling
+    with pytest.raises(UserError, match="is a other model; only models that"):
+        painter.like("gold", Other())
+
+
+def test_a_gold_model_is_opened_before_the_work() -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        gold_opened("gold=nowhere/at/all", ToyModel(), [CAR])
+    assert gold_opened("prompt filter", ToyModel(), [CAR]) == "prompt filter"

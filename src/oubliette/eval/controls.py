@@ -122,6 +122,14 @@ def shuffled(model: Any, seed: int) -> Iterator[None]:
                 tensors[name].copy_(originals[name])
 
 
+def gold_opened(spec: str | tuple[str, Any], base: Any, concepts: Sequence[Concept]) -> str | tuple[str, Any]:
+    """A control, with the gold model opened where it is one: one that cannot be opened is refused before the
+    work. UserError as from `open_control`.
+    """
+    name, _, argument = spec.partition("=") if isinstance(spec, str) else ("", "", "")
+    return (GOLD, _open_gold(argument, base, concepts)) if name == GOLD else spec
+
+
 def _open_gold(argument: str, base: Any, concepts: Sequence[Concept]) -> Any:
     from oubliette.backends import open_model
 

@@ -12,7 +12,7 @@ from oubliette.core.errors import UserError
 from oubliette.core.manifest import record
 from oubliette.data.concept import Concept
 from oubliette.eval.control_order import misordered
-from oubliette.eval.controls import GOLD, NONE, check_control, open_control
+from oubliette.eval.controls import GOLD, NONE, check_control, gold_opened, open_control
 from oubliette.eval.evaluator import Evaluator
 from oubliette.eval.judge import Judge, covering
 from oubliette.eval.pictures.evaluator import PictureEvaluator
@@ -123,7 +123,13 @@ def measure(
     meter, remarked = evaluator.meter(n=n, seed=seed, gold=GOLD in named)
     observer = Observer(judges, plan.names, evaluator.extractor)
     table = Table(plan, observer, judges, bounds, painter, progress, meter)
-    others = [spec for spec in controls if not isinstance(spec, str) or control_name(spec) != NONE]
+    others = [
+        gold_opened(spec, base, plan.concepts)
+        for spec in controls
+        if not isinstance(spec, str) or control_name(spec) != NONE
+    ]
+    for model in (*models.values(), *(spec[1] for spec in others if not isinstance(spec, str))):
+        sampling.check(model)
     table.begin(len(models) + len(others))
     for name, model in models.items():
         table.look(CachedSampler(name, model, store, sampling))

@@ -38,6 +38,10 @@ class How(Protocol):
         """Forward passes that one sample takes, at most."""
         ...
 
+    def check(self, model: Any) -> None:
+        """UserError for a model that cannot be asked so."""
+        ...
+
     def shortened(self) -> How:
         """A cheaper way to ask, for timing."""
         ...

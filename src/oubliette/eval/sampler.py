@@ -17,6 +17,7 @@ class CachedSampler:
 
     `sampling` says how. `role` is "model" or "control". `rewrite` changes a prompt before it is put (the
     prompt filter). The model's hash is taken once: its weights must not change while this is in use.
+    UserError for a model that cannot be asked so.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class CachedSampler:
         rewrite: Callable[[str], str] | None = None,
         fingerprint: str | None = None,
     ) -> None:
+        sampling.check(model)
         self.name = name
         self.role = role
         self.model = model

@@ -76,7 +76,8 @@ class Pictures:
     def evaluator(self, asked: Request, opened: Any, before: Any, how: How | None) -> Evaluator:
         """Judges of pictures on the concepts named, or those of the record."""
         from oubliette.data.concepts import concepts_of
-        from oubliette.eval.pictures.evaluator import PictureEvaluator, require_drawing
+        from oubliette.eval.pictures.evaluator import PictureEvaluator
+        from oubliette.eval.pictures.sampling import require_drawing
 
         for name in ("forget", "retain", "other"):
             if getattr(asked, name) is not None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oubliette.backends.base import draws
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.data.csv import read_prompts
@@ -20,7 +19,7 @@ from oubliette.eval.plan import Bank, Plan, make_plan
 from oubliette.eval.surroundings import neighbours, rest_of_world, words_of
 from oubliette.world.world import world_of
 
-__all__ = ["PictureEvaluator", "plan_for", "require_drawing"]
+__all__ = ["PictureEvaluator", "plan_for"]
 
 
 class PictureEvaluator:
@@ -131,15 +130,6 @@ def plan_for(
         forbidden={concept: words_of(base, concept) for concept in concepts},
         rows=rows,
     )
-
-
-def require_drawing(*models: Any) -> None:
-    """UserError for a model that draws no pictures, which judges could look at."""
-    for model in models:
-        if not draws(model):
-            raise UserError(
-                f"{model.source}: is a {model.kind} model; only models that draw can be evaluated"
-            )
 
 
 def _judges(judges: Sequence[Judge | str] | None, base: Any) -> list[Judge]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.backends.base import draws
+from oubliette.core.errors import UserError
 from oubliette.eval.pictures.fidelity import pixel_distances
 from oubliette.eval.sample_store import Sample
 
-__all__ = ["Sampling"]
+__all__ = ["Sampling", "require_drawing"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Sampling:
     def passes(self) -> int:
         """A pass a step, two where guidance asks for the empty prompt too."""
         return self.steps * (2 if self.guidance > 1 else 1)
+
+    def check(self, model: Any) -> None:
+        """UserError for a model that draws no pictures."""
+        require_drawing(model)
 
     def shortened(self) -> Sampling:
         """Three steps."""
@@ -49,3 +55,12 @@ class Sampling:
     def together(self, prompts: Sequence[str], samples: Sequence[Sample]) -> np.ndarray:
         """Pictures uint8 (n, H, W, 3)."""
         return np.stack([np.asarray(sample) for sample in samples])
+
+
+def require_drawing(*models: Any) -> None:
+    """UserError for a model that draws no pictures, which judges could look at."""
+    for model in models:
+        if not draws(model):
+            raise UserError(
+                f"{model.source}: is a {model.kind} model; only models that draw can be evaluated"
+            )

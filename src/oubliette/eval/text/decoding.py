@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.core.errors import UserError
 from oubliette.eval.sample_store import Sample
 
 __all__ = ["Answer", "Decoding"]
@@ -32,6 +33,13 @@ class Decoding:
     def passes(self) -> int:
         """A pass a token."""
         return self.max_new_tokens
+
+    def check(self, model: Any) -> None:
+        """UserError for a model that gives no answers."""
+        if not hasattr(model, "respond"):
+            raise UserError(
+                f"{model.source}: is a {model.kind} model; only models that answer can be measured here"
+            )
 
     def shortened(self) -> Decoding:
         """Three tokens."""
