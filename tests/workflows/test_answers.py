@@ -138,12 +138,12 @@ def test_an_evaluation_says_with_its_exit_code_that_it_leaks(
     assert "not erased" in capsys.readouterr().out
 
 
-def test_an_attack_teaches_it_again_with_gold_beside(
+def test_the_attack_for_answers_teaches_it_again_with_gold_beside(
     erased: Any, facts_folder: Path, tmp_path: Path, capsys: Shown
 ) -> None:
     out = tmp_path / "attack"
     command = ["attack", "relearn", "--model", str(erased.path), "--gold", str(facts_folder / "gold")]
-    command += ["--mode", "full", "--points", "3", "--pictures", "6", "--kept", "4", "--out", str(out)]
+    command += ["--points", "3", "--pictures", "6", "--kept", "4", "--out", str(out)]
     command += ["--cache", str(tmp_path / "cache")]
     for setting in ("steps=12", "pictures=10", "batch=5", "learning_rate=1e-3"):
         command += ["--set", setting]

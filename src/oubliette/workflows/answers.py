@@ -37,6 +37,7 @@ class Answers:
     noun = "answers"
     capability: tuple[str, ...] = ("respond", "encode")
     suite = "answers"
+    attack = "R1"
     method = "npo"
     holding = "is said in {share} of {n} answers to rows that were not shown"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from oubliette.audit.novel_reference import novel_facts
 from oubliette.audit.result import GOLD, MODEL, NOVEL, RowResult
 from oubliette.audit.rows import run_row
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
+from oubliette.backends import open_model
 from oubliette.backends.base import draws
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, refuse_existing
@@ -24,9 +25,12 @@ from oubliette.data.concept import KINDS
 from oubliette.data.wording import wording_of
 from oubliette.eval.rows import row_name
 from oubliette.workflows.audit_setup import set_up
+from oubliette.workflows.modality import modality_of
+from oubliette.workflows.request import Request
 
 __all__ = ["Attacked", "attack", "lines", "relearn_row", "replay"]
 
+_FIELDS = [field.name for field in fields(Request)]
 _ROWS: dict[str, Any] = {"relearn": RelearnRow, "benign": BenignRow, "prompts": PromptsRow, "probe": ProbeRow}
 
 
@@ -61,9 +65,13 @@ def attack(*named: Any, row: dict[str, Any], out: Path | str | None = None, **mo
 
     if out is not None:
         refuse_existing(out)
+    how = _suite_keys(more)
+    if row["row"] == "relearn" and not {"attack", "mode"} & set(row):
+        opened = open_model(Request(*named, **more).model)
+        row = {**row, "attack": modality_of(opened).attack}
+        named, more = (), {**more, **dict(zip(_FIELDS, named, strict=False)), "model": opened}
     made = validated(_ROWS[row["row"]], row, f"attack {row['row']}")
     check(made)
-    how = _suite_keys(more)
     suite = validated(Suite, {"name": "one attack", "rows": [made], **how}, "attack")
     setting = set_up(*named, suite=suite, **{"gold": "none", **more})
     novel_facts(setting.bench)  # refuses a concept that the model knows, before anything is attacked
@@ -158,14 +166,13 @@ def relearn_row(
     sweep: bool = False,
     rates: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """The row of one fine-tuning attack: a catalogue's name or a mode, with changes to its budget.
+    """The row of one fine-tuning attack: a catalogue's name or a mode, with changes to its budget; with
+    neither the modality's own.
 
     `sweep` seeks the worst learning rate first, among `rates` or the catalogue's.
     """
     from oubliette.core.validation import settings
 
-    if attack is None and mode is None:
-        attack = "F2"
     budget = {key.removeprefix("budget."): value for key, value in settings(changes).items()}
     row: dict[str, Any] = {"row": "relearn", "budget": budget, "nano": budget}
     row |= {key: value for key, value in (("attack", attack), ("mode", mode)) if value is not None}

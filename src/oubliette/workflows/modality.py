@@ -32,6 +32,8 @@ class Modality(Protocol):
     capability: tuple[str, ...]
     #: The suite that an audit runs where none is named.
     suite: str
+    #: The entry of the catalogue that relearns where neither it nor a mode is named.
+    attack: str
     #: Where a judge finds what a guard's user learned: "shows in {share} of {n} pictures".
     holding: str
     #: The method that erases where none is named.

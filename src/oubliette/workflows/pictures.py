@@ -52,6 +52,7 @@ class Pictures:
     noun = "pictures"
     capability: tuple[str, ...] = ("draw",)
     suite = "quick"
+    attack = "F2"
     method = "doco"
     holding = "shows in {share} of {n} pictures"
 
