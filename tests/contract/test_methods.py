@@ -246,6 +246,19 @@ def test_surgery_and_smoother_work_on_it_or_are_refused_with_a_word_why(
 
 
 @every
+def test_refresh_works_on_what_retains_something_and_is_refused_elsewhere(
+    name: str, benches: dict[str, Bench]
+) -> None:
+    bench = benches[METHODS.get(name).backend]
+    if METHODS.get(name).solution != "trained":
+        return
+    try:
+        assert moved(run(bench, name, smoother="refresh"))
+    except UserError as error:
+        assert "on is 'retain', and the run has no such role" in str(error)
+
+
+@every
 def test_adapters_move_the_scopes_layers_by_their_rank_or_are_refused(
     name: str, benches: dict[str, Bench], tmp_path: Path
 ) -> None:
