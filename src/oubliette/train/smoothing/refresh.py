@@ -26,15 +26,15 @@ class Refresh(NoSmoother):
     """Refresh learning (arXiv 2403.13249): J ascents on a role's loss, then the update from where they led.
 
     Unlike `sam`'s, the move stays: the loop adds it to the weights before the update, and every role's
-    gradient is taken there. `on` says whose loss is climbed: all retain roles, all forget roles, "all", or
-    one role by its name. Where a forget role is among them, ascent would be added to ascent: that is refused
+    gradient is taken there. `on` says whose loss is climbed: all retain roles', all forget roles', "all", or
+    one role's by name. Where a forget role is among them, ascent would be added to ascent: that is refused
     without `cap`, the greatest L2 norm of a step's move over all tensors. A step without such a role is plain.
 
     `paper`: w <- w + gamma P g + noise * sqrt(2 gamma P) z with P = 1 / (F + damping), noise 1 (the paper's
     1 / F has no damping: ours, 1). `released`: w <- w + delta (||w|| g / ||g|| + noise * z) P, tensor by
-    tensor, with P = 1 / (1 + F / damping), noise 1e-3 and damping 1000; a tensor of norm 0 moves by its noise
-    alone. F is the diagonal Fisher that `use_fisher` was given last, else (ours) a running mean of this role's
-    squared gradients; `precondition: identity` takes F = 0. z is standard normal, drawn from (seed, step).
+    tensor, with P = 1 / (1 + F / damping), noise 1e-3 and damping 1000; a tensor of norm 0 moves by noise
+    alone. F is the diagonal Fisher that `use_fisher` was given last, else (ours) a running mean of the
+    climbed loss's squared gradients; `precondition: identity` takes F = 0. z is standard normal, from (seed, step).
     J = 0 is no refresh, bit for bit. Of adapters the factors are the tensors.
     """
 
@@ -92,7 +92,7 @@ class Refresh(NoSmoother):
         moving = {name: role for name, role in roles.items() if role.moves}
         if not self._climbs(moving):
             raise UserError(
-                f"refresh: on is '{self.on}', and the run has no such role, so that nothing would be refreshed; "
+                f"refresh: on is '{self.on}', and the run has no such role: nothing would be refreshed; "
                 f"found {', '.join(f'{name} ({role.kind})' for name, role in moving.items()) or 'none'}"
             )
 
@@ -167,8 +167,8 @@ class Refresh(NoSmoother):
     def _check_cap(self, on: str) -> None:
         if self.cap is None:
             raise UserError(
-                f"refresh: on={on} climbs a forget loss, which is an ascent already; smoother.cap=L bounds each "
-                "step's move to the L2 norm L, or leave it on=retain"
+                f"refresh: on={on} climbs a forget loss, which is an ascent already; smoother.cap=L bounds "
+                "each step's move to the L2 norm L, or leave it on=retain"
             )
 
     def move(self) -> list[Tensor] | None:
