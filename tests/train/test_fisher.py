@@ -1,4 +1,4 @@
-"""The diagonal Fisher against per-sample gradients of `torch.func` and, for a linear model, its closed form."""
+"""The diagonal Fisher against per-sample gradients of `torch.func`."""
 
 import pytest
 import torch

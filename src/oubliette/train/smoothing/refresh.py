@@ -26,8 +26,8 @@ class Refresh(NoSmoother):
     """Refresh learning (arXiv 2403.13249): J ascents on a role's loss, then the update from where they led.
 
     Unlike `sam`'s, the move stays: the loop adds it to the weights before the update, and every role's
-    gradient is taken there. `on` says whose loss is climbed: all retain roles', all forget roles', "all", or
-    one role's by name. Where a forget role is among them, ascent would be added to ascent: that is refused
+    gradient is taken there. `on` says whose loss is climbed: the retain roles', the forget roles', "all",
+    or one role's by name. Where a forget role is among them, ascent would be added to ascent: that is refused
     without `cap`, the greatest L2 norm of a step's move over all tensors. A step without such a role is plain.
 
     `paper`: w <- w + gamma P g + noise * sqrt(2 gamma P) z with P = 1 / (F + damping), noise 1 (the paper's
