@@ -188,10 +188,14 @@ def test_without_a_given_fisher_it_is_a_running_mean_of_squared_gradients():
 
 
 def test_a_fisher_of_another_model_and_wrong_settings_are_refused():
-    smoother = Refresh()
-    smoother.use_fisher({"a": torch.ones(5)})
-    with pytest.raises(UserError, match=r"Fisher of 'a' has shape \(5,\), the tensor \(2, 2\)"):
-        at_work(smoother)
+    for fisher, said in (
+        ({"a": torch.ones(5)}, r"'a' has shape \(5,\)"),
+        ({"c": torch.ones(5)}, "'a' is missing"),
+    ):
+        smoother = Refresh()
+        smoother.use_fisher(fisher)
+        with pytest.raises(UserError, match=said + r", the tensor has shape \(2, 2\)"):
+            at_work(smoother)
     for options in ({"J": -1}, {"delta": -1}, {"gamma": -1}, {"noise": -1}, {"damping": 0}, {"cap": 0}):
         with pytest.raises(UserError, match="refresh: "):
             Refresh(**options)

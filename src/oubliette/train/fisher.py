@@ -14,7 +14,7 @@ from oubliette.train.trainable import parameters_of, these_alone
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
 
-__all__ = ["Likelihoods", "Mode", "fisher_diag"]
+__all__ = ["Likelihoods", "Mode", "check_fisher", "fisher_diag"]
 
 Mode = Literal["empirical", "weighted"]
 
@@ -64,3 +64,15 @@ def fisher_diag(
                     square = gradient.to(held.dtype)
                     held.addcmul_(square, square, value=weight)
     return {name: held.div_(len(data)) for name, held in zip(wanted, total, strict=True)}
+
+
+def check_fisher(name: str, fisher: Tensor | None, tensor: Tensor, who: str) -> None:
+    """UserError, opened with `who` asks, where a Fisher has nothing for a tensor, or something of another
+    shape: it is another model's.
+    """
+    if fisher is None or fisher.shape != tensor.shape:
+        found = "is missing" if fisher is None else f"has shape {tuple(fisher.shape)}"
+        raise UserError(
+            f"{who}: the Fisher of '{name}' {found}, the tensor has shape {tuple(tensor.shape)}: "
+            "it is another model's; take it of this model's tensors"
+        )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from oubliette.core.errors import UserError
+from oubliette.train.fisher import check_fisher
 from oubliette.train.gradients import global_norm, step_rng
 from oubliette.train.roles import Role
 from oubliette.train.smoothing.base import GradientAt, NoSmoother, Passes
@@ -26,16 +27,17 @@ class Refresh(NoSmoother):
     """Refresh learning (arXiv 2403.13249): J ascents on a role's loss, then the update from where they led.
 
     Unlike `sam`'s, the move stays: the loop adds it to the weights before the update, and every role's
-    gradient is taken there. `on` says whose loss is climbed: the retain roles', the forget roles', "all",
-    or one role's by name. Where a forget role is among them, ascent would be added to ascent: that is refused
-    without `cap`, the greatest L2 norm of a step's move over all tensors. A step without such a role is plain.
+    gradient is taken there. `on` says which losses are climbed: those of "retain" roles, of "forget" roles,
+    "all", or the role of that name. With a forget role among them, ascent would be added to ascent: refused
+    without `cap`, the greatest L2 norm of a step's move over all tensors. A step without such a role is
+    plain.
 
     `paper`: w <- w + gamma P g + noise * sqrt(2 gamma P) z with P = 1 / (F + damping), noise 1 (the paper's
     1 / F has no damping: ours, 1). `released`: w <- w + delta (||w|| g / ||g|| + noise * z) P, tensor by
     tensor, with P = 1 / (1 + F / damping), noise 1e-3 and damping 1000; a tensor of norm 0 moves by noise
     alone. F is the diagonal Fisher that `use_fisher` was given last, else (ours) a running mean of the
-    climbed loss's squared gradients; `precondition: identity` takes F = 0. z is standard normal, from (seed, step).
-    J = 0 is no refresh, bit for bit. Of adapters the factors are the tensors.
+    climbed loss's squared gradients; `precondition: identity` takes F = 0. z is standard normal, drawn from
+    (seed, step). J = 0 is no refresh, bit for bit. Of adapters the factors are the tensors.
     """
 
     def __init__(
@@ -148,11 +150,8 @@ class Refresh(NoSmoother):
         found = []
         for name, parameter, part in zip(weights.names, weights.parameters, self._climbed, strict=True):
             fisher = self._fisher.get(name) if self.precondition == "fisher" else None
-            if fisher is not None and fisher.shape != parameter.shape:
-                raise UserError(
-                    f"refresh: the Fisher of '{name}' has shape {tuple(fisher.shape)}, the tensor "
-                    f"{tuple(parameter.shape)}: it is another model's"
-                )
+            if self._fisher and self.precondition == "fisher":
+                check_fisher(name, fisher, parameter, "refresh")
             held = part.new_zeros(()) if fisher is None else fisher.to(part)
             found.append(scale / (held + self.damping))
         return found

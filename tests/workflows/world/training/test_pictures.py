@@ -20,7 +20,7 @@ from oubliette.workflows.world.training.class_captions import (
     ClassCaptions,
     parse_groups,
 )
-from oubliette.workflows.world.training.labelled import read_labelled
+from oubliette.data.labelled import read_labelled
 from oubliette.workflows.world.training.picture_trainer import STEPS, PictureTrainer
 from oubliette.workflows.world.training.pictures import planned_seconds, train_on_pictures
 

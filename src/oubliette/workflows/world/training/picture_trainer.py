@@ -16,7 +16,7 @@ from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import atomic_folder, write_json
 from oubliette.workflows.world.training.artefacts import save_clip, save_oracle
 from oubliette.workflows.world.training.class_captions import ClassCaptions
-from oubliette.workflows.world.training.labelled import LabelledSet
+from oubliette.data.labelled import LabelledSet
 from oubliette.world import tokens
 from oubliette.world.batch import to_tensor
 
