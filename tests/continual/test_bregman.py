@@ -1,4 +1,4 @@
-"""Closed forms against the definition, and every row of the table of special cases against the method's own."""
+"""Closed forms against the definition, and every row of the table of special cases against its method's."""
 
 import math
 

@@ -33,7 +33,9 @@ def held(term, count=2):
 
 
 def own(method):
-    """Elastic weight consolidation's sum over tasks; online, one with a running Fisher; Laplace, with a prior."""
+    """Elastic weight consolidation's sum over tasks; online, one with a running Fisher; Laplace, with a
+    prior.
+    """
     weights, term = trained(5), read_method(method).weights
     parts = []
     for name, w in weights.items():
@@ -92,7 +94,8 @@ def test_it_is_taken_up_as_it_was(keep):
     memory, again = held(WeightTerm(beta=1, keep=keep), 12), WeightMemory(WeightTerm(beta=1, keep=keep))
     again.load_state(memory.state())
     assert torch.equal(again.divergence(trained(5)), memory.divergence(trained(5)))
-    assert bool(again) and not WeightMemory(WeightTerm(beta=1))
+    assert again
+    assert not WeightMemory(WeightTerm(beta=1))
 
 
 def test_a_fisher_of_another_model_is_refused():

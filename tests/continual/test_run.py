@@ -15,7 +15,7 @@ from oubliette.train.loop import Loop
 from .toys import settings, toy
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -49,12 +49,12 @@ def test_a_run_that_is_stopped_anywhere_ends_in_the_bits_of_one_that_was_not(
     def watched(self):
         left[0] -= 1
         if left[0] == 0:
-            raise Stopped
+            raise StoppedError
         return update(self)
 
     monkeypatch.setattr(Loop, "_update", watched)
-    for left[0] in (3, 6, 11):  # noqa: B020 - in the first half of a task, after a checkpoint, in a later task
-        with pytest.raises(Stopped):
+    for left[0] in (3, 6, 11):
+        with pytest.raises(StoppedError):
             learn(wanted, toy(), tmp_path / "part")
     left[0] = -1
     again = learn(wanted, toy(), tmp_path / "part")[0]

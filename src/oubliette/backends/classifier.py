@@ -42,8 +42,8 @@ class _Net(nn.Module):
 class GaussianNet(nn.Module):
     """A network whose every weight is a Gaussian: N(mean, std^2), with log std a parameter of its own.
 
-    With a seed for its noise it computes with weights drawn by mean + std * z, which gradients reach (Kingma and
-    Welling 2014); without, with the means.
+    With a seed for its noise it computes with weights drawn by mean + std * z, which gradients reach (Kingma
+    and Welling 2014); without, with the means.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -72,8 +72,8 @@ class GaussianNet(nn.Module):
 class ClassifierBackend:
     """A residual network over pictures of one side, with group norms (no running statistics).
 
-    `classes` are its outputs' names. `gaussian` makes every weight a Gaussian (`GaussianNet`); its tensors are
-    then "net.mean.NAME" and "net.log_std.NAME" with "/" for ".".
+    `classes` are its outputs' names. `gaussian` makes every weight a Gaussian (`GaussianNet`); its tensors
+    are then "net.mean.NAME" and "net.log_std.NAME" with "/" for ".".
     """
 
     kind = "classifier"
@@ -121,7 +121,7 @@ class ClassifierBackend:
         return next(self.net.parameters()).device
 
     def logits(self, pictures: Tensor, noise: int | None = None) -> Tensor:
-        """(n, classes) for uint8 pictures (n, side, side, 3); Gaussian weights are drawn from the seed `noise`."""
+        """(n, classes) for uint8 pictures (n, side, side, 3); Gaussian weights of the seed `noise`."""
         dtype = next(self.net.parameters()).dtype
         x = pictures.to(self.device).permute(0, 3, 1, 2).to(dtype) / 127.5 - 1
         found: Tensor = self.net(x, noise)

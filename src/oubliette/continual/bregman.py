@@ -19,9 +19,9 @@ class Generator:
     """A convex function Phi of points given as tensors (..., n), n to a point.
 
     A point is handed over in the coordinates in which it is computed safely: log-probabilities for a
-    distribution, (mean, log std) for a Gaussian. `primal` are the coordinates in which Phi is convex, (..., n')
-    or (..., n, 2); `phi` is Phi, one number a point; `slope` its gradient with respect to them. `closed` is
-    the divergence without the difference of large numbers.
+    distribution, (mean, log std) for a Gaussian. `primal` are the coordinates in which Phi is convex, (...,
+    n') or (..., n, 2); `phi` is Phi, one number a point; `slope` its gradient with respect to them. `closed`
+    is the divergence without the difference of large numbers.
     """
 
     primal: Callable[[Tensor], Tensor]
@@ -112,8 +112,8 @@ GENERATORS: dict[str, Generator] = {
 }
 """By name; `quadratic` needs its metric and is made with one.
 
-"negative entropy" is sum p log p, of log-probabilities; its divergence KL(p || q). "mean squared" is ||x||^2 / n,
-as `mse_loss` averages. "gaussian" is the log-partition of a Gaussian in natural parameters, whose
+"negative entropy" is sum p log p, of log-probabilities; its divergence KL(p || q). "mean squared" is ||x||^2
+/ n, as `mse_loss` averages. "gaussian" is the log-partition of a Gaussian in natural parameters, whose
 divergence D(p, q) is KL(q || p).
 """
 

@@ -14,8 +14,8 @@ __all__ = ["Reservoir"]
 class Reservoir:
     """`size` of the rows that were added, each with equal probability (Vitter 1985, algorithm R).
 
-    A row is its number in the data set: pictures are in memory anyway. Who stays is drawn from (seed, rows seen
-    so far) alone, so that resuming needs no state of a generator. UserError for a size below 1.
+    A row is its number in the data set: pictures are in memory anyway. Who stays is drawn from (seed, rows
+    seen so far) alone, so that resuming needs no state of a generator. UserError for a size below 1.
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:

@@ -17,8 +17,8 @@ _BATCH = 256
 
 @torch.no_grad()
 def accuracies(model: ClassifierBackend, tasks: Tasks) -> tuple[list[float], list[float]]:
-    """The share of each task's test pictures that are right among all classes (Class-IL), and among the task's
-    own (Task-IL: the task is told).
+    """The share of each task's test pictures that are right among all classes (Class-IL), and among the
+    task's own (Task-IL: the task is told).
     """
     among_all, among_own = [], []
     for task in range(tasks.count):
@@ -34,9 +34,10 @@ def accuracies(model: ClassifierBackend, tasks: Tasks) -> tuple[list[float], lis
 def summary(rows: Sequence[Sequence[float]]) -> dict[str, float]:
     """Figures of accuracies a[t][i] on task i after task t, whose first row is the untrained model's.
 
-    `accuracy` is the mean of the last row; `bwt` the mean of a[T][i] - a[i][i] over the tasks before the last;
-    `forgetting` that of max_t a[t][i] - a[T][i], t from i on; `fwt` the mean of a[i-1][i] - a[0][i] over the
-    tasks after the first (Lopez-Paz and Ranzato 2017; Chaudhry et al. 2018). One task has an accuracy alone.
+    `accuracy` is the mean of the last row; `bwt` the mean of a[T][i] - a[i][i] over the tasks before the
+    last; `forgetting` that of max_t a[t][i] - a[T][i], t from i on; `fwt` the mean of a[i-1][i] - a[0][i]
+    over the tasks after the first (Lopez-Paz and Ranzato 2017; Chaudhry et al. 2018). One task has an
+    accuracy alone.
     """
     table = np.asarray(rows, dtype=np.float64)
     count = table.shape[1]

@@ -21,9 +21,9 @@ class OutputTerm(StrictModel):
     """alpha * D_Phi between the outputs h and a target z, the mean over rows.
 
     `rows` are the current batch's, or a draw of the buffer of its own. The `target` is the rows' label, the
-    logits stored with them, what the model said before this task (`old`, of the current task's rows), or
-    the uniform distribution. `space` says what is compared: logits (squared generators alone) or probabilities
-    at a `temperature`. `order` "target first" is D(z, h), "output first" D(h, z). `seen` leaves the classes of
+    logits stored with them, what the model said before this task (`old`, of the current task's rows), or the
+    uniform distribution. `space` says what is compared: logits (squared generators alone) or probabilities at
+    a `temperature`. `order` "target first" is D(z, h), "output first" D(h, z). `seen` leaves the classes of
     this and later tasks out.
     """
 
@@ -39,15 +39,14 @@ class OutputTerm(StrictModel):
 
     @model_validator(mode="after")
     def _fits(self) -> OutputTerm:
-        if self.space == "logits" and (
-            self.generator == "negative entropy" or self.target in ("label", "uniform")
-        ):
+        entropy = self.generator == "negative entropy"
+        if self.space == "logits" and (entropy or self.target in ("label", "uniform")):
             raise ValueError("logits are compared by a squared generator, with stored or old ones")
         if self.target == "stored" and self.rows != "buffer":
             raise ValueError("logits are stored with the buffer's rows: rows must be 'buffer'")
         if self.target == "old" and self.rows != "current":
             raise ValueError("old outputs are of the current task's rows: rows must be 'current'")
-        if self.target == "label" and self.order == "output first" and self.generator == "negative entropy":
+        if self.target == "label" and self.order == "output first" and entropy:
             raise ValueError("D(h, z) is infinite for a label z: order must be 'target first'")
         return self
 
@@ -69,7 +68,7 @@ class WeightTerm(StrictModel):
 
 
 class Method(StrictModel):
-    """L = CE + sum of alpha * D_Phi + beta * D_Psi (arXiv 2403.13249): terms on outputs, and one on weights."""
+    """L = CE + sum of alpha * D_Phi + beta * D_Psi (arXiv 2403.13249): terms on outputs, one on weights."""
 
     about: str = ""
     output: list[OutputTerm] = Field(default_factory=list)
@@ -99,7 +98,7 @@ def method_names() -> list[str]:
 
 
 def read_method(source: str | Path) -> Method:
-    """A shipped method by name, or one in a YAML file; UserError for an unknown name and what is wrong in it."""
+    """A shipped method by name, or one in a YAML file; UserError for what is wrong in it."""
     text = str(source)
     if text in _shipped():
         return validated(Method, _shipped()[text], f"continual method '{text}'")

@@ -1,4 +1,4 @@
-"""The unified loss of continual learning as an objective of the training loop: a role for each of its terms."""
+"""The unified loss of continual learning as an objective of the training loop, with a role for each term."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from oubliette.backends.classifier import ClassifierBackend
 from oubliette.continual.bregman import divergence, generator
 from oubliette.continual.buffer import Reservoir
 from oubliette.continual.memory import WeightMemory
@@ -26,11 +25,11 @@ CURRENT, WEIGHTS = "current", "weights"
 class ContinualObjective(BaseObjective):
     """L = CE + sum_k alpha_k D_k(h, z_k) + beta D_Psi(theta, theta_old) (arXiv 2403.13249), all roles retain.
 
-    One object for all tasks, with a loop for each: `data` is the task's number. "current" is the cross-entropy of
-    the batch, each output term a role of its name, "weights" the weight term; a term takes part once it has
-    something to hold on to. A batch is drawn without replacement, a term's share of the buffer by itself
-    (`replay` rows). After a step its rows enter the buffer, with the logits of its first evaluation. UserError
-    for a method that replays and no buffer.
+    One object for all tasks, with a loop for each: `data` is the task's number. "current" is the
+    cross-entropy of the batch, each output term a role of its name, "weights" the weight term; a term takes
+    part once it has something to hold on to. A batch is drawn without replacement, a term's share of the
+    buffer by itself (`replay` rows). After a step its rows enter the buffer, with the logits of its first
+    evaluation. UserError for a method that replays and no buffer.
     """
 
     def __init__(self, method: Method, tasks: Tasks, buffer: Reservoir | None, replay: int = 32) -> None:
@@ -43,7 +42,7 @@ class ContinualObjective(BaseObjective):
         self._pending: list[Draw] = []
         self._step = -1
 
-    def setup(self, model: ClassifierBackend, data: int, weights: Any, seed: int) -> None:
+    def setup(self, model: Any, data: int, weights: Any, seed: int) -> None:
         """Begin a task: its rows, and what the model says of them before it has seen any."""
         self._model, self.task = model, data
         self._rows = self.tasks.rows(self.tasks.train, data)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -40,9 +40,9 @@ _DONE = "done"
 class Settings(StrictModel):
     """A run: what is learned how, and on what share of the data.
 
-    `refresh` has options of the smoother `refresh`; None is none. `train` and `test` are pictures of each class
-    (None: all). A task takes epochs * rows / batch steps, each on rows drawn without replacement. `fisher_decay`
-    is the share of the earlier Fisher that refresh keeps (the released code's tau).
+    `refresh` has options of the smoother `refresh`; None is none. `train` and `test` are pictures of each
+    class (None: all). A task takes epochs * rows / batch steps, each on rows drawn without replacement.
+    `fisher_decay` is the share of the earlier Fisher that refresh keeps (the released code's tau).
     """
 
     tasks: str = "5x2"
@@ -64,7 +64,7 @@ class Settings(StrictModel):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     def smoother(self) -> Smoother:
-        """Refresh, by default on the current batch in the released form and on the whole loss in the paper's."""
+        """Refresh: in the released form by default on the current batch, in the paper's on the whole loss."""
         if self.refresh is None:
             return NoSmoother()
         on = CURRENT if self.refresh.get("form", "released") == "released" else "retain"
@@ -249,10 +249,10 @@ def learn(
 ) -> tuple[Outcome, ClassifierBackend]:
     """Run every task that `folder` has not done yet; what it came to, and the model.
 
-    The folder keeps what resuming needs: the end of the last task, and halves of one under way. The same settings
-    and data end in the same bits, however often it was stopped. On the CPU. `progress` is told how many tasks
-    are done, of how many. UserError for tasks that do not fit the classes, a replay without a buffer, and what
-    the method and refresh refuse.
+    The folder keeps what resuming needs: the end of the last task, and halves of one under way. The same
+    settings and data end in the same bits, however often it was stopped. On the CPU. `progress` is told how
+    many tasks are done, of how many. UserError for tasks that do not fit the classes, a replay without a
+    buffer, and what the method and refresh refuse.
     """
     run = _Run(settings, data, folder)
     run.take_up()
