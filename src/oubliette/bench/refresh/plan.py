@@ -88,8 +88,10 @@ class Plan(StrictModel):
     @model_validator(mode="after")
     def _fits(self) -> Plan:
         names = [subject.name for subject in self.subjects]
-        if len(set(names)) != len(names):
-            raise ValueError("two subjects have one name")
+        if len({slug(name) for name in names}) != len(names):
+            raise ValueError(
+                "the names of two subjects make the same name of a file; letters and digits count"
+            )
         for name in (name for claim in self.claims for pair in claim.pairs for name in pair):
             if name not in names:
                 raise ValueError(f"a claim is of '{name}', which is no subject; {suggest(name, names)}")
