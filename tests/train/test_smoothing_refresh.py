@@ -199,3 +199,14 @@ def test_a_fisher_of_another_model_and_wrong_settings_are_refused():
     for options in ({"J": -1}, {"delta": -1}, {"gamma": -1}, {"noise": -1}, {"damping": 0}, {"cap": 0}):
         with pytest.raises(UserError, match="refresh: "):
             Refresh(**options)
+
+
+def test_a_second_ascent_of_the_released_form_is_of_the_norm_where_the_first_led():
+    smoother = Refresh(J=2, delta=0.5, noise=0, precondition="identity")
+    bowl, weights, _ = at_work(smoother, RETAIN)
+    w = flat(weights.parameters)
+    for _ in range(2):
+        slope = bowl.curve["retain"] @ w + bowl.slope["retain"]
+        parts = zip(w.split([4, 3]), slope.split([4, 3]), strict=True)
+        w = torch.cat([part + 0.5 * part.norm() * g / g.norm() for part, g in parts])
+    torch.testing.assert_close(flat(weights.parameters) + flat(smoother.move()), w, atol=1e-12, rtol=1e-12)
