@@ -67,6 +67,16 @@ def test_a_steps_rows_enter_after_it_once_with_the_logits_of_their_first_evaluat
     assert objective.buffer.seen == 8
 
 
+def test_every_micro_batch_of_a_step_enters_the_buffer():
+    objective, _, _ = made("der", buffer=100)
+    objective.roles(0)
+    draws = [objective.draw(0, torch.Generator().manual_seed(micro), 4) for micro in range(2)]
+    for draw in draws:
+        objective.loss("current", draw)
+    objective.roles(1)
+    assert objective.buffer.seen == 8
+
+
 def test_a_draw_is_of_the_task_alone_with_no_row_twice():
     objective, _, tasks = made("sgd", task=1)
     _, draw, _ = step(objective, 0, batch=16)

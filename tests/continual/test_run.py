@@ -103,6 +103,28 @@ def test_refresh_has_no_fisher_in_the_first_task_and_the_last_tasks_after(tmp_pa
         torch.testing.assert_close(part, 0.5 * fishers[0][name] + fishers[1][name])
 
 
+def test_each_task_has_draws_of_its_own_and_the_last_gradient_is_before_its_end(tmp_path, monkeypatch):
+    told, seeds = [], []
+    for name in ("_measure", "_end"):
+        own = getattr(running._Run, name)
+        monkeypatch.setattr(
+            running._Run,
+            name,
+            lambda self, *given, own=own, name=name: (told.append(name), own(self, *given))[1],
+        )
+    loop = running._Run._loop
+
+    def watched(self, task):
+        made = loop(self, task)
+        seeds.append(made.seed)
+        return made
+
+    monkeypatch.setattr(running._Run, "_loop", watched)
+    learn(settings(method="ewc-online"), toy(), tmp_path)
+    assert told == ["_end", "_end", "_measure", "_end"]
+    assert len(set(seeds)) == 3
+
+
 def test_the_summaries_are_the_fields():
     rows = [[0.5, 0.4, 0.3], [0.9, 0.5, 0.2], [0.7, 0.8, 0.6], [0.6, 0.9, 1.0]]
     found = summary(rows)

@@ -150,8 +150,11 @@ def test_a_forget_loss_is_climbed_with_a_cap_alone_and_no_further_than_it():
 def test_a_step_without_such_a_role_is_plain_and_a_run_without_one_is_refused():
     smoother = Refresh(on="retain")
     forget = {name: role for name, role in ROLES.items() if role.kind == "forget"}
+    at_work(smoother, RETAIN)
+    assert smoother.facts()
     bowl, weights, found = at_work(smoother, forget)
-    assert smoother.move() is None
+    assert smoother.move() is None  # what the step before moved is not moved again
+    assert not smoother.facts()
     plain = NoSmoother().gradients(gradients_of(bowl, weights), weights, forget)
     assert all(torch.equal(flat(plain[name]), flat(found[name])) for name in forget)
     smoother.check(ROLES)
