@@ -27,7 +27,7 @@ SHORT = [
 ]
 DOCO = ["--method", "doco", "--steps", "3", "--set", "method.warm_up=1", *SHORT]
 COMMANDS = [
-    *("erase", "eval", "audit", "attack", "guard", "bench", "protocol"),
+    *("erase", "eval", "audit", "attack", "guard", "bench", "protocol", "continual"),
     *("sample", "run", "validate", "ls", "demo", "world"),
 ]
 

@@ -33,6 +33,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "wa": [{"start": 1, "every": 1}],
     "gp": [{}, {"variant": "finite_diff"}],
     "cr": [{}, {"variant": "finite_diff"}],
+    "refresh": [{}, {"form": "paper", "J": 2}, {"on": "all", "cap": 1.0}],
     "stableun": [{"probe": probe} for probe in ("sap", "gpn", "gap", "hws")],
 }
 SMOOTHED = [{"name": name, **more} for name in SMOOTHERS.names() for more in OPTIONS.get(name, [{}])]

@@ -246,6 +246,22 @@ def test_surgery_and_smoother_work_on_it_or_are_refused_with_a_word_why(
 
 
 @every
+def test_refresh_works_on_what_retains_something_and_is_refused_elsewhere(
+    name: str, benches: dict[str, Bench]
+) -> None:
+    bench, method = benches[METHODS.get(name).backend], METHODS.get(name)
+    if method.solution != "trained":
+        return
+    options = method.Options(**SHORT.get(name, {}))
+    # SPM's anchoring and AdvUnlearn's prompts are retain roles that their cost does not name.
+    if method.backend == "language" or method.step_cost(options).retains or name in ("spm", "advunlearn"):
+        assert moved(run(bench, name, smoother="refresh"))
+    else:
+        with pytest.raises(UserError, match="on is 'retain', and the run has no such role"):
+            run(bench, name, smoother="refresh")
+
+
+@every
 def test_adapters_move_the_scopes_layers_by_their_rank_or_are_refused(
     name: str, benches: dict[str, Bench], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from oubliette.train.config import TrainConfig
 from oubliette.train.loop import Loop
 from oubliette.train.roles import Role
 from oubliette.train.scope import select
-from oubliette.train.smoothing import Cr, Gp, NoSmoother, Passes, Rs, Sam, StableUN, Wa
+from oubliette.train.smoothing import Cr, Gp, NoSmoother, Passes, Refresh, Rs, Sam, StableUN, Wa
 from oubliette.train.surgery import PCGrad, Priority, Project, TorchJD
 from oubliette.train.weights import Weights
 from oubliette.workflows.estimate import estimate
@@ -38,6 +38,8 @@ PARTS = {
     "stableun gpn": {"smoother": lambda: StableUN("gpn", 0.05, 1e-2, draws=2)},
     "stableun gap": {"smoother": lambda: StableUN("gap", 0.1, 1e-2)},
     "stableun hws": {"smoother": lambda: StableUN("hws", inner_learning_rate=1e-2, count="halves")},
+    "refresh": {"smoother": lambda: Refresh(delta=0.05, on="forget", cap=10.0)},
+    "refresh retain": {"smoother": lambda: Refresh("paper", 2, gamma=0.01, noise=0.1)},
     "priority": {"surgery": Priority},
     "pcgrad": {"surgery": PCGrad},
 }
@@ -142,7 +144,16 @@ def test_weights_keep_their_bits_and_passes_are_those_that_are_announced(name, m
 
 
 def test_without_strength_nothing_is_announced():
-    for smoother in (NoSmoother(), Sam(0), Rs(0), Gp(0), Cr(0), Wa(), StableUN("sap", 0.1, 0, 0)):
+    for smoother in (
+        NoSmoother(),
+        Sam(0),
+        Rs(0),
+        Gp(0),
+        Cr(0),
+        Wa(),
+        StableUN("sap", 0.1, 0, 0),
+        Refresh(J=0),
+    ):
         assert smoother.extra_passes == Passes(0, 0)
 
 
@@ -156,6 +167,9 @@ def test_it_works_under_autocast(name, precision):
 
 @smoothed
 def test_without_a_forget_role_all_is_plain(name):
+    if name == "refresh retain":
+        pytest.skip("it is of the retain role")
+
     class RetainOnly(TwoTasks):
         def roles(self, step):
             return {"retain": super().roles(step)["retain"]}

@@ -20,10 +20,10 @@ _FACTS, _WEIGHTS = "plan.json", "weights"
 
 @contextmanager
 def claim(
-    out: Path, facts: dict[str, Any], differs: Callable[[dict[str, Any]], str | None], base: str
+    out: Path, facts: dict[str, Any], differs: Callable[[dict[str, Any]], str | None], base: str | None
 ) -> Iterator[None]:
-    """Write the plan's `facts` and the hash of its base into `out`, made where it is not there, and keep
-    other processes out of it for the length of the block.
+    """Write the plan's `facts` and the hash of its base, where it has one, into `out`, made where it is not
+    there, and keep other processes out of it for the length of the block.
 
     `differs` is given the facts that lie there already and names the part in which they are of another
     benchmark, None where they are of this one. UserError then, for a base of other weights, for a folder that
@@ -38,7 +38,7 @@ def claim(
         out.mkdir(exist_ok=True)
     with locked(out):
         try:
-            path, weights = out / _FACTS, open_model(base).fingerprint()
+            path, weights = out / _FACTS, "" if base is None else open_model(base).fingerprint()
             if path.is_file():
                 before = read_object(path)
                 part = differs(before)

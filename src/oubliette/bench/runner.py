@@ -10,12 +10,13 @@ from typing import Any, Protocol, TypeVar
 
 from oubliette.bench.folder import claim
 from oubliette.bench.pool import in_processes
+from oubliette.bench.shipped import plan_content
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import write_json
 from oubliette.core.registry import Registry
 from oubliette.core.writing import write_bytes
 
-__all__ = ["BENCHMARKS", "Benched", "Benchmark", "Keyed", "Shard", "Stage", "bench"]
+__all__ = ["BENCHMARKS", "Benched", "Benchmark", "Keyed", "Shard", "Stage", "bench", "benchmark_for"]
 
 P = TypeVar("P")  # a plan
 B_co = TypeVar("B_co", bound="Benched", covariant=True)
@@ -69,7 +70,9 @@ class Benchmark(Protocol[P, B_co]):
         ...
 
     def facts(self, plan: P) -> dict[str, Any]:
-        """What a folder keeps of its plan: with `base`, the model whose weights must stay what they were."""
+        """What a folder keeps of its plan: with `base`, the model whose weights must stay what they were, or
+        None.
+        """
         ...
 
     def differs(self, plan: P, before: Mapping[str, Any]) -> str | None:
@@ -126,9 +129,26 @@ BENCHMARKS: Registry[Benchmark[Any, Any]] = Registry(
         "guard": "oubliette.bench.guard.bench:GUARD",
         "unlearning": "oubliette.bench.unlearning.bench:UNLEARNING",
         "smoothing": "oubliette.bench.unlearning.bench:SMOOTHING",
+        "refresh": "oubliette.bench.refresh.bench:REFRESH",
     },
 )
 """What `oubliette bench` runs, by name."""
+
+
+def benchmark_for(command: str, plan: Path | str) -> Benchmark[Any, Any]:
+    """The benchmark of a command's name; of a command that has several, the one that its plan names.
+
+    UserError for a plan that cannot be read, and for one that names none.
+    """
+    if command in BENCHMARKS:
+        return BENCHMARKS.get(command)
+    content, where = plan_content(plan)
+    name = content.get("benchmark")
+    if not isinstance(name, str):
+        raise UserError(
+            f"{where}: 'benchmark' is missing, which says what the plan is of; as in benchmark: refresh"
+        )
+    return BENCHMARKS.get(name)
 
 
 def bench(

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from oubliette import __version__
-from oubliette.commands import attack, audit, bench, erase, evaluate, explore, guard, protocol, world
+from oubliette.commands import (
+    attack,
+    audit,
+    bench,
+    continual,
+    erase,
+    evaluate,
+    explore,
+    guard,
+    protocol,
+    world,
+)
 from oubliette.commands.grouped import Grouped
 
 app = typer.Typer(
@@ -91,6 +102,7 @@ app.command("ls", epilog=explore.LS_EXAMPLES)(explore.ls)
 app.command("demo", epilog=evaluate.DEMO_EXAMPLES)(evaluate.demo)
 app.add_typer(attack.app, name="attack")
 app.add_typer(bench.app, name="bench")
+app.add_typer(continual.app, name="continual")
 app.add_typer(guard.app, name="guard")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(world.app, name="world")

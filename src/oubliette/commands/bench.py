@@ -51,7 +51,15 @@ _COMMANDS = {
         "NPO",
         (),
     ),
+    "continual": (
+        "What lasts when learning or forgetting goes on: the plan says which; an hour on 2 cores as shipped.",
+        "DER++",
+        ("refresh",),
+    ),
 }
+
+#: The plan of a command that has none of its own name.
+_PLANS = {"continual": "refresh"}
 
 
 @app.callback()
@@ -80,7 +88,7 @@ PrintPlan = Annotated[bool, typer.Option("--print-plan", help="Print the shipped
 
 def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
     """The command of one benchmark."""
-    begin = f"  oubliette bench {name}"
+    begin, own_plan = f"  oubliette bench {name}", _PLANS.get(name, name)
     lines = [
         f"{begin} --out runs/{name} --jobs 2",
         f"{begin} --out runs/{name} --subject {subject}",
@@ -92,7 +100,7 @@ def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
     @app.command(name, help=about, epilog="\b\nExamples:\n" + "\n".join(lines))
     def command(
         out: Out = None,
-        plan: Plan = name,
+        plan: Plan = own_plan,
         subject: Subjects = None,
         jobs: Jobs = 1,
         shard: InShards = None,
@@ -108,11 +116,11 @@ def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
             return 0
         if out is None:
             raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
-        from oubliette.bench.runner import BENCHMARKS, Shard
+        from oubliette.bench.runner import Shard, benchmark_for
         from oubliette.bench.runner import bench as run
         from oubliette.core.progress import progress
 
-        benchmark = BENCHMARKS.get(name)
+        benchmark = benchmark_for(name, plan)
         made, share = benchmark.read_plan(plan), None if shard is None else Shard.parse(shard)
         states = benchmark.states(made, out)
         if dry_run:

@@ -15,7 +15,8 @@ __all__ = ["MODULES", "NAMES", "install"]
 _HOUSE = "oubliette."
 _ROOMS = """
 core: errors registry validation manifest writing described=source_docs face=lazy_exports kept=run_folder
-unfinished=run_folder eval.reading=json_io train.progress data: sheet=picture_sheet train: pace=timing
+unfinished=run_folder eval.reading=json_io train.progress data: sheet=picture_sheet world.training.labelled
+workflows.world.training.labelled train: pace=timing
 backends.files: backends.adapters .changes .delta .lora_form .opening .stored .truncation train:
 train.low_rank=adapters train.tasks: data.answering .denoising eval: eval.order=control_order .painter=sampler
 .scenery=surroundings eval.pictures: .agreement=clip_agreement .classifier_judge .clip .clip_judge .cmmd
@@ -30,7 +31,7 @@ audit.bench=context .drive=attack_runner .exhibits=samples .gauge=leakage_meter 
 listing measuring=evaluate protocols sample guarding=guard workflows.continual: stream=requests
 stream_result=result stream_run=run stream_stages=stages workflows.guard: guarding.apply .learn .look=show
 .measure .sources .user workflows.world: embedded_world=draw world.check .training workflows.world.training:
-world.training.all .artefacts .class_captions .clip .labelled .latents .oracle .picture_trainer .pictures
+world.training.all .artefacts .class_captions .clip .latents .oracle .picture_trainer .pictures
 .run .ship .unet .vae
 """
 _RENAMED = """

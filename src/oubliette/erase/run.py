@@ -130,7 +130,9 @@ def _train(
         seed=recipe.seed,
         **loop_options,
     )
-    last = objective.roles(recipe.train.steps - 1)
+    roles = [objective.roles(step) for step in range(recipe.train.steps)]
+    loop.smoother.check({name: role for step in roles for name, role in step.items()})
+    last = roles[-1]
     if not any(role.moves for role in last.values()):
         raise UserError(
             f"train.steps is {recipe.train.steps}, and '{objective.name}' is still warming up in the last: "

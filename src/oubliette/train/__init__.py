@@ -40,6 +40,7 @@ SMOOTHERS: Registry[type[Smoother]] = Registry(
         "cr": "oubliette.train.smoothing:Cr",
         "wa": "oubliette.train.smoothing:Wa",
         "stableun": "oubliette.train.smoothing:StableUN",
+        "refresh": "oubliette.train.smoothing:Refresh",
     },
 )
 

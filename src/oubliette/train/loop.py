@@ -221,6 +221,9 @@ class Loop:
 
     @torch.no_grad()
     def _apply(self, update: list[Tensor], step: int) -> None:
+        move = self.smoother.move()
+        if move is not None:
+            self._masters.move(move)
         self._masters.take(update)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(step, self.config)

@@ -79,6 +79,12 @@ class Masters:
             for parameter in self._parameters
         ]
 
+    @torch.no_grad()
+    def move(self, deltas: Sequence[Tensor]) -> None:
+        """Add to what the optimiser moves, ahead of its step."""
+        for master, delta in zip(self.tensors, deltas, strict=True):
+            master.copy_(master.to(delta.dtype) + delta)
+
     def take(self, gradients: Sequence[Tensor]) -> None:
         """Hand the weights' gradients (fp32, one each) to the optimiser's tensors."""
         for master, gradient in zip(self.tensors, gradients, strict=True):

@@ -13,7 +13,7 @@ __all__ = ["LISTS", "listing"]
 
 def listing(what: str) -> dict[str, str]:
     """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges, metrics, attacks,
-    learners or models."""
+    learners, methods of continual learning or models."""
     if what not in LISTS:
         raise UserError(f"nothing to list is called '{what}'; {suggest(what, LISTS)}")
     return LISTS[what]()
@@ -88,6 +88,12 @@ def _learners() -> dict[str, str]:
     return {name: f"{found['about']}; {found['paper']}" for name, found in said.items()}
 
 
+def _continual() -> dict[str, str]:
+    from oubliette.continual.method import method_names, read_method
+
+    return {name: read_method(name).about for name in method_names()}
+
+
 def _models() -> dict[str, str]:
     from oubliette.world import embedded
 
@@ -107,6 +113,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "metrics": _metrics,
     "attacks": _attacks,
     "learners": _learners,
+    "continual": _continual,
     "models": _models,
 }
 """Each kind of thing that can be listed."""

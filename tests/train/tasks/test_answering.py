@@ -10,6 +10,7 @@ import tiny_language
 from attack.attacked import language
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
+from oubliette.train.fisher import fisher_diag
 from oubliette.train.tasks.answering import Answering
 
 ROWS = [QA(question, answer) for question, answer in tiny_language.RETAIN]
@@ -26,6 +27,16 @@ def test_the_loss_is_the_mean_over_rows_of_the_answers_mean():
         logits = model.model(torch.tensor([ids])).logits[0]
         expected.append(F.cross_entropy(logits[prompt - 1 : -1], torch.tensor(ids[prompt:])))
     torch.testing.assert_close(task.loss(model, batch), torch.stack(expected).mean())
+
+
+def test_a_rows_likelihood_is_what_the_loss_is_made_of():
+    model = language()
+    task = Answering(model, ROWS)
+    for index in range(len(task)):
+        batch = task._rows.index(torch.tensor([index]))
+        alone = task.log_likelihood(model, index)
+        torch.testing.assert_close(-alone / batch.counts()[0], task.loss(model, batch))
+    assert all(part.isfinite().all() for part in fisher_diag(model, task).values())
 
 
 def test_rows_are_drawn_by_the_generator_none_twice_while_there_are_others():

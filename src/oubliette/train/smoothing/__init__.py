@@ -9,9 +9,22 @@ from __future__ import annotations
 from oubliette.train.smoothing.base import GradientAt, NoSmoother, Passes, Smoother
 from oubliette.train.smoothing.cr import Cr
 from oubliette.train.smoothing.gp import Gp
+from oubliette.train.smoothing.refresh import Refresh
 from oubliette.train.smoothing.rs import Rs
 from oubliette.train.smoothing.sam import Sam
 from oubliette.train.smoothing.stableun import StableUN
 from oubliette.train.smoothing.wa import Wa
 
-__all__ = ["Cr", "Gp", "GradientAt", "NoSmoother", "Passes", "Rs", "Sam", "Smoother", "StableUN", "Wa"]
+__all__ = [
+    "Cr",
+    "Gp",
+    "GradientAt",
+    "NoSmoother",
+    "Passes",
+    "Refresh",
+    "Rs",
+    "Sam",
+    "Smoother",
+    "StableUN",
+    "Wa",
+]

@@ -70,6 +70,9 @@ class Smoother(Protocol):
         where the settings do not fit a run of so many steps.
         """
 
+    def check(self, roles: Mapping[str, Role]) -> None:
+        """UserError where it would have nothing to do in a run whose steps have these roles, or must not."""
+
     def gradients(
         self, at: GradientAt, weights: Weights, roles: Mapping[str, Role]
     ) -> dict[str, list[Tensor]]:
@@ -77,6 +80,11 @@ class Smoother(Protocol):
 
         Called again for the same step where 16-bit gradients overflowed. Each role is first evaluated, or
         looked at, at the weights as they stand.
+        """
+
+    def move(self) -> list[Tensor] | None:
+        """By what the weights are moved for good, before the update is added: one tensor per parameter, in
+        fp32; None where they are not. Of the last call of `gradients`.
         """
 
     def after_step(self, weights: Weights, step: int) -> None:
@@ -106,11 +114,18 @@ class NoSmoother:
     def begin(self, step: int, steps: int, seed: int) -> None:
         """Nothing."""
 
+    def check(self, roles: Mapping[str, Role]) -> None:
+        """Any will do."""
+
     def gradients(
         self, at: GradientAt, weights: Weights, roles: Mapping[str, Role]
     ) -> dict[str, list[Tensor]]:
         """One evaluation of each role."""
         return {name: at(name) for name in roles}
+
+    def move(self) -> list[Tensor] | None:
+        """By nothing."""
+        return None
 
     def after_step(self, weights: Weights, step: int) -> None:
         """Nothing."""

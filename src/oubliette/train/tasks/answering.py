@@ -54,3 +54,8 @@ class Answering:
         """The batch's loss, a scalar in fp32."""
         likelihood = model.log_likelihood(model.predict(batch), batch)
         return -(likelihood / batch.counts().to(likelihood.device)).mean()
+
+    def log_likelihood(self, model: LanguageBackend, index: int) -> Tensor:
+        """The sum over one row's counted tokens, for `oubliette.train.fisher.fisher_diag`."""
+        batch = self._rows.index(torch.tensor([index]))
+        return model.log_likelihood(model.predict(batch), batch)[0]

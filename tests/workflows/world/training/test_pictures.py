@@ -12,6 +12,7 @@ from PIL import Image
 
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
+from oubliette.data.labelled import read_labelled
 from oubliette.data.prompts import load_bank
 from oubliette.workflows.world.training.class_captions import (
     PLAIN,
@@ -20,7 +21,6 @@ from oubliette.workflows.world.training.class_captions import (
     ClassCaptions,
     parse_groups,
 )
-from oubliette.workflows.world.training.labelled import read_labelled
 from oubliette.workflows.world.training.picture_trainer import STEPS, PictureTrainer
 from oubliette.workflows.world.training.pictures import planned_seconds, train_on_pictures
 

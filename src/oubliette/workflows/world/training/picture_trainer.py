@@ -14,9 +14,9 @@ from torch import Tensor
 
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.manifest import atomic_folder, write_json
+from oubliette.data.labelled import LabelledSet
 from oubliette.workflows.world.training.artefacts import save_clip, save_oracle
 from oubliette.workflows.world.training.class_captions import ClassCaptions
-from oubliette.workflows.world.training.labelled import LabelledSet
 from oubliette.world import tokens
 from oubliette.world.batch import to_tensor
 

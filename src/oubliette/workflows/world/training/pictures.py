@@ -17,8 +17,8 @@ import torch
 
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, record, refuse_existing, write_json
+from oubliette.data.labelled import LabelledSet, read_labelled
 from oubliette.workflows.world.training.artefacts import save_pipeline
-from oubliette.workflows.world.training.labelled import LabelledSet, read_labelled
 from oubliette.workflows.world.training.picture_trainer import (
     CHANNELS,
     HEAD,
