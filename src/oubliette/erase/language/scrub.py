@@ -37,7 +37,9 @@ class SCRUB(GradDiff):
     class Options(RowOptions):
         """SCRUB's options; weights and temperature are the released code's, phases an epoch of its batches."""
 
-        forget_weight: float = Field(default=1.0, gt=0, description="what the divergence on the forget set weighs")
+        forget_weight: float = Field(
+            default=1.0, gt=0, description="what the divergence on the forget set weighs"
+        )
         divergence: float = Field(default=0.5, ge=0, description="alpha, the divergence on the retain set")
         likelihood: float = Field(default=1.0, ge=0, description="gamma, the nll of the retained answers")
         temperature: float = Field(default=2.0, gt=0, description="T, by which logits are divided")

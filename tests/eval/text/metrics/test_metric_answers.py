@@ -41,6 +41,20 @@ def test_rouge_of_what_is_said(tiny_one: Any) -> None:
     assert recall.direction("retain") == "higher"
 
 
+def test_recall_is_against_what_the_base_says_where_it_says_something(tiny_one: Any) -> None:
+    rows = [*ASKED, QA("Why?", "because")]
+    base = told(subject(tiny_one, {"forget": rows}), {"Who?": "Ada of Quill, I say", "Where?": "at home"})
+    own = told(subject(tiny_one, {"forget": rows}), {**SAID, "Why?": "because"})
+    metric = open_metric("rouge_l_base")
+    (figure,) = metric.figures("m", seen(metric, own, base=base))
+    assert figure.value == pytest.approx((3 / 5 + 1) / 2)
+    assert (figure.n, figure.better, set(figure.items.values())) == (2, "lower", {3 / 5, 1.0})
+    (figure,) = metric.figures("base", seen(metric, base))
+    assert figure.value == 1
+    mute = told(subject(tiny_one, {"forget": rows}), {})
+    assert metric.figures("m", seen(metric, own, base=mute)) == []
+
+
 def test_open_questions_take_any_right_answer(tiny_one: Any) -> None:
     asked = told(subject(tiny_one, {"forget": ASKED}), SAID)
     metric: Any = open_metric("open_qa")
