@@ -126,6 +126,7 @@ BENCHMARKS: Registry[Benchmark[Any, Any]] = Registry(
         "guard": "oubliette.bench.guard.bench:GUARD",
         "unlearning": "oubliette.bench.unlearning.bench:UNLEARNING",
         "smoothing": "oubliette.bench.unlearning.bench:SMOOTHING",
+        "blur": "oubliette.bench.blur.bench:BLUR",
     },
 )
 """What `oubliette bench` runs, by name."""

@@ -1,4 +1,4 @@
-"""SCRUB: phases that leave the original on the forget set, in turn with phases that stay with it elsewhere."""
+"""SCRUB: phases that leave the original on the forget set, in turn with phases that stay near it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ __all__ = ["SCRUB"]
 
 
 class SCRUB(GradDiff):
-    """In turn: `forget_steps` that minimise -D(forget), then `retain_steps` of alpha D(retain) + gamma nll(retain).
+    """In turn: `forget_steps` that minimise -D(forget), then `retain_steps` of alpha D + gamma nll (retain).
 
     D is T^2 KL(original || model) at temperature T on the answers' tokens, a mean per token, then per row.
-    After `rounds` of both the retain set alone is trained on. A step has one of the two roles: a surgery, which
-    weighs the two against each other, has nothing to do. Without a retain set there is no second phase:
-    UserError. Paper: Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023 (2302.09880), eq. 4,
-    there for classifiers; the temperature and its square are the released code's.
+    After `rounds` of both the retain set alone is trained on. A step has one of the two roles: a surgery,
+    which weighs the two against each other, has nothing to do. The first step begins where -D has no slope,
+    and leaves it on rounding noise that Adam scales up. Without a retain set there is no second phase:
+    UserError. Paper: Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023 (2302.09880), there
+    for classifiers; the temperature and its square are the released code's.
     """
 
     name: ClassVar[str] = "scrub"
     paper: ClassVar[str] = "Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023 (2302.09880)"
 
     class Options(RowOptions):
-        """SCRUB's options; weights and temperature are the released code's, phases an epoch of its batches."""
+        """SCRUB's options; weights and temperature are the released code's, phases epochs of TOFU."""
 
         forget_weight: float = Field(
             default=1.0, gt=0, description="what the divergence on the forget set weighs"

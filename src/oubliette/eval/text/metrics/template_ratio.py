@@ -20,10 +20,11 @@ _LEAST = 1e-4
 
 
 class TemplateRatio(RowMetric):
-    """nll a token of the question, read as a text, over that of the answer to it: the geometric mean over rows.
+    """nll a token of the question as a text over that of the answer to it: the geometric mean over rows.
 
-    Low where the wording is familiar and the key words are not, as after an erasure that pushed answers alone
-    (after 2602.03379, which splits sentences into template and key words; question and answer are ours).
+    Low where the wording is familiar and the key words are not, as after an erasure that pushed answers
+    alone (after 2602.03379, which splits sentences into template and key words; question and answer are
+    ours).
     """
 
     better = "lower/higher"
