@@ -111,7 +111,7 @@ class BlurBenchmark:
 
     def facts(self, plan: Plan) -> dict[str, Any]:
         """The plan, and the hash of each of its files."""
-        return {**plan.model_dump(mode="json"), "digests": digests(plan)}
+        return {**plan.model_dump(mode="json"), "digests": digests(plan.files)}
 
     def differs(self, plan: Plan, before: Mapping[str, Any]) -> str | None:
         """Subjects and runs may grow."""

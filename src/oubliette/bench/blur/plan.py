@@ -18,7 +18,7 @@ from oubliette.core.validation import StrictModel, validated
 from oubliette.data.tiers import TIERS
 from oubliette.recipe import Recipe
 
-__all__ = ["DATA", "Files", "Plan", "audit_plan", "read_plan", "recipe_of", "source_of"]
+__all__ = ["DATA", "Files", "Plan", "audit_plan", "digests", "read_plan", "recipe_of", "source_of"]
 
 #: The folder of the world's files within a benchmark's.
 DATA = "data"
@@ -113,10 +113,10 @@ def source_of(plan: Plan, out: Path) -> dict[str, Path]:
     return {name: out / DATA / f"{name}.jsonl" for name in _OF_WORLD}
 
 
-def digests(plan: Plan) -> dict[str, str]:
-    """The hash of every file of the plan's; UserError for one that is not there."""
+def digests(files: Files | None) -> dict[str, str]:
+    """The hash of every file, where a plan names some; UserError for one that is not there."""
     found = {}
-    for name, path in ({} if plan.files is None else plan.files.named()).items():
+    for name, path in ({} if files is None else files.named()).items():
         if not Path(path).is_file():
             raise UserError(f"{name}: there is no file {path}")
         found[name] = hash_file(path)
@@ -141,7 +141,7 @@ def read_plan(source: str | Path = "blur") -> Plan:
     return plan
 
 
-def audit_plan(model: str, base: str | None, files: Files, gold: str | None = None, **more: Any) -> Plan:
+def audit_plan(model: str, base: str | None, files: Files, gold: str | None = None) -> Plan:
     """The shipped plan's questions and tiers for one model beside its base (the one in its record, where none
     is named) and, where it is named, a model that never knew; UserError for a file that is not there.
     """
@@ -149,6 +149,7 @@ def audit_plan(model: str, base: str | None, files: Files, gold: str | None = No
     from oubliette.backends.files.delta import recorded_base
     from oubliette.eval.rows import row_name
 
+    digests(files)
     content, _ = plan_content("blur")
     named = base or str(recorded_base(open_model(model)))
     subjects = [{"name": "base", "control": "base"}, {"name": row_name(model), "model": model}]
@@ -163,6 +164,4 @@ def audit_plan(model: str, base: str | None, files: Files, gold: str | None = No
         "files": files.model_dump(),
         "subjects": subjects,
     }
-    plan = validated(Plan, {**asked, **own, **more}, "bench blur")
-    digests(plan)
-    return plan
+    return validated(Plan, {**asked, **own}, "bench blur")

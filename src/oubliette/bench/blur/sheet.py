@@ -21,7 +21,7 @@ from oubliette.data.entities import fact_id
 from oubliette.data.questions import QA, read_questions
 from oubliette.data.tiers import TIERS, make_tiers
 from oubliette.eval.text.metrics.anchored import anchored
-from oubliette.eval.text.overlap import edit_similarity
+from oubliette.eval.text.overlap import edit_similarity, words_of
 from oubliette.eval.text.subject import chosen_rows
 
 __all__ = ["Sheet", "sheet_of"]
@@ -113,6 +113,11 @@ def _made(plan: Plan, seed: int, out: Path, base: Any) -> dict[str, Any]:
         seed=seed,
     )
     items, said = _answered(composed.items, base, plan.tokens)
+    if not any(words_of(said[row.question or row.answer]) for row in target):
+        raise UserError(
+            f"base {plan.base}: says nothing in words to any of the {len(target)} forget questions that are "
+            "asked, so that there is nothing to hold a model to; name the model that knew them (--base)"
+        )
     notes = [*composed.notes, *(tiers.notes if plan.relearn is not None else ())]
     asked, kept = (Counter(item.kind for item in some) for some in (composed.items, items))
     notes += [
