@@ -76,6 +76,10 @@ def test_claims_are_held_against_the_means_of_erasers() -> None:
     assert found["under equal steps, hi brings back more than mid"].value == pytest.approx(-0.2)
     assert found["under equal steps, hi brings back more than mid"].word == "no"
     assert found["tier lo brings back more than of gold"].word == "not run"
+    named = plan(subjects=[{"name": "twin", "control": "gold"}, {"name": "A", "model": "A"}])
+    group[0] = outcome("twin", forget=0.0, tiers={"hi": {2: 0.1, 8: 0.1}})
+    found["twin"] = next(one for one in claims_of(named, group) if one.says == hi.says)
+    assert found["twin"].value == pytest.approx(0.3)
     simple = found["plain ascent does better than the others in pairs"]
     assert simple.n == 1
     assert simple.word == "undecided"
@@ -99,6 +103,12 @@ def test_tables_and_page_lines() -> None:
     assert answer_table(group)[1] == [["a? / b?", "forget last, newline", "base says", "A says"]]
     made = Benched(plan(), group, [], orders(group, ["A"]), claims_of(plan(), group), ["B-default-0"])
     text = made.markdown()
-    for part in ("; 1 not run", "a note", "Order after an epoch: hi > mid", "- none (at most 25%", "1.2e+03"):
+    for part in (
+        "; 1 not run",
+        "a note",
+        "Order after an epoch: hi > mid",
+        "- none (at most 25%",
+        "1.2e+03 ± ",
+    ):
         assert part in text
     assert made.to_dict()["cells"][1]["recovery"]["epoch"]["hi"] == pytest.approx(0.4)

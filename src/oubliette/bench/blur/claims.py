@@ -10,6 +10,7 @@ from oubliette.bench.blur.figures import by_subject, measures, recovery
 from oubliette.bench.blur.plan import Plan
 from oubliette.bench.blur.run import Outcome
 from oubliette.bench.unlearning.figures import Found, word_of
+from oubliette.eval.controls import GOLD
 from oubliette.eval.statistics import t_interval
 
 __all__ = ["claims_of"]
@@ -30,7 +31,8 @@ def claims_of(plan: Plan, outcomes: Sequence[Outcome]) -> list[Found]:
     """Each claim with the mean difference over erasers, its 95 % t interval over them (each the mean over its
     runs; with one eraser, over runs), and whether it holds.
     """
-    cells: Cells = {(one.subject, one.seed): one for one in outcomes}
+    called = {subject.name: GOLD for subject in plan.subjects if subject.control == GOLD}
+    cells: Cells = {(called.get(one.subject, one.subject), one.seed): one for one in outcomes}
     return [*(_held(claim, plan, cells) for claim in _CLAIMS), *_simple(plan, outcomes)]
 
 
@@ -67,7 +69,7 @@ def _above_gold(tier: str) -> Callable[[Outcome, Cells], float | None]:
     """Under equal steps, less what the same tier does to a model that never knew."""
 
     def of(one: Outcome, cells: Cells) -> float | None:
-        gold = cells.get(("gold", one.seed))
+        gold = cells.get((GOLD, one.seed))
         if tier not in one.tiers or gold is None or tier not in gold.tiers:
             return None
         return recovery(one, "steps")[tier] - recovery(gold, "steps")[tier]

@@ -176,7 +176,9 @@ def _scores(model: Any, sheet: Sheet) -> dict[str, float]:
         for name in ("perplexity", "template_ratio") if rows else ():
             metric: Any = open_metric(name)
             values = metric.observe(Live(model, {"retain": rows}))["retain"].values
-            found[f"{name} {side}"] = float(metric.aggregate("retain")(values, axis=-1))
+            value = float(metric.aggregate("retain")(values, axis=-1))
+            if math.isfinite(value):  # a model that is destroyed may find an answer impossible
+                found[f"{name} {side}"] = value
     return found
 
 

@@ -1,6 +1,4 @@
-"""The BLUR benchmark's tables: separate and combined prompts, what tiers bring back, and the tiers
-themselves.
-"""
+"""The BLUR benchmark's tables: separate and combined prompts, what tiers bring back, what they hold."""
 
 from __future__ import annotations
 
@@ -10,7 +8,6 @@ from statistics import fmean
 from oubliette.bench.blur.figures import MEASURES, by_subject, measures, recovery
 from oubliette.bench.blur.run import Outcome
 from oubliette.bench.words import NOTHING, mean_of, percent, plain
-from oubliette.core.numbers import number
 from oubliette.data.tiers import TIERS
 
 __all__ = ["Table", "answer_table", "combined_table", "recovery_table", "score_table", "tier_table"]
@@ -101,4 +98,4 @@ def _span(values: Sequence[int]) -> str:
 
 
 def _short(value: float) -> str:
-    return number(value / 100, ".2f") if value < 100 else f"{value:.1e}"
+    return f"{value:.2f}" if value < 100 else f"{value:.1e}"
