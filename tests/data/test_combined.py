@@ -120,6 +120,8 @@ def test_what_cannot_be_made_is_said_and_left_out() -> None:
     assert "share no value" in composed.notes[2]
     gone, kept = composed.items[:2]
     assert (gone.row.question, gone.row.answer, kept.row.id) == ("Tell me all you know.", "", "line 4")
+    texts = compose(plain, [QA("", "Tell me more.")])
+    assert {item.kind for item in texts.items} == {"separate", "paired"}  # no answer is no shared value
     same = [QA("What is it?", "an owl"), QA("What is that?", "the owl")]
     assert compose(same[:1], same[1:]).notes[0].startswith("paired: no two")
     for one, other, name in ((plain[1:], same, "forget"), (same, plain[1:], "retain")):

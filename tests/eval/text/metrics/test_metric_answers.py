@@ -14,6 +14,7 @@ from scipy import stats
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
 from oubliette.eval.metric import open_metric
+from oubliette.eval.text.metrics.anchored import anchored
 from oubliette.eval.text.metrics.muse import with_shots
 from oubliette.eval.text.metrics.utility import harmonic_mean
 from oubliette.eval.text.overlap import rouge_l
@@ -43,7 +44,7 @@ def test_rouge_of_what_is_said(tiny_one: Any) -> None:
 
 def test_recall_is_against_what_the_base_says_where_it_says_something(tiny_one: Any) -> None:
     rows = [*ASKED, QA("Why?", "because")]
-    base = told(subject(tiny_one, {"forget": rows}), {"Who?": "Ada of Quill, I say", "Where?": "at home"})
+    base = told(subject(tiny_one, {"forget": rows}), {"Who?": "The Ada of Quill, I say", "Where?": "at home"})
     own = told(subject(tiny_one, {"forget": rows}), {**SAID, "Why?": "because"})
     metric = open_metric("rouge_l_base")
     (figure,) = metric.figures("m", seen(metric, own, base=base))
@@ -51,6 +52,8 @@ def test_recall_is_against_what_the_base_says_where_it_says_something(tiny_one: 
     assert (figure.n, figure.better, set(figure.items.values())) == (2, "lower", {3 / 5, 1.0})
     (figure,) = metric.figures("base", seen(metric, base))
     assert figure.value == 1
+    assert anchored(["the Ivy Garland"], ["the Oak"]).tolist() == [0.0]
+    assert np.isnan(anchored(["the"], ["the"]))
     mute = told(subject(tiny_one, {"forget": rows}), {})
     assert metric.figures("m", seen(metric, own, base=mute)) == []
 
