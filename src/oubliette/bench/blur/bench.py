@@ -40,7 +40,7 @@ class Benched:
         there = {name for outcome in outcomes for name in measures(outcome)}
         left = f"; {len(self.missing)} not run" if self.missing else ""
         n = outcomes[0].n if outcomes else {}
-        counted = ", ".join(f"{n[key]} {key}" for key in n if ":" not in key)
+        counted = ", ".join(f"{n[key]} {key}" for key in n if ":" not in key and "," not in key)
         notes = list(dict.fromkeys(note for outcome in outcomes for note in outcome.notes))
         made = [
             Section(
@@ -57,19 +57,17 @@ class Benched:
         ]
         said = self.leaking or [f"none (at most {plan.clean:.0%} left of what was to go, and more in pairs)"]
         made.append(Section("Clean on separate prompts, leaking on combined ones", said))
-        if self.orders is not None:
-            made.append(
-                Section(
-                    "What tiers bring back",
-                    [
-                        "Points of recall by which fine-tuning raised the target: after one epoch of the "
-                        "tier, and at best over the same steps for every tier.",
-                        f"Order after an epoch: {self.orders['epoch']}; under equal steps: "
-                        f"{self.orders['steps']}; it changes in {self.orders['changed']} runs of erasers.",
-                    ],
-                    *table.recovery_table(outcomes),
+        if any(outcome.tiers for outcome in outcomes):
+            lines = [
+                "Points of recall by which fine-tuning raised the target: after one epoch of the tier, and "
+                "at best over the same steps for every tier."
+            ]
+            if self.orders is not None:
+                lines.append(
+                    f"Order after an epoch: {self.orders['epoch']}; under equal steps: "
+                    f"{self.orders['steps']}; it changes in {self.orders['changed']} runs of erasers."
                 )
-            )
+            made.append(Section("What tiers bring back", lines, *table.recovery_table(outcomes)))
             made.append(Section("The tiers", [], *table.tier_table(outcomes)))
         made.append(Section("Right answers, perplexity, template ratio", [], *table.score_table(outcomes)))
         return made

@@ -9,8 +9,8 @@ import numpy as np
 
 from oubliette.data.questions import QA
 from oubliette.eval.metric import Figure, Items, Seen, interval_of
-from oubliette.eval.text.metrics.row_metric import RowMetric
 from oubliette.eval.text.answer_judge import ARTICLES
+from oubliette.eval.text.metrics.row_metric import RowMetric
 from oubliette.eval.text.overlap import longest_common, words_of
 from oubliette.eval.text.subject import Subject
 
@@ -46,7 +46,7 @@ class AnchoredRecall(RowMetric):
 
 
 def anchored(anchors: Sequence[str] | np.ndarray, said: Sequence[str] | np.ndarray) -> np.ndarray:
-    """ROUGE-L recall of each text against its anchor (n,), articles aside; NaN where an anchor has no word."""
+    """ROUGE-L recall of each text against its anchor (n,), articles aside; NaN where the anchor has none."""
     pairs = ((_words(anchor), _words(text)) for anchor, text in zip(anchors, said, strict=True))
     return np.array(
         [longest_common(right, found) / len(right) if right else np.nan for right, found in pairs],
