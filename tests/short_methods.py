@@ -26,6 +26,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "elm": {"expert": "Sure.", "novice": "Unsure.", "turn": "So.", "texts": 2, "length": 3},
     "task-vector": {"steps": 2, "batch": 2, "accumulation": 1},
     "altpo": {"count": 2, "tokens": 8},
+    "scrub": {"forget_steps": 1, "retain_steps": 1},
     "tar": {"inner_steps": 3, "every": 2, "inner_learning_rates": [1e-3]},
 }
 #: Scopes of methods that cannot work on their bench's; a tensor of theirs is frozen in its place.

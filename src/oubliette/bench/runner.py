@@ -130,6 +130,7 @@ BENCHMARKS: Registry[Benchmark[Any, Any]] = Registry(
         "unlearning": "oubliette.bench.unlearning.bench:UNLEARNING",
         "smoothing": "oubliette.bench.unlearning.bench:SMOOTHING",
         "refresh": "oubliette.bench.refresh.bench:REFRESH",
+        "blur": "oubliette.bench.blur.bench:BLUR",
     },
 )
 """What `oubliette bench` runs, by name."""

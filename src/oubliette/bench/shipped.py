@@ -13,7 +13,7 @@ from oubliette.core.errors import UserError, suggest
 
 __all__ = ["SHIPPED", "plan_content", "plan_text"]
 
-SHIPPED = ("erasure", "tuning", "audit", "guard", "unlearning", "smoothing", "text-tuning", "refresh")
+SHIPPED = ("erasure", "tuning", "audit", "guard", "unlearning", "smoothing", "text-tuning", "refresh", "blur")
 
 
 def plan_text(name: str) -> str:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from functools import partial
 
 import typer
 
-from oubliette.commands import show
+from oubliette.commands.bench_blur import BLUR_EXAMPLES, BLUR_HELP, blur
+from oubliette.commands.bench_options import (
+    Dry,
+    InShards,
+    Jobs,
+    Out,
+    Plan,
+    PrintPlan,
+    Subjects,
+    TableOnly,
+    perform,
+    planned,
+    print_it,
+)
 from oubliette.commands.erase import Json
 
 app = typer.Typer(
@@ -67,25 +79,6 @@ def bench() -> None:
     """Put every method at hand through the same thing, and make the table."""
 
 
-Out = Annotated[
-    Path | None, typer.Option(help="Folder for cells and tables; what it holds already is not run again.")
-]
-Plan = Annotated[str, typer.Option(help="A shipped plan, or a YAML file.")]
-Subjects = Annotated[
-    list[str] | None, typer.Option("--subject", help="Run this subject's cells alone; repeatable.")
-]
-Jobs = Annotated[int, typer.Option(help="Processes that share the cells.", min=1)]
-InShards = Annotated[
-    str | None,
-    typer.Option("--shard", help="I/N: run the I-th of N shares of the cells; put folders together after."),
-]
-TableOnly = Annotated[
-    bool, typer.Option("--table-only", help="Run nothing: make the tables of what is there.")
-]
-Dry = Annotated[bool, typer.Option("--dry-run", help="List what would be run, and run nothing.")]
-PrintPlan = Annotated[bool, typer.Option("--print-plan", help="Print the shipped plan, to copy and edit.")]
-
-
 def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
     """The command of one benchmark."""
     begin, own_plan = f"  oubliette bench {name}", _PLANS.get(name, name)
@@ -110,40 +103,20 @@ def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
         json: Json = False,
     ) -> int:
         if print_plan:
-            from oubliette.bench.shipped import plan_text
-
-            typer.echo(plan_text(plan).rstrip())
-            return 0
-        if out is None:
-            raise typer.BadParameter("name a folder for the benchmark", param_hint="--out")
-        from oubliette.bench.runner import Shard, benchmark_for
-        from oubliette.bench.runner import bench as run
-        from oubliette.core.progress import progress
-
-        benchmark = benchmark_for(name, plan)
-        made, share = benchmark.read_plan(plan), None if shard is None else Shard.parse(shard)
-        states = benchmark.states(made, out)
-        if dry_run:
-            typer.echo(show.columns([["cell", "state"], *([cell.key, state] for cell, state in states)]))
-            return 0
-        with progress(f"bench {name}", len(states), "cells") as tick:
-            done = run(
-                benchmark,
-                out,
-                made,
-                jobs=jobs,
-                subjects=subject or (),
-                shard=share,
-                run=not table_only,
-                progress=lambda count, of, note: tick(count, note),
-            )
-        if json:
-            show.as_json(done.to_dict())
-        else:
-            typer.echo(done.markdown().rstrip())
-            typer.echo(f"written: {out}")
-        return 0
+            return print_it(plan)
+        return perform(
+            name,
+            partial(planned, name, plan),
+            out,
+            subjects=subject,
+            jobs=jobs,
+            shard=shard,
+            table_only=table_only,
+            dry_run=dry_run,
+            json=json,
+        )
 
 
 for _name, _about in _COMMANDS.items():
     _add(_name, *_about)
+app.command("blur", help=BLUR_HELP, epilog=BLUR_EXAMPLES)(blur)

@@ -41,6 +41,7 @@ METHODS: Registry[Any] = Registry(
         "undial": "oubliette.erase.language.distilled:Undial",
         "ceu": "oubliette.erase.language.distilled:CEU",
         "pdu": "oubliette.erase.language.pdu:PDU",
+        "scrub": "oubliette.erase.language.scrub:SCRUB",
         "task-vector": "oubliette.erase.language.task_vector:TaskVector",
         "me": "oubliette.erase.language.entropy:MaximumEntropy",
         "idk": "oubliette.erase.language.refusals:IDK",

@@ -85,7 +85,7 @@ def test_who_relearns_is_shown_none_of_what_is_asked(plan: Plan) -> None:
     from oubliette.bench.cells import Cell, Subject, Target
     from oubliette.bench.unlearning import run
 
-    run.write_data(plan, Path("out"))
+    run.write_data(Path("out") / DATA, plan.forget)
     cell = Cell(subject=Subject(name="base", control="base"), target=Target(name="default"), seed=0)
     sets = run._asked(plan, cell, Path("out") / DATA)
     asked = {row.id for row in sets["forget"]}

@@ -11,7 +11,7 @@ from oubliette.bench.cells import Cell, differing
 from oubliette.bench.runner import Stage
 from oubliette.bench.unlearning.figures import Found, found, measures
 from oubliette.bench.unlearning.plan import MEASURES, Plan, read_plan
-from oubliette.bench.unlearning.run import Outcome, done, finished, run_cell, write_data
+from oubliette.bench.unlearning.run import DATA, Outcome, done, finished, run_cell, write_data
 from oubliette.bench.unlearning.table import finding_table, outcome_table
 from oubliette.core.manifest import record
 
@@ -79,7 +79,7 @@ class UnlearningBenchmark:
 
     def stages(self, plan: Plan, out: Path) -> Iterator[Stage]:
         """All cells at once, on data that is written first."""
-        write_data(plan, out)
+        write_data(out / DATA, plan.forget)
         yield Stage(plan.cells(), run_cell, done)
 
     def subjects(self, plan: Plan) -> list[str]:

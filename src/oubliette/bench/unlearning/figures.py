@@ -14,7 +14,7 @@ from oubliette.bench.unlearning.run import Outcome
 from oubliette.eval.resistance import crossing
 from oubliette.eval.statistics import t_interval
 
-__all__ = ["Found", "found", "half_way", "measures"]
+__all__ = ["Found", "found", "half_way", "measures", "word_of"]
 
 _DRAWS = 2000
 _FEWEST = 4
@@ -104,7 +104,9 @@ def _of(finding: Finding, cells: dict[str, dict[int, dict[str, float]]]) -> Foun
         if not values:
             return Found(finding.says, name, None, None, None, 0, "not run")
         made = t_interval(values)
-        word = _word(-1 if made.high is None else made.high, -1 if made.low is None else made.low, down=True)
+        word = word_of(
+            -1 if made.high is None else made.high, -1 if made.low is None else made.low, down=True
+        )
         word = "undecided" if made.low is None else word
         return Found(finding.says, name, made.value, made.low, made.high, len(values), word)
     groups = [
@@ -124,7 +126,7 @@ def _of(finding: Finding, cells: dict[str, dict[int, dict[str, float]]]) -> Foun
     low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
     count = sum(len(values) for group in groups for values in group)
     few = min(len(more), len(less)) < 2
-    word = "undecided" if few else _word(high, low, down=False)
+    word = "undecided" if few else word_of(high, low, down=False)
     return Found(finding.says, name, float(more.mean() - less.mean()), low, high, count, word)
 
 
@@ -151,10 +153,10 @@ def _ranked(finding: Finding, cells: dict[str, dict[int, dict[str, float]]]) -> 
             drawn.append(float(spearmanr(some[:, 0], some[:, 1]).statistic))
     low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
     value = float(spearmanr(table[:, 0], table[:, 1]).statistic)
-    return Found(finding.says, label, value, low, high, len(rows), _word(high, low, down=False))
+    return Found(finding.says, label, value, low, high, len(rows), word_of(high, low, down=False))
 
 
-def _word(high: float, low: float, *, down: bool) -> str:
+def word_of(high: float, low: float, *, down: bool) -> str:
     """Whether an interval lies on the claim's side of 0 ("yes"), on the other ("no"), or on both."""
     yes, no = (high < 0, low > 0) if down else (low > 0, high < 0)
     return "yes" if yes else "no" if no else "undecided"

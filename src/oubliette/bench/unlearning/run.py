@@ -12,6 +12,7 @@ from typing import Any
 
 from oubliette.bench.cells import Cell
 from oubliette.bench.folder import seal, whole
+from oubliette.bench.live import Live
 from oubliette.bench.subjects import open_subject
 from oubliette.bench.unlearning.plan import Plan, Tuning, recipe_of
 from oubliette.core.manifest import read_manifest, write_json
@@ -23,9 +24,6 @@ __all__ = ["DATA", "Outcome", "done", "finished", "run_cell", "write_data"]
 
 #: The folder of the world's files within a benchmark's.
 DATA = "data"
-#: Questions asked at once.
-_BATCH = 64
-_TOKENS = 24
 _METRICS = ("mcq", "open_qa")
 Shares = dict[str, dict[str, float]]  # by set, by metric
 
@@ -98,12 +96,12 @@ def finished(plan: Plan, out: Path) -> list[Outcome]:
     return [Outcome(**json.loads(path.read_text("utf-8"))) for path in paths]
 
 
-def write_data(plan: Plan, out: Path) -> None:
-    """The world's files of the plan's forget set, where `out` has none yet."""
+def write_data(data: Path, forget: str) -> None:
+    """The world's files of a forget set in the folder `data`, where there is none yet."""
     from oubliette.workflows.world.text import write_text_world
 
-    if not (out / DATA).is_dir():
-        write_text_world(out / DATA, forget=plan.forget)
+    if not data.is_dir():
+        write_text_world(data, forget=forget)
 
 
 def _asked(plan: Plan, cell: Cell, data: Path) -> dict[str, list[QA]]:
@@ -127,33 +125,9 @@ def _only(sets: Mapping[str, list[QA]], *names: str) -> dict[str, list[QA]]:
     return {name: sets[name] for name in names}
 
 
-class _Live:
-    """A model as it is now, for metrics (`oubliette.eval.text.subject.Subject` keeps answers by weights)."""
-
-    def __init__(self, model: Any, sets: Mapping[str, Sequence[QA]], prefix: str) -> None:
-        self.model, self.prefix = model, prefix
-        self.rows = {
-            name: [(str(place), row) for place, row in enumerate(rows)] for name, rows in sets.items()
-        }
-
-    def scores(self, rows: Sequence[QA]) -> Any:
-        return self.model.scores(list(rows))
-
-    def answers(self, questions: Sequence[str], tokens: int | None = None) -> list[str]:
-        order = sorted(range(len(questions)), key=lambda place: (len(questions[place]), place))
-        found: dict[int, str] = {}
-        for first in range(0, len(order), _BATCH):
-            some = order[first : first + _BATCH]
-            said = self.model.respond(
-                [questions[place] for place in some], tokens or _TOKENS, opening=self.prefix
-            )
-            found |= zip(some, said, strict=True)
-        return [found[place] for place in range(len(questions))]
-
-
 def _ask(model: Any, sets: Mapping[str, Sequence[QA]], prefix: str = "") -> Shares:
     """The share of right answers of each set by each metric that its rows allow."""
-    subject = _Live(model, sets, prefix)
+    subject = Live(model, sets, prefix)
     found: Shares = {name: {} for name in sets}
     for spec in ("open_qa",) if prefix else _METRICS:  # a prefix has no part in what choices are likely
         for name, items in open_metric(spec).observe(subject).items():

@@ -12,11 +12,11 @@ import numpy as np
 from oubliette.data.concept import Concept
 from oubliette.eval.text.overlap import longest_common
 
-__all__ = ["AnswerJudge", "holds"]
+__all__ = ["ARTICLES", "AnswerJudge", "holds"]
 
 #: Up to so many words an answer must be said as it stands; of a longer one, this share of its words in order.
 _SHORT, _SHARE = 6, 0.7
-_ARTICLES = {"a", "an", "the"}
+ARTICLES = frozenset({"a", "an", "the"})
 
 Expected = Mapping[str, Sequence[str]]
 """Right answers by question."""
@@ -60,7 +60,7 @@ def holds(said: str, right: Iterable[str]) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in re.findall(r"\w+", text.casefold()) if word not in _ARTICLES]
+    return [word for word in re.findall(r"\w+", text.casefold()) if word not in ARTICLES]
 
 
 def _within(answer: list[str], said: list[str]) -> bool:

@@ -14,6 +14,7 @@ from scipy import stats
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA
 from oubliette.eval.metric import open_metric
+from oubliette.eval.text.metrics.anchored import anchored
 from oubliette.eval.text.metrics.muse import with_shots
 from oubliette.eval.text.metrics.utility import harmonic_mean
 from oubliette.eval.text.overlap import rouge_l
@@ -39,6 +40,22 @@ def test_rouge_of_what_is_said(tiny_one: Any) -> None:
     assert f1.values(asked, ASKED).tolist() == pytest.approx([2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5), 0.0])
     assert recall.direction("forget") == "lower"
     assert recall.direction("retain") == "higher"
+
+
+def test_recall_is_against_what_the_base_says_where_it_says_something(tiny_one: Any) -> None:
+    rows = [*ASKED, QA("Why?", "because")]
+    base = told(subject(tiny_one, {"forget": rows}), {"Who?": "The Ada of Quill, I say", "Where?": "at home"})
+    own = told(subject(tiny_one, {"forget": rows}), {**SAID, "Why?": "because"})
+    metric = open_metric("rouge_l_base")
+    (figure,) = metric.figures("m", seen(metric, own, base=base))
+    assert figure.value == pytest.approx((3 / 5 + 1) / 2)
+    assert (figure.n, figure.better, set(figure.items.values())) == (2, "lower", {3 / 5, 1.0})
+    (figure,) = metric.figures("base", seen(metric, base))
+    assert figure.value == 1
+    assert anchored(["the Ivy Garland"], ["the Oak"]).tolist() == [0.0]
+    assert np.isnan(anchored(["the"], ["the"]))
+    mute = told(subject(tiny_one, {"forget": rows}), {})
+    assert metric.figures("m", seen(metric, own, base=mute)) == []
 
 
 def test_open_questions_take_any_right_answer(tiny_one: Any) -> None:

@@ -189,3 +189,18 @@ def test_what_a_set_lacks_is_said_in_a_line() -> None:
     both.name = "both"
     with pytest.raises(UserError, match="'both': none of the 2 rows of holdout has wrong answers"):
         both.check({"forget": ROWS, "holdout": plain})
+
+
+def test_the_wording_is_held_against_the_key_words(tiny_one: Any) -> None:
+    rows = [row for row in [*ROWS, *MORE] if not row.plain]
+    expected = [loss(tiny_one, QA("", row.question)) / loss(tiny_one, row) for row in rows]
+    assert close(values("template_ratio", tiny_one, rows), expected)
+    metric = open_metric("template_ratio")
+    figure = next(
+        one for one in metric.figures("m", seen(metric, subject(tiny_one, SETS))) if one.set == "forget"
+    )
+    assert figure.value == pytest.approx(
+        math.exp(sum(math.log(one) for one in expected[: len(ROWS)]) / len(ROWS)), rel=1e-4
+    )
+    with pytest.raises(UserError, match="a question"):
+        metric.check({"forget": [QA("", "a text")]})
