@@ -38,6 +38,7 @@ METHODS: Registry[Any] = Registry(
         "npo": "oubliette.erase.language.npo:NPO",
         "graddiff": "oubliette.erase.language.graddiff:GradDiff",
         "npo-irm": "oubliette.erase.language.irm:NPOIRM",
+        "random-labels": "oubliette.erase.language.random_labels:RandomLabels",
         "simnpo": "oubliette.erase.language.simnpo:SimNPO",
         "wga": "oubliette.erase.language.weighted:WGA",
         "satimp": "oubliette.erase.language.weighted:SatImp",

@@ -17,7 +17,7 @@ from oubliette.recipe import Recipe, validate
 from oubliette.train import SCOPES
 from oubliette.train.adapters import layers_in
 from oubliette.train.freeze import apply_freeze
-from oubliette.train.scope import check_scope, select
+from oubliette.train.scope import check_scope, measured_rule, select
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,9 @@ __all__ = ["Settled", "goes_on", "rehearse", "settle"]
 
 @dataclass(frozen=True)
 class Settled:
-    """A recipe that fits its model: the method's class, the tensors that may move, and what is to go."""
+    """A recipe that fits its model: the method's class, the tensors that may move (of a measured scope all
+    that may be chosen), and what is to go.
+    """
 
     method: Any
     scoped: dict[str, nn.Parameter]
@@ -57,9 +59,12 @@ def settle(model: Backend, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | No
     _check_material(model, recipe)
     if method.solution == "attached":
         _check_attachable(model, recipe)
-    scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
-    if check_scope(recipe.scope).rank is not None:
+    scope, measured = check_scope(recipe.scope), measured_rule(recipe.scope)
+    scoped = apply_freeze(select(model, recipe.scope, measured=True), recipe.freeze, known=model.tensors())
+    if scope.rank is not None:
         scoped = layers_in(model, scoped)
+    if measured is not None:
+        measured.count(model, scope.top)
     if recipe.save.form == "lora" and method.solution == "trained" and not holds(model, scoped):
         check_lora(model, scoped, _lora_scopes(model))
     request = ErasureRequest.from_recipe(recipe, rows)

@@ -19,13 +19,14 @@ from oubliette.recipe import Recipe
 from oubliette.train.adapters import Adapters
 from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.loop import Loop
-from oubliette.train.scope import check_scope
+from oubliette.train.scope import check_scope, measured_rule
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
     from oubliette.data.questions import QA
     from oubliette.erase.result import Reversible
+    from oubliette.train.attribution import Choice
 
 Callback = Callable[[int, Any], None]
 
@@ -64,13 +65,14 @@ def erase(
         cache=None if cache is None else Path(cache),
         show_progress=show_progress,
     )
+    scoped, choice = _chosen(model, recipe, scoped, data, show_progress)
     attached = method.solution == "attached"
     held = AttachedEdit(model) if attached else _weights(model, recipe, scoped, data)
     if reference is not None:
         if not isinstance(held, Weights):
             raise ValueError(f"method '{method.name}' compares with no original of another time")
         held.refer_to(reference.originals)
-    result = EraseResult(model, recipe, held)
+    result = EraseResult(model, recipe, held, scope=None if choice is None else choice.facts())
     try:
         _RUNNERS[method.solution](
             result,
@@ -103,6 +105,18 @@ def _looking(held: Weights | AttachedEdit, callback: Callback) -> Callback:
             callback(step, loop)
 
     return look
+
+
+def _chosen(
+    model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any, show_progress: bool
+) -> tuple[dict[str, nn.Parameter], Choice | None]:
+    """The scope's tensors, of a measured scope those that its measuring chose, and that choice."""
+    rule = measured_rule(recipe.scope)
+    if rule is None:
+        return scoped, None
+    top, items = check_scope(recipe.scope).top, data.measured().forwards
+    choice = rule.choose(model, top, lambda: data.forget_loss(model), items, show_progress)
+    return {name: scoped[name] for name in choice.names if name in scoped}, choice
 
 
 def _weights(model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any) -> Weights:

@@ -14,12 +14,15 @@ from torch import Tensor
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, read_questions
 from oubliette.data.text import InputWarning
+from oubliette.train.cost import Cost
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
     from oubliette.erase.request import ErasureRequest
 
 __all__ = ["LanguageData", "TokenSet", "prepare"]
+
+_MEASURED = 8  # rows a pass
 
 
 class TokenSet:
@@ -59,6 +62,18 @@ class LanguageData:
     retain_rows: Sequence[QA] = ()
     sources: Mapping[str, Sequence[QA]] = field(default_factory=dict)
     seed: int = 0
+
+    def measured(self) -> Cost:
+        """What `forget_loss` takes."""
+        return Cost(forwards=len(self.forget))
+
+    @torch.no_grad()
+    def forget_loss(self, model: LanguageBackend) -> float:
+        """The loss of the whole forget set at the weights as they stand: the mean over rows."""
+        total = 0.0
+        for places in torch.arange(len(self.forget)).split(_MEASURED):
+            total += len(places) * float(self.forget.loss(model, self.forget.rows.index(places)))
+        return total / len(self.forget)
 
 
 def prepare(

@@ -58,8 +58,8 @@ class Progress:
         write_checkpoint(place, tensors, {"records": self.records, **state})
 
     def resume(self, saved: Callable[[int], bool]) -> None:
-        """Take up the furthest state on disk, if there is any; `saved` says whether the folder of a stage that
-        held the model is still there. The model is that of `open`, or of that folder.
+        """Take up the furthest state on disk, if there is any; `saved` says whether the folder of a stage
+        that held the model is still there. The model is that of `open`, or of that folder.
         """
         names = [place.name for place in self._folder.iterdir()] if self._folder.is_dir() else []
         places = [name for name in names if has_checkpoint(self._folder / name)]
@@ -71,7 +71,7 @@ class Progress:
         self._policy.load(_under(_POLICY, tensors), facts["policy"])
 
     def open(self) -> None:
-        """Make the model in memory what it was after the last request on disk, which no stage's folder holds."""
+        """Make the model in memory what it was after the last request on disk that no folder holds."""
         tensors, facts = self._read(_LATEST)
         self._base.load(_under(_MODEL, tensors), facts["model"])
 
