@@ -180,7 +180,7 @@ class StreamOutcome:
             "name": each.stage.name,
             "concepts": [concept.name for concept in each.stage.concepts],
             "method": each.record["method"],
-            **({"decision": each.record["decision"]} if "decision" in each.record else {}),
+            **{key: each.record[key] for key in ("decision", "scope") if key in each.record},
             "seed": each.stage.recipe.seed,
             "seconds": each.seconds,
             "checkpoint": each.checkpoint,

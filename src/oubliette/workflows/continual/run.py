@@ -151,7 +151,7 @@ def dry_stream(
             "stage": stage.name,
             "recipe": stage.recipe.model_dump(mode="json"),
             "recipe_yaml": dump(stage.recipe),
-            "estimate": estimate(opened, stage.recipe),
+            "estimate": estimate(opened, stage.recipe, stage.given()),
         }
         for stage in stages
     ]

@@ -120,6 +120,7 @@ class Running:
             "method": None if decision.recipe is None else decision.recipe.method["name"],
             "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
             **({"decision": dict(decision.facts)} if decision.facts else {}),
+            **({} if result is None or result.scope is None else {"scope": result.scope}),
         }
         kept = stage.number in self.checkpoints
         if kept:
