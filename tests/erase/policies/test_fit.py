@@ -169,11 +169,11 @@ def test_a_question_is_forgotten_with_its_answer() -> None:
 def test_what_does_not_fit_is_refused_at_the_start(model: LanguageBackend, tiny_folder: Path) -> None:
     from oubliette.backends import open_model
 
-    with pytest.raises(UserError, match="policy 'fit' reads texts, and .* is a diffusion model"):
+    with pytest.raises(UserError, match=r"policy 'fit' reads texts, and .* is a diffusion model"):
         FIT(FIT.Options()).begin(open_model(tiny_folder, device="cpu"), recipe())  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no method is called 'npoo'"):
         policy(model, middle={"name": "npoo"})
-    with pytest.raises(UserError, match="encoder .*nowhere: no such folder"):
+    with pytest.raises(UserError, match=r"encoder .*nowhere: no such folder"):
         policy(model, encoder="nowhere")
     with pytest.raises(ValueError, match="bounds go up"):
         FIT.Options(bounds=(2.0, 1.0))

@@ -100,7 +100,7 @@ def test_losses_are_the_mean_over_a_texts_tokens(model: LanguageBackend) -> None
     texts = ["Ada Marlow painted the red door", "Paris", "it is blue " * 40]
     found = text_losses(model, texts, longest=20)
     for text, loss in zip(texts, found, strict=True):
-        ids = model.tokenizer(text)["input_ids"][:20] + [model.reader.end]
+        ids = [*model.tokenizer(text)["input_ids"][:20], model.reader.end]
         with torch.no_grad():
             logits = model.model(torch.tensor([ids])).logits[0, :-1].double()
         expected = -torch.log_softmax(logits, 1)[range(len(ids) - 1), ids[1:]].mean()

@@ -1,4 +1,4 @@
-"""Streams whose requests a policy decides about: a policy of one's own, FIT's, what is on record, checkpoints."""
+"""Streams that a policy decides about, FIT's or one's own; checkpoints, what is on record, resuming."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_state_on_disk_is_the_last_one_and_no_more(root: Path, monkeypatch: py
     ("how", "order", "message"),
     [
         ({"permutation": 8}, FIT, "order was 7, here it is 8"),
-        ({"permutation": 7}, replace(FIT, policy="fixed"), "policy was "),
+        ({"permutation": 7}, replace(FIT, policy="fixed"), r"policy\.name was \"fit\", here it is \"fixed\""),
         ({"permutation": 7, "checkpoints": [2]}, FIT, "checkpoints"),
     ],
 )
