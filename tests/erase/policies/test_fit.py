@@ -188,4 +188,4 @@ def test_the_presets_say_what_the_release_has() -> None:
     assert (train.steps, train.schedule, train.floor, train.warm_up) == (3, "cosine", 0.1, 0)
     assert found.scope == {"name": "attribution", "top": 8}
     nano = build_recipe(read_recipe("fit-nano")).make_policy().options  # type: ignore[attr-defined]
-    assert (nano.chunk, nano.bounds) == (32, None)
+    assert (nano.chunk, nano.matters / nano.chunk, nano.bounds) == (32, 0.2 / 8, None)
