@@ -19,6 +19,7 @@ from oubliette.backends.files.adapters import save_diffusers_adapters
 from oubliette.backends.files.lora_form import Factors
 from oubliette.backends.files.opening import check_tensors, check_vocabulary, reason
 from oubliette.backends.files.stored import StoredModel, canonical
+from oubliette.backends.hooks import blocks_of
 from oubliette.backends.layers import own
 from oubliette.backends.noise import schedule_of
 from oubliette.backends.quiet import quiet_loading
@@ -260,6 +261,10 @@ class DiffusionBackend(Drawing):
         return self._denoiser(noisy, steps, encoder_hidden_states=text.hidden, return_dict=False, **options)[
             0
         ]
+
+    def blocks(self) -> list[nn.Module]:
+        """The denoiser's blocks, first to last: a UNet's down blocks, its middle and its up blocks."""
+        return blocks_of(self._denoiser)
 
     def rehearse(self, count: int) -> Tensor:
         """`predict` on noise (count, C, h, w) half-way through the noise levels, at the empty prompt; through

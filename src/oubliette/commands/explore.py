@@ -64,8 +64,8 @@ def ls(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="methods, recipes, scopes, surgeries, smoothers, judges, metrics, attacks, learners, "
-            "continual, models."
+            help="methods, recipes, scopes, surgeries, smoothers, policies, judges, metrics, attacks, "
+            "learners, continual, models."
         ),
     ] = None,
     json: Json = False,

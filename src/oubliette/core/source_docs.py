@@ -31,6 +31,10 @@ def _collect(module: str, name: str, found: dict[str, str]) -> None:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     _collect(node.module, alias.name, found)
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            made = node.value.func  # `name = Class()` says what its class does
+            if isinstance(made, ast.Name) and any(getattr(at, "id", None) == name for at in node.targets):
+                _collect(module, made.id, found)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             doc = ast.get_docstring(node)
             if doc is not None:

@@ -18,6 +18,9 @@ from oubliette.data.text import InputWarning
 from oubliette.data.words import fill, pattern, slotted
 from oubliette.erase.latents import LatentStore
 from oubliette.erase.request import ErasureRequest, PromptPair
+from oubliette.train.cost import Cost
+from oubliette.train.gradients import step_rng
+from oubliette.train.tasks.denoising import Denoising
 from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ _SEED_STRIDE = 1_000_003  # keeps the pictures of neighbouring seeds apart
 _RETAIN_OFFSET = 500_000
 _TARGET_OFFSET = 250_000
 _ENCODED_AT_ONCE = 16
+_MEASURED = 16  # pictures that the forget loss is read on
 _SPARE = 4  # times the pairs needed are asked for: those that name another concept are left out
 
 
@@ -65,6 +69,7 @@ class DiffusionData:
         ]
         self._retained: tuple[list[str], Tensor] | None = None
         self._target: Tensor | None = None
+        self._task: Denoising | None = None
         self._retain: tuple[str, ...] | None = None
 
     def pick(self, step: int, rng: torch.Generator, batch: int) -> list[int]:
@@ -91,6 +96,23 @@ class DiffusionData:
             prompts = [item.target for item in self.items]
             self._target = self._draw(prompts, _TARGET_OFFSET, "drawing the concept")
         return self._target
+
+    def measured(self) -> Cost:
+        """What `forget_loss` takes, once its pictures are drawn."""
+        count = min(_MEASURED, len(self.items))
+        return Cost(forwards=count, pictures=count)
+
+    @torch.no_grad()
+    def forget_loss(self, model: DiffusionBackend) -> float:
+        """The denoising loss of a few pictures of the concepts at the weights as they stand; the pictures are
+        drawn by the base, once, and the noise is the same each time.
+        """
+        if self._task is None:
+            prompts = [item.target for item in self.items[: self.measured().pictures]]
+            latents = self._draw(prompts, _TARGET_OFFSET, "drawing the concept")
+            self._task = Denoising(model, latents, prompts)
+        batch = self._task.draw(step_rng(self.seed, 0, "forget loss"), len(self._task))
+        return float(self._task.loss(model, batch))
 
     def words(self, concept: int) -> list[str]:
         """Every word that prompts may use for a concept, given by its place in the request."""

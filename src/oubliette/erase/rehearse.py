@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +17,38 @@ from oubliette.recipe import Recipe, validate
 from oubliette.train import SCOPES
 from oubliette.train.adapters import layers_in
 from oubliette.train.freeze import apply_freeze
-from oubliette.train.scope import check_scope, select
+from oubliette.train.scope import check_scope, measured_rule, select
 
 if TYPE_CHECKING:
     from torch import nn
 
     from oubliette.backends.base import Backend
+    from oubliette.data.questions import QA
 
 __all__ = ["Settled", "goes_on", "rehearse", "settle"]
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A recipe that fits its model: the method's class, the tensors that may move, and what is to go."""
+    """A recipe that fits its model: the method's class, the tensors that may move (of a measured scope all
+    that may be chosen), and what is to go.
+    """
 
     method: Any
     scoped: dict[str, nn.Parameter]
     request: ErasureRequest
 
 
-def settle(model: Backend, recipe: Recipe) -> Settled:
-    """Hold a recipe against its model; UserError for what cannot be run, before a picture is drawn."""
+def settle(model: Backend, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None) -> Settled:
+    """Hold a recipe against its model; UserError for what cannot be run, before a picture is drawn.
+
+    `rows` take the place of the files of the recipe's forget and retain sets.
+    """
     validate(recipe)
+    if recipe.policy is not None:
+        raise UserError(
+            f"policy '{recipe.policy['name']}' decides about one request after another: give --stream"
+        )
     method = METHODS.get(recipe.method["name"])
     if method.backend != model.kind:
         fitting = [name for name in METHODS if METHODS.get(name).backend == model.kind]
@@ -48,19 +59,22 @@ def settle(model: Backend, recipe: Recipe) -> Settled:
     _check_material(model, recipe)
     if method.solution == "attached":
         _check_attachable(model, recipe)
-    scoped = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
-    if check_scope(recipe.scope).rank is not None:
+    scope, measured = check_scope(recipe.scope), measured_rule(recipe.scope)
+    scoped = apply_freeze(select(model, recipe.scope, measured=True), recipe.freeze, known=model.tensors())
+    if scope.rank is not None:
         scoped = layers_in(model, scoped)
+    if measured is not None:
+        measured.count(model, scope.top)
     if recipe.save.form == "lora" and method.solution == "trained" and not holds(model, scoped):
         check_lora(model, scoped, _lora_scopes(model))
-    request = ErasureRequest.from_recipe(recipe)
+    request = ErasureRequest.from_recipe(recipe, rows)
     _check_lengths(model, request)
     return Settled(method, scoped, request)
 
 
-def rehearse(model: Backend, recipe: Recipe) -> Settled:
+def rehearse(model: Backend, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None) -> Settled:
     """`settle`, and what reading the user's own material and making prompts would refuse; draws nothing."""
-    settled = settle(model, recipe)
+    settled = settle(model, recipe, rows)
     settled.method(recipe.method_options(), settled.request)
     PREPARERS.get(model.kind)(model, settled.request, seed=recipe.seed, show_progress=False)
     return settled

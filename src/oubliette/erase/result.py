@@ -97,7 +97,7 @@ class EraseResult:
 
     `seconds` gives the time of each of PHASES; who loads and evaluates adds the time of that. `log` holds the
     loop's records, one a logged step ([] where nothing was trained). `changed` names the tensors that were
-    free to move (none for an attached method).
+    free to move (none for an attached method). `scope` says how a measured scope chose them.
     """
 
     model: Backend
@@ -105,6 +105,7 @@ class EraseResult:
     weights: Moved
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     log: list[dict[str, Any]] = field(default_factory=list)
+    scope: dict[str, Any] | None = None
 
     @property
     def losses(self) -> dict[str, list[float]]:
@@ -135,6 +136,7 @@ class EraseResult:
             "recipe": self.recipe.model_dump(mode="json"),
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
             "losses": {role: losses[-1] for role, losses in self.losses.items()},
+            **({} if self.scope is None else {"scope": self.scope}),
         }
 
     def save(

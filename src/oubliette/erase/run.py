@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,11 +19,14 @@ from oubliette.recipe import Recipe
 from oubliette.train.adapters import Adapters
 from oubliette.train.checkpoint import has_checkpoint
 from oubliette.train.loop import Loop
-from oubliette.train.scope import check_scope
+from oubliette.train.scope import check_scope, measured_rule
 from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
+    from oubliette.data.questions import QA
+    from oubliette.erase.result import Reversible
+    from oubliette.train.attribution import Choice
 
 Callback = Callable[[int, Any], None]
 
@@ -39,19 +42,27 @@ def erase(
     checkpoint: Path | str | None = None,
     resume: bool = False,
     show_progress: bool = True,
+    rows: Mapping[str, Sequence[QA]] | None = None,
+    reference: Reversible | None = None,
 ) -> EraseResult:
     """Erase the recipe's concepts from `model`, in place.
 
     `callback(step, loop)` is called every `callback_every` updates of a trained method. `log` is a JSONL file
     of losses, `cache` a folder in which drawn anchor pictures are kept, `checkpoint` a folder from which
-    `resume` goes on: from its checkpoint where there is one, else from the start. Raises UserError for a
-    recipe that cannot be run on this model; the model is then as it was before. So it is after any other
-    error, and after an interrupt.
+    `resume` goes on: from its checkpoint where there is one, else from the start. `rows` take the place of
+    the files of the recipe's forget and retain sets. `reference` is what the objective takes for the original
+    model, where that is not the model as it is now. Raises UserError for a recipe that cannot be run on this
+    model; the model is then as it was before. So it is after any other error, and after an interrupt.
     """
     start = time.perf_counter()
-    settled = settle(model, recipe)
+    settled = settle(model, recipe, rows)
     method, scoped, request = settled.method, settled.scoped, settled.request
     eraser = method(recipe.method_options(), request)
+    attached = method.solution == "attached"
+    if attached and reference is not None:
+        raise UserError(
+            f"method '{method.name}' is attached: its original is the model without it, and no other"
+        )
     data = PREPARERS.get(model.kind)(
         model,
         request,
@@ -59,9 +70,11 @@ def erase(
         cache=None if cache is None else Path(cache),
         show_progress=show_progress,
     )
-    attached = method.solution == "attached"
+    scoped, choice = _chosen(model, recipe, scoped, data, show_progress)
     held = AttachedEdit(model) if attached else _weights(model, recipe, scoped, data)
-    result = EraseResult(model, recipe, held)
+    if isinstance(held, Weights) and reference is not None:
+        held.refer_to(reference.originals)
+    result = EraseResult(model, recipe, held, scope=None if choice is None else choice.facts())
     try:
         _RUNNERS[method.solution](
             result,
@@ -94,6 +107,18 @@ def _looking(held: Weights | AttachedEdit, callback: Callback) -> Callback:
             callback(step, loop)
 
     return look
+
+
+def _chosen(
+    model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any, show_progress: bool
+) -> tuple[dict[str, nn.Parameter], Choice | None]:
+    """The scope's tensors, of a measured scope those that its measuring chose, and that choice."""
+    rule = measured_rule(recipe.scope)
+    if rule is None:
+        return scoped, None
+    top, items = check_scope(recipe.scope).top, data.measured().forwards
+    choice = rule.choose(model, top, lambda: data.forget_loss(model), items, show_progress)
+    return {name: scoped[name] for name in choice.names if name in scoped}, choice
 
 
 def _weights(model: Backend, recipe: Recipe, scoped: dict[str, nn.Parameter], data: Any) -> Weights:

@@ -53,5 +53,6 @@ SCOPES: Registry[Rule] = Registry(
         "full": "oubliette.train.scope:network",
         "text-encoder": "oubliette.train.scope:text_encoder",
         "all-linear": "oubliette.train.scope:linear",
+        "attribution": "oubliette.train.attribution:attribution",
     },
 )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from oubliette.backends.base import Backend
+    from oubliette.train.attribution import Attribution
 
 __all__ = [
     "Rule",
@@ -24,6 +25,7 @@ __all__ = [
     "check_scope",
     "cross_attention",
     "linear",
+    "measured_rule",
     "network",
     "outside_cross_attention",
     "select",
@@ -32,7 +34,9 @@ __all__ = [
 ]
 
 Rule = Callable[["Backend"], Iterable[str]]
-"""Names of a model's tensors; a rule reads what the model says of itself, never of what class it is."""
+"""Names of a model's tensors; a rule reads what the model says of itself, never of what class it is. One that
+is `measured` names all that may move, and chooses among them by a loss (`oubliette.train.attribution`).
+"""
 
 _PATTERN = "re:"
 
@@ -43,10 +47,11 @@ class ScopeSpec(StrictModel):
     `rank` trains adapters of that rank over each linear layer and convolution instead of the tensors
     (`train.adapters`), `alpha` over `rank` being their scale (default: equal). `elements` is an element mask
     (`erase.ELEMENTS`): a name, or a mapping with a name and its options; the elements outside it stay as they
-    are.
+    are. `top` is how many blocks a scope takes that chooses them by measuring (`attribution`).
     """
 
     name: str
+    top: int | None = Field(default=None, ge=1)
     rank: int | None = Field(default=None, ge=1)
     alpha: float | None = Field(default=None, gt=0)
     elements: str | dict[str, Any] | None = None
@@ -60,14 +65,20 @@ class ScopeSpec(StrictModel):
         return self
 
 
-def select(model: Backend, spec: str | Mapping[str, Any]) -> dict[str, nn.Parameter]:
-    """The tensors a scope names, in the model's order.
+def select(
+    model: Backend, spec: str | Mapping[str, Any], *, measured: bool = False
+) -> dict[str, nn.Parameter]:
+    """The tensors a scope names, in the model's order; of one that is measured all that may be chosen, for
+    who then measures (`measured`).
 
     `spec` is a rule's name, "re:PATTERN" (searched in the full tensor names), or a mapping with such a
-    `name` (`ScopeSpec`). UserError where it is unknown or selects nothing.
+    `name` (`ScopeSpec`). UserError where it is unknown or selects nothing, and for a measured one where
+    nothing is measured.
     """
     name = check_scope(spec).name
     tensors = model.tensors()
+    if not measured and measured_rule(spec) is not None:
+        raise UserError(f"scope '{name}' is measured on what is to be forgotten: it is for erasing alone")
     if name.startswith(_PATTERN):
         pattern = re.compile(name.removeprefix(_PATTERN))
         chosen = {key for key in tensors if pattern.search(key)}
@@ -93,7 +104,16 @@ def check_scope(spec: str | Mapping[str, Any]) -> ScopeSpec:
             raise UserError(f"scope '{name}': not a regular expression: {error}") from None
     elif name not in SCOPES:
         raise UserError(f"no scope is called '{name}'; {suggest(name, SCOPES.names())}, or re:PATTERN")
+    if found.top is not None and measured_rule(name) is None:
+        raise UserError(f"scope '{name}' measures no blocks: top is of one that does; leave it out")
     return found
+
+
+def measured_rule(spec: str | Mapping[str, Any]) -> Attribution | None:
+    """The rule of a scope that is measured, None for any other."""
+    name = spec if isinstance(spec, str) else spec["name"]
+    rule: Any = SCOPES.get(name) if name in SCOPES else None
+    return rule if getattr(rule, "measured", False) else None
 
 
 def text_facing(model: Backend) -> list[str]:

@@ -6,26 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oubliette.recipe import Recipe
-from oubliette.train.cost import StepCost
+from oubliette.train.cost import Cost, StepCost
 
 if TYPE_CHECKING:
     from torch import nn
 
     from oubliette.backends.base import Backend
+    from oubliette.data.questions import QA
+    from oubliette.train.attribution import Attribution
 
 __all__ = ["estimate"]
 
 _MIB = 2**20
 
 
-def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
+def estimate(
+    model: Backend, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None
+) -> dict[str, Any]:
     """Trained tensors and parameters, about how many items pass through the network, and what that takes
     here.
 
     `forwards` and `backwards` count one item (a noised picture, a row of text) each, every process and
     micro-batch together; `pictures` are drawn beforehand, each `steps x 2` forwards with guidance, which
     `forwards` holds too. An upper estimate: the few passes that a method shares between roles count twice.
-    What a method takes it says itself (`step_cost`).
+    What a method takes it says itself (`step_cost`). Of a measured scope the tensors are the most that may be
+    chosen, and `measuring` is how many of the forwards choose them. `rows` take the place of its files.
 
     `seconds` are those counts times what one item's passes took just now (`train.timing`; `measured` says how
     many), those of the drawing at the pace of a batch of pictures, without the loop's own share, which is at
@@ -37,13 +42,16 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
     from oubliette.erase import METHODS
     from oubliette.train.adapters import layers_in
     from oubliette.train.freeze import apply_freeze
-    from oubliette.train.scope import check_scope, select
+    from oubliette.train.scope import check_scope, measured_rule, select
 
     method = METHODS.get(recipe.method["name"])
-    named = apply_freeze(select(model, recipe.scope), recipe.freeze, known=model.tensors())
-    rank = check_scope(recipe.scope).rank
+    named = apply_freeze(select(model, recipe.scope, measured=True), recipe.freeze, known=model.tensors())
+    scope, rule = check_scope(recipe.scope), measured_rule(recipe.scope)
+    rank = scope.rank
     if rank is not None:
         named = layers_in(model, named)
+    if rule is not None:
+        named = {name: named[name] for name in rule.largest(model, scope.top, named)}
     if method.solution == "attached":
         named = {}
     found: dict[str, Any] = {
@@ -64,6 +72,11 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
     if method.solution == "trained":
         cost = method.step_cost(recipe.method_options())
         found.update(_trained(recipe, cost))
+    if rule is not None:
+        measuring = _measuring(model, recipe, rule, rows)
+        found["forwards"] += measuring.forwards
+        found["pictures"] += measuring.pictures
+        found["measuring"] = measuring.forwards
     return {**found, **_measured(model, recipe, list(named.values()), found, cost)}
 
 
@@ -90,6 +103,20 @@ def _trained(recipe: Recipe, cost: StepCost) -> dict[str, int]:
         chosen = ELEMENTS.build(elements).passes(recipe.data.pictures)
         forwards, backwards = forwards + chosen.forwards, backwards + chosen.backwards
     return {"pictures": pictures, "forwards": round(forwards), "backwards": round(backwards)}
+
+
+def _measuring(
+    model: Backend, recipe: Recipe, rule: Attribution, rows: Mapping[str, Sequence[QA]] | None
+) -> Cost:
+    """What choosing the tensors takes: every block's absence and none, on the forget data."""
+    from oubliette.erase import PREPARERS
+    from oubliette.erase.request import ErasureRequest
+
+    request = ErasureRequest.from_recipe(recipe, rows)
+    data = PREPARERS.get(model.kind)(model, request, seed=recipe.seed, show_progress=False)
+    once = data.measured()
+    drawn = once.pictures * recipe.data.picture_steps * 2
+    return Cost(forwards=rule.forwards(model, once.forwards) + drawn, pictures=once.pictures)
 
 
 def _retains(recipe: Recipe, cost: StepCost) -> float:

@@ -20,6 +20,7 @@ from oubliette.train.scope import select
 from oubliette.train.weights import Weights
 
 ROWS = [
+    "random-labels",
     "altpo",
     "pdu",
     "simnpo",
@@ -87,6 +88,56 @@ def log_likelihood(model: Any, batch: Any) -> list[float]:
 
 def sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value))
+
+
+def test_random_labels_are_uniform_fresh_and_stand_where_labels_count(root: Path) -> None:
+    model, objective, _, draw = setting(root, "random-labels")
+    own, drawn = draw["forget"].labels, draw["labels"]
+    assert torch.equal(own < 0, drawn < 0)
+    assert not torch.equal(own, drawn)
+    rows = [
+        sum(-float(log[int(u)]) for (log, _), u in zip(row, labels[1:][labels[1:] >= 0], strict=True))
+        / len(row)
+        for row, labels in zip(tokens(model, draw["forget"]), drawn, strict=True)
+    ]
+    assert float(objective.loss("forget", draw)) == pytest.approx(sum(rows) / len(rows), rel=1e-5)
+    again = objective.draw(0, torch.Generator().manual_seed(1), 2)
+    other = objective.draw(0, torch.Generator().manual_seed(2), 2)
+    assert torch.equal(again["labels"], drawn)
+    assert not torch.equal(other["labels"], drawn)
+    many = torch.cat(
+        [
+            labels[labels >= 0]
+            for seed in range(400)
+            for labels in objective.draw(0, torch.Generator().manual_seed(seed), 2)["labels"]
+        ]
+    )
+    size = model.reader.vocabulary
+    assert (int(many.min()), int(many.max())) == (0, size - 1)
+    assert float(many.float().mean()) == pytest.approx(
+        (size - 1) / 2, abs=4 * size / math.sqrt(12 * len(many))
+    )
+
+
+@pytest.mark.parametrize("name", ["graddiff", "npo", "random-labels"])
+def test_fits_anchor_and_the_true_divergence_differ_by_the_models_entropy(root: Path, name: str) -> None:
+    found = {}
+    for anchor in ("cross_entropy", "reverse_kl"):
+        model, objective, weights, draw = setting(root, name, retain=anchor)
+        found[anchor] = float(objective.loss("retain", draw))
+    ours = tokens(model, draw["retain"])
+    with weights.originals():
+        theirs = tokens(model, draw["retain"])
+    rows, entropies = [], []
+    for one, other in zip(ours, theirs, strict=True):
+        pairs = [(p.double(), q.double()) for (p, _), (q, _) in zip(one, other, strict=True)]
+        rows.append(sum(-float((p.exp() * q).sum()) for p, q in pairs) / len(pairs))
+        entropies.append(sum(-float((p.exp() * p).sum()) for p, _ in pairs) / len(pairs))
+    assert found["cross_entropy"] == pytest.approx(sum(rows) / len(rows), rel=1e-5)
+    assert found["cross_entropy"] - found["reverse_kl"] == pytest.approx(
+        sum(entropies) / len(entropies), rel=1e-4
+    )
+    assert found["reverse_kl"] > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

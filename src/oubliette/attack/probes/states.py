@@ -20,9 +20,9 @@ __all__ = ["blocks_at", "shown", "states"]
 def blocks_at(model: Any, depths: Sequence[float]) -> list[int]:
     """The blocks that end at these shares (0 to 1] of all, each once: the nearest, at least the first.
 
-    UserError for another share, and for a model whose blocks are not known.
+    UserError for another share, and for a model that does not answer.
     """
-    if not hasattr(model, "blocks"):
+    if not hasattr(model, "respond"):
         raise UserError(f"{model.source}: has no blocks whose hidden states could be read")
     wrong = next((depth for depth in depths if not 0 < depth <= 1), None)
     if wrong is not None:

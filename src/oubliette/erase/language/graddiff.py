@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from oubliette.erase.request import ErasureRequest
     from oubliette.train.weights import Weights
 
-__all__ = ["GradDiff", "LanguageOptions", "RowOptions"]
+__all__ = ["ANCHORS", "GradDiff", "LanguageOptions", "RowOptions", "mean_divergence"]
 
 
 class RowOptions(StrictModel):
@@ -34,8 +35,10 @@ class LanguageOptions(RowOptions):
     """Options of most language erasers: the forget loss's weight, and what holds the retain set in place."""
 
     forget_weight: float = Field(default=1.0, gt=0, description="what the forget loss weighs")
-    retain: Literal["nll", "kl"] = Field(
-        default="nll", description="train on the answers, or stay near the original"
+    retain: Literal["nll", "kl", "reverse_kl", "cross_entropy"] = Field(
+        default="nll",
+        description="train on the answers, or stay near the original: KL(original || model), KL(model || "
+        "original), or the latter without the model's own entropy, as FIT has it",
     )
 
 
@@ -43,8 +46,9 @@ class GradDiff(BaseObjective):
     """Minimise -gamma * nll(forget) + alpha * retain loss, both means per token, then per row.
 
     gamma is the option `forget_weight`, alpha the recipe's retain weight. The retain loss is the retain
-    set's own nll, or KL(original || model) on its counted tokens. Paper: Liu et al., CoLLAs 2022 (Continual
-    Learning and Private Unlearning); as a baseline in TOFU, arXiv 2401.06121.
+    set's own nll, or one of `ANCHORS` on its counted tokens. Paper: Liu et al., CoLLAs 2022 (Continual
+    Learning and Private Unlearning); as a baseline in TOFU, arXiv 2401.06121. The anchor "cross_entropy" is
+    FIT's (2601.21682), which calls it KL.
     """
 
     name: ClassVar[str] = "graddiff"
@@ -77,12 +81,12 @@ class GradDiff(BaseObjective):
         return {**roles, "relearn": Role("inner")}
 
     def draw(self, step: int, rng: torch.Generator, batch: int) -> Draw:
-        """Rows of each set, and for "kl" the original's logits on the retain rows."""
+        """Rows of each set, and for an anchor the original's logits on the retain rows."""
         picked = self.data.forget.pick(rng, batch)
         draw = Draw(picked=picked, forget=self.data.forget.rows.index(picked))
         if self.data.retain is not None:
             draw["retain"] = self.data.retain.draw(rng, self.roles(step)["retain"].items(batch))
-            if self.options.retain == "kl":
+            if self.options.retain in ANCHORS:
                 draw["teacher"] = self.teacher(draw["retain"])
         return draw
 
@@ -97,12 +101,12 @@ class GradDiff(BaseObjective):
         return -self.data.forget.loss(self.model, draw["forget"])
 
     def retain_loss(self, draw: Draw) -> Tensor:
-        """The nll of the retain rows, or KL(original || model) on their counted tokens."""
+        """The nll of the retain rows, or how far their counted tokens are from the original's."""
         batch: TokenBatch = draw["retain"]
         if self.options.retain == "nll":
             assert self.data.retain is not None
             return self.data.retain.loss(self.model, batch)
-        return mean_divergence(draw["teacher"], self.model.predict(batch), batch)
+        return mean_divergence(draw["teacher"], self.model.predict(batch), batch, self.options.retain)
 
     @torch.no_grad()
     def teacher(self, batch: TokenBatch) -> Tensor:
@@ -111,13 +115,27 @@ class GradDiff(BaseObjective):
             return self.model.predict(batch)
 
 
-def mean_divergence(teacher: Tensor, student: Tensor, batch: TokenBatch) -> Tensor:
-    """KL(teacher || student) per counted token, averaged over a row, then over rows; logits (B, L, V)."""
+def _kl(teacher: Tensor, student: Tensor) -> Tensor:
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+
+
+def _cross_entropy(teacher: Tensor, student: Tensor) -> Tensor:
+    return -(student.exp() * teacher).sum(dim=-1)
+
+
+#: How far a model's log-probabilities (..., V) are from the original's, a number a position: KL(original ||
+#: model), KL(model || original), and -sum p_model log p_original: the latter and the model's entropy.
+ANCHORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kl": _kl,
+    "reverse_kl": lambda teacher, student: _kl(student, teacher),
+    "cross_entropy": _cross_entropy,
+}
+
+
+def mean_divergence(teacher: Tensor, student: Tensor, batch: TokenBatch, anchor: str = "kl") -> Tensor:
+    """An anchor of `ANCHORS` per counted token, averaged over a row, then over rows; logits (B, L, V)."""
     counted = (batch.labels[:, 1:] != IGNORED).to(student.device)
-    divergence = F.kl_div(
-        F.log_softmax(student[:, :-1].float(), dim=-1),
-        F.log_softmax(teacher[:, :-1].float(), dim=-1),
-        reduction="none",
-        log_target=True,
-    ).sum(dim=-1)
-    return ((divergence * counted).sum(dim=1) / counted.sum(dim=1)).mean()
+    apart = ANCHORS[anchor](
+        F.log_softmax(teacher[:, :-1].float(), dim=-1), F.log_softmax(student[:, :-1].float(), dim=-1)
+    )
+    return ((apart * counted).sum(dim=1) / counted.sum(dim=1)).mean()

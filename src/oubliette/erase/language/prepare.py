@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,16 @@ from torch import Tensor
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, read_questions
 from oubliette.data.text import InputWarning
+from oubliette.train.cost import Cost
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
+    from oubliette.backends.tokens import TokenReader
     from oubliette.erase.request import ErasureRequest
 
 __all__ = ["LanguageData", "TokenSet", "prepare"]
+
+_MEASURED = 8  # rows a pass
 
 
 class TokenSet:
@@ -60,6 +65,18 @@ class LanguageData:
     sources: Mapping[str, Sequence[QA]] = field(default_factory=dict)
     seed: int = 0
 
+    def measured(self) -> Cost:
+        """What `forget_loss` takes."""
+        return Cost(forwards=len(self.forget))
+
+    @torch.no_grad()
+    def forget_loss(self, model: LanguageBackend) -> float:
+        """The loss of the whole forget set at the weights as they stand: the mean over rows."""
+        total = 0.0
+        for places in torch.arange(len(self.forget)).split(_MEASURED):
+            total += len(places) * float(self.forget.loss(model, self.forget.rows.index(places)))
+        return total / len(self.forget)
+
 
 def prepare(
     model: LanguageBackend,
@@ -74,21 +91,35 @@ def prepare(
     Warns (InputWarning) of rows that stand in both sets, which are trained both ways; UserError where all of
     the forget set does. Nothing is made, so that cache and progress have no part in it.
     """
-    if request.forget is None:
+    forget = _rows(request, "forget", request.forget)
+    retain = _rows(request, "retain", request.retain_file)
+    if not forget:
         raise UserError(
             "nothing to forget: give a JSONL file of questions and answers (--forget forget.jsonl)"
         )
-    forget = read_questions(request.forget)
-    retain = [] if request.retain_file is None else read_questions(request.retain_file)
     _warn_of_both(request, forget, retain)
     return LanguageData(
         TokenSet(model.encode(forget)),
-        TokenSet(model.encode(retain)) if retain else None,
+        _encoded(model.reader, tuple(retain)) if retain else None,
         forget,
         retain,
         {name: read_questions(path) for name, path in request.sources.items()},
         seed,
     )
+
+
+@lru_cache(maxsize=2)
+def _encoded(reader: TokenReader, rows: tuple[QA, ...]) -> TokenSet:
+    """A retain set as tokens: one request after another keeps the same, and reading it anew would take longer
+    than their steps.
+    """
+    return TokenSet(reader.encode(rows))
+
+
+def _rows(request: ErasureRequest, name: str, path: Path | None) -> Sequence[QA]:
+    if name in request.rows:
+        return request.rows[name]
+    return [] if path is None else read_questions(path)
 
 
 def _warn_of_both(request: ErasureRequest, forget: Sequence[QA], retain: Sequence[QA]) -> None:
