@@ -32,12 +32,11 @@ def open_model(
     """Open a model as a backend; what its folder holds decides whether that is diffusion or language.
 
     `source` is an embedded name ("nano"), a folder in diffusers' or transformers' layout, a folder with a
-    delta, a LoRA or an attachment (`base` then overrides the base its record names), a GGUF file of a language
-    model, a Hub id ("owner/name"),
-    a diffusers pipeline in memory (shared, not copied), or a backend (returned as it is). `device` is the GPU
-    where there is one by default, `dtype` float32. Raises UserError for anything else, for pickles, and for
-    files that lack a tensor or a tokenizer; warns (ModelWarning) of weights that are not finite, or not those
-    of the record beside them, which `faults` of the model then says.
+    delta, a LoRA or an attachment (`base` then overrides the base its record names), a GGUF file, a Hub id
+    ("owner/name"), a diffusers pipeline in memory (shared, not copied), or a backend (returned as it is).
+    `device` is the GPU where there is one by default, `dtype` float32. Raises UserError for anything else,
+    for pickles, and for files that lack a tensor or a tokenizer; warns (ModelWarning) of weights that are not
+    finite, or not those of the record beside them, which `faults` of the model then says.
     """
     from oubliette.backends.base import Backend
     from oubliette.backends.files.gguf import is_gguf

@@ -93,7 +93,10 @@ def erase(
     retain: Annotated[
         Path | None, typer.Option(help="What must stay: prompts, one a line; JSONL for language.")
     ] = None,
-    forget: Annotated[Path | None, typer.Option(help="JSONL of what a language model must forget.")] = None,
+    forget: Annotated[
+        Path | None,
+        typer.Option(help="What a language model must forget: JSONL, or OWNER/NAME:SPLIT of the Hub."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with your own anchor pictures.")] = None,
     freeze: Annotated[
         Path | None, typer.Option(help="File of tensor names that must not move (text or JSON).")

@@ -14,7 +14,10 @@ __all__ = ["Forget", "Other", "Retain", "named_files"]
 
 Forget = Annotated[
     Path | None,
-    typer.Option(help="Of a model that answers: the rows it was to forget; by default its record's."),
+    typer.Option(
+        help="Of a model that answers: the rows it was to forget, a file or OWNER/NAME:SPLIT of the Hub; by "
+        "default its record's."
+    ),
 ]
 Retain = Annotated[
     Path | None, typer.Option(help="Of a model that answers: rows like them that must stay; as above.")

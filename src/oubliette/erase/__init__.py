@@ -40,6 +40,7 @@ METHODS: Registry[Any] = Registry(
         "satimp": "oubliette.erase.language.weighted:SatImp",
         "undial": "oubliette.erase.language.distilled:Undial",
         "ceu": "oubliette.erase.language.distilled:CEU",
+        "whp": "oubliette.erase.language.whp:WHP",
         "pdu": "oubliette.erase.language.pdu:PDU",
         "task-vector": "oubliette.erase.language.task_vector:TaskVector",
         "me": "oubliette.erase.language.entropy:MaximumEntropy",

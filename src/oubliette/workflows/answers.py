@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
+from oubliette.data.hub_rows import named_on_hub
 from oubliette.data.text import check_text
 from oubliette.workflows.user_data import Lesson, Opened, Source, Teaching
 from oubliette.world.world import world_of
@@ -244,7 +245,7 @@ def _path_of(asked: Request, opened: Any, name: str) -> Path | str | None:
     source = Path(str(opened.source))
     recipe = read_manifest(source).get("recipe", {}) if source.is_dir() else {}
     recorded = recipe.get(name)
-    if recorded is not None and not Path(recorded).is_file():
+    if recorded is not None and not Path(recorded).is_file() and not named_on_hub(recorded):
         raise UserError(
             f"{opened.source}: its record names {recorded} as what it was to {name}, and that is not there; "
             f"name it (--{name})"

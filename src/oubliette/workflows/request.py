@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError
+from oubliette.data.hub_rows import named_on_hub
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
@@ -66,7 +67,7 @@ class Request:
                 raise UserError(f"{what} {path}: no such folder or file of pictures")
         sets = [(self.forget, "--forget"), (self.retain, "--retain"), (self.other, "--other")]
         for path, what in (*sets, *((path, f"--rows {name}") for name, path in self.rows.items())):
-            if path is not None and not Path(path).is_file():
+            if path is not None and not Path(path).is_file() and not named_on_hub(path):
                 raise UserError(f"{what} {path}: no such file of questions and answers")
 
     @property

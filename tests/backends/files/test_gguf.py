@@ -1,4 +1,4 @@
-"""A GGUF file written by gguf's own writer opens as the model it was written from, and is saved as any other."""
+"""A GGUF file by gguf's own writer opens as the model it was written from, and is saved as any other."""
 
 from __future__ import annotations
 

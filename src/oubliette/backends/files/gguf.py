@@ -1,4 +1,4 @@
-"""A GGUF file as llama.cpp writes them, read by transformers: weights taken out of their blocks, a tokenizer."""
+"""A GGUF file, as llama.cpp writes them, read by transformers: weights out of their blocks, a tokenizer."""
 
 from __future__ import annotations
 
