@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oubliette.commands import numbers, show
+from oubliette.commands.sets import Shots, System, Template, prompting
 
 if TYPE_CHECKING:
     from oubliette.workflows.erase import Outcome
@@ -97,6 +98,9 @@ def erase(
         Path | None,
         typer.Option(help="What a language model must forget: JSONL, or OWNER/NAME:SPLIT of the Hub."),
     ] = None,
+    system: System = None,
+    shots: Shots = None,
+    template: Template = None,
     data: Annotated[Path | None, typer.Option(help="Folder with your own anchor pictures.")] = None,
     freeze: Annotated[
         Path | None, typer.Option(help="File of tensor names that must not move (text or JSON).")
@@ -138,6 +142,7 @@ def erase(
         data=data,
         freeze=freeze,
         save=save,
+        prompting=prompting(system, shots, template),
         overrides=_overrides(set_, save_dtype),
     )
     job = Job(out, check, judge or (), require_leakage, report, resume, show.command_line())

@@ -69,7 +69,8 @@ def prepare(
     cache: Path | None = None,
     show_progress: bool = True,
 ) -> LanguageData:
-    """Read and encode the request's files; UserError where there is no forget file.
+    """Read and encode the request's files, questions put as it says, from now on; UserError where there is
+    no forget file.
 
     Warns (InputWarning) of rows that stand in both sets, which are trained both ways; UserError where all of
     the forget set does. Nothing is made, so that cache and progress have no part in it.
@@ -78,6 +79,7 @@ def prepare(
         raise UserError(
             "nothing to forget: give a JSONL file of questions and answers (--forget forget.jsonl)"
         )
+    model.reader.ask_as(request.prompting)
     forget = read_questions(request.forget)
     retain = [] if request.retain_file is None else read_questions(request.retain_file)
     _warn_of_both(request, forget, retain)
