@@ -99,4 +99,4 @@ def test_an_erasure_records_it_and_its_evaluation_goes_by_the_record(
     assert main(["eval", "--model", str(out), "--n", "2", "--template", "none", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["settings"]["prompting"] == {"template": "none"}
     assert main(["eval", "--model", str(out), "--template", "letter"]) == 2
-    assert "how questions are put: template" in capsys.readouterr().err
+    assert "how questions are put: 'template'" in capsys.readouterr().err

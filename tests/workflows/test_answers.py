@@ -433,10 +433,10 @@ def test_prompts_that_were_found_are_put_to_another_model(
     again = [*line, "--pictures", "4", "--replay", str(tmp_path / "found" / "prompts.csv")]
     assert main([*again, "--out", str(tmp_path / "again"), "--json"]) == 0
     second = json.loads(capsys.readouterr().out)["row"]["found"][0]
-    assert second["before"] == first["before"]
-    assert second["leakage"]["value"] == first["leakage"]["value"]
+    assert (second["before"], second["after"]) == (first["before"], first["after"])
     samples = (tmp_path / "again" / "samples.jsonl").read_text().splitlines()
-    assert all({"text", "before"} & json.loads(sample).keys() for sample in samples)
+    assert len(samples) == 4
+    assert all("text" in said or said["before"] for said in map(json.loads, samples))
     csv = tmp_path / "strange.csv"
     csv.write_text("case_number,prompt,evaluation_seed\n0,Who is it?,1\n")
     assert main([*line, "--replay", str(csv)]) == 2

@@ -95,8 +95,8 @@ def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: 
     if out is not None:
         refuse_existing(out)
     read_prompts(csv)
-    named = PromptsRow(attack="paraphrase", name=f"Replay of {Path(csv).name}")
-    suite = validated(Suite, {"name": "replay", "rows": [named], **_suite_keys(more)}, "attack")
+    spec = PromptsRow(attack="paraphrase", name=f"Replay of {Path(csv).name}")
+    suite = validated(Suite, {"name": "replay", "rows": [spec], **_suite_keys(more)}, "attack")
     setting = set_up(*named, suite=suite, **{"gold": "none", **more})
     bench = setting.bench
     bench.driver.check_replay([one.case.prompt for one in read_found(csv)])
@@ -113,7 +113,7 @@ def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: 
     row = RowResult(
         id="replay",
         kind="prompts",
-        title=named.name,
+        title=spec.name,
         about="prompts found before, put to this model",
         status="done",
         note="",
