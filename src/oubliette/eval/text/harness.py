@@ -35,7 +35,7 @@ def harness_model(model: LanguageBackend, batch: int = _BATCH) -> Any:
             "tasks of lm-eval: lm-eval is not installed; pip install 'oubliette[tasks]'"
         ) from error
 
-    class Harness(LM):  # type: ignore[misc]
+    class Harness(LM):
         """The three things that the harness asks of a model, and its chat template."""
 
         def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
