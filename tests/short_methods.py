@@ -24,6 +24,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "rr": {"layers": [0, 1], "ramp": 10},
     "mrp": {"blocks": [0, 1]},
     "elm": {"expert": "Sure.", "novice": "Unsure.", "turn": "So.", "texts": 2, "length": 3},
+    "whp": {"reinforce_steps": 2, "reinforce_rate": 1e-3},
     "task-vector": {"steps": 2, "batch": 2, "accumulation": 1},
     "altpo": {"count": 2, "tokens": 8},
     "scrub": {"forget_steps": 1, "retain_steps": 1},

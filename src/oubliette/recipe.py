@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from oubliette.backends.prompting import Prompting
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import MAX_SEED, StrictModel, validated
 from oubliette.train.config import TrainConfig
@@ -113,8 +114,8 @@ class Recipe(StrictModel):
     name stands for a mapping with the name alone. `budget_for` is the number of concepts that the preset's
     budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or
     names a file that does. `forget` and `retain` are JSONL files of a language model's two sets, `sources`
-    further files by the names that the method gives them ("refusals"). `policy` decides in a stream, request
-    by request, what is run of this; None: all of it, each time.
+    further files by the names that the method gives them ("refusals"), `prompting` how its questions are put.
+    `policy` decides in a stream, request by request, what is run of this; None: all of it, each time.
     """
 
     name: str = ""
@@ -133,6 +134,7 @@ class Recipe(StrictModel):
     forget: str | None = None
     retain: str | None = None
     sources: dict[str, str] = Field(default_factory=dict)
+    prompting: Prompting = Field(default_factory=Prompting)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     save: SaveSpec = Field(default_factory=SaveSpec)
 

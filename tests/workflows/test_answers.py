@@ -422,8 +422,22 @@ def test_an_answers_time_is_taken_on_a_few(facts_folder: Path) -> None:
     )
 
 
-def test_prompts_of_a_csv_are_for_models_that_draw(erased: Any, tmp_path: Path, capsys: Shown) -> None:
-    csv = tmp_path / "found.csv"
-    csv.write_text("case_number,prompt,evaluation_seed\n0,a car,1\n")
-    assert main(["attack", "prompts", "--model", str(erased.path), "--replay", str(csv)]) == 2
-    assert "does not draw" in capsys.readouterr().err
+def test_prompts_that_were_found_are_put_to_another_model(
+    erased: Any, facts_folder: Path, tmp_path: Path, capsys: Shown
+) -> None:
+    """What a begun answer brought back from one model is tried on another, and judged by its question."""
+    line = ["attack", "prompts", "--model", str(erased.path)]
+    search = [*line, "--attack", "affirmation", "--cases", "4", "--pictures", "4"]
+    assert main([*search, "--out", str(tmp_path / "found"), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["row"]["found"][0]
+    again = [*line, "--pictures", "4", "--replay", str(tmp_path / "found" / "prompts.csv")]
+    assert main([*again, "--out", str(tmp_path / "again"), "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)["row"]["found"][0]
+    assert (second["before"], second["after"]) == (first["before"], first["after"])
+    samples = (tmp_path / "again" / "samples.jsonl").read_text().splitlines()
+    assert len(samples) == 4
+    assert all("text" in said or said["before"] for said in map(json.loads, samples))
+    csv = tmp_path / "strange.csv"
+    csv.write_text("case_number,prompt,evaluation_seed\n0,Who is it?,1\n")
+    assert main([*line, "--replay", str(csv)]) == 2
+    assert "'Who is it?' is no question of forget" in capsys.readouterr().err

@@ -158,6 +158,15 @@ class AnswerAttackRunner:
         """The field's table of prompts."""
         return found_table(found, attack=spec.attack, concept=self.concept.name)
 
+    def check_replay(self, originals: Sequence[str]) -> None:
+        """UserError for one that is no question of the rows: nothing says what answers it."""
+        unknown = next((one for one in originals if not self.judge.knows(self.concept, one)), None)
+        if unknown is not None:
+            raise UserError(
+                f"the original prompt {unknown[:60]!r} is no question of {self.concept.name}, so nothing "
+                "says what answers it; give a table with original_prompt, and the rows it is of (--forget)"
+            )
+
     def probe(self, spec: ProbeRow, model: Any, *, hits: Hits, seed: int) -> Shown:
         """Probe the model with the questions to be forgotten."""
         made = make_probe(spec)

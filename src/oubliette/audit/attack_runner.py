@@ -244,6 +244,9 @@ class PictureAttackRunner:
         """The field's table of prompts."""
         return found_table(found, attack=spec.attack, concept=self.concept.name)
 
+    def check_replay(self, originals: Sequence[str]) -> None:
+        """Any will do: the judge looks at the picture alone."""
+
     def probe(self, spec: ProbeRow, model: Any, *, hits: Hits, seed: int) -> Shown:
         """Probe the model with prompts, and pictures of the concept where the probe needs them."""
         made = make_probe(spec)

@@ -80,6 +80,10 @@ class AttackRunner(Protocol):
         """What was found as the field's CSV."""
         ...
 
+    def check_replay(self, originals: Sequence[str]) -> None:
+        """UserError for an original prompt of a table by which nothing could be judged."""
+        ...
+
     def probe(self, spec: Any, model: Any, *, hits: Hits, seed: int) -> Any:
         """Probe: `oubliette.attack.probes.probe.Shown`."""
         ...

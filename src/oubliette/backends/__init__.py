@@ -32,13 +32,14 @@ def open_model(
     """Open a model as a backend; what its folder holds decides whether that is diffusion or language.
 
     `source` is an embedded name ("nano"), a folder in diffusers' or transformers' layout, a folder with a
-    delta, a LoRA or an attachment (`base` then overrides the base its record names), a Hub id ("owner/name"),
-    a diffusers pipeline in memory (shared, not copied), or a backend (returned as it is). `device` is the GPU
-    where there is one by default, `dtype` float32. Raises UserError for anything else, for pickles, and for
-    files that lack a tensor or a tokenizer; warns (ModelWarning) of weights that are not finite, or not those
-    of the record beside them, which `faults` of the model then says.
+    delta, a LoRA or an attachment (`base` then overrides the base its record names), a GGUF file, a Hub id
+    ("owner/name"), a diffusers pipeline in memory (shared, not copied), or a backend (returned as it is).
+    `device` is the GPU where there is one by default, `dtype` float32. Raises UserError for anything else,
+    for pickles, and for files that lack a tensor or a tokenizer; warns (ModelWarning) of weights that are not
+    finite, or not those of the record beside them, which `faults` of the model then says.
     """
     from oubliette.backends.base import Backend
+    from oubliette.backends.files.gguf import is_gguf
 
     if isinstance(source, Backend):
         return source
@@ -47,7 +48,7 @@ def open_model(
     from oubliette.core.validation import user_path
 
     folder = user_path(source)
-    if folder.is_dir():
+    if folder.is_dir() or is_gguf(folder):
         return _open_folder(folder, str(source), device, dtype, base)
     if folder.is_file():
         raise _file_error(folder)
@@ -111,6 +112,10 @@ def _open_form(
         from oubliette.backends.diffusion import DiffusionBackend
 
         return DiffusionBackend.open(folder, source=source, device=device, dtype=dtype)
+    if folder.is_file():  # a GGUF
+        from oubliette.backends.language import LanguageBackend
+
+        return LanguageBackend.open(folder, source=source, device=device, dtype=dtype)
     if (folder / "config.json").is_file():
         from oubliette.backends.files.opening import refuse_component
         from oubliette.backends.language import LanguageBackend
@@ -176,7 +181,9 @@ def _file_error(path: Path) -> UserError:
             f"{path}: is a single file; expected a folder in diffusers' layout "
             "(diffusers: StableDiffusionPipeline.from_single_file(...).save_pretrained(folder))"
         )
-    return UserError(f"{path}: is a file; expected a model's folder, a Hub id or an embedded name")
+    return UserError(
+        f"{path}: is a file; expected a model's folder, a GGUF file, a Hub id or an embedded name"
+    )
 
 
 def _from_hub(name: str) -> Path:

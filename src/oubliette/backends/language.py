@@ -22,6 +22,7 @@ from oubliette.backends.device import default_device
 from oubliette.backends.files.adapters import save_peft_adapters
 from oubliette.backends.files.changes import changed_tensors
 from oubliette.backends.files.delta import base_facts, write_delta
+from oubliette.backends.files.gguf import is_gguf, read_gguf
 from oubliette.backends.files.lora_form import Factors, adapter_hashes, low_rank
 from oubliette.backends.files.opening import check_causal, check_vocabulary, reason, refuse_missing
 from oubliette.backends.files.stored import PICKLES, copy_beside, header, is_weights, name_dtype, narrowed
@@ -89,41 +90,24 @@ class LanguageBackend(Attachable):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> LanguageBackend:
-        """Open a transformers folder of safetensors, in float32 unless `dtype` says otherwise.
+        """Open a transformers folder of safetensors or a GGUF file, in float32 unless `dtype` says otherwise.
 
-        Raises UserError for pickles, broken or incomplete folders, and models that are not causal language
-        models.
+        Of a GGUF the stored dtype is `dtype`: no other holds what its blocks say. Raises UserError for
+        pickles, broken or incomplete folders and files, and models that are not causal language models.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         folder = Path(folder)
-        files = _weight_files(folder)
-        check_causal(folder)
-        dtypes = Counter(place.dtype for file in files for place in header(file))
-        check_vocabulary(folder, "the model")
-        try:
-            with quiet_loading():
-                model, found = AutoModelForCausalLM.from_pretrained(
-                    str(folder),
-                    dtype=dtype or torch.float32,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    ignore_mismatched_sizes=True,  # refused below, by name
-                    output_loading_info=True,
-                )
-                tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-        except Exception as error:  # whatever a library makes of files it cannot read
-            raise UserError(
-                f"{folder}: cannot be opened as a causal language model ({reason(error)})"
-            ) from error
-        _check_loaded(found, str(files[0] if len(files) == 1 else folder))
+        if is_gguf(folder):
+            stored = dtype or torch.float32
+            model, tokenizer = read_gguf(folder, stored)
+        else:
+            model, tokenizer, stored = _read_folder(folder, dtype or torch.float32)
         return cls(
             model.to(device or default_device()),
             tokenizer,
             source=source or str(folder),
             world=read_manifest(folder).get("world"),
             origin=folder,
-            stored_dtype=dtypes.most_common(1)[0][0],
+            stored_dtype=stored,
         )
 
     @classmethod
@@ -370,20 +354,46 @@ class LanguageBackend(Attachable):
     @torch.no_grad()
     def _write(self, target: Path, changed: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
         own = self.tensors()
+        origin = None if self._origin is None or is_gguf(self._origin) else self._origin
         if dtype is not None:
             self.model.to(dtype)
         for name, value in changed.items():
             own[name].copy_(value)
         with quiet_loading():
             self.model.save_pretrained(str(target), safe_serialization=True)
-            if self._origin is None:
+            if origin is None:
                 self.tokenizer.save_pretrained(str(target))
         for file in target.glob("*.safetensors"):
             share(file)
-        if self._origin is not None:
-            _put_back(self._origin, target)
+        if origin is not None:
+            _put_back(origin, target)
             if dtype is not None:
                 name_dtype(target / "config.json", dtype)
+
+
+def _read_folder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, torch.dtype]:
+    """The model and tokenizer of a transformers folder, and the dtype of most stored tensors."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    files = _weight_files(folder)
+    check_causal(folder)
+    dtypes = Counter(place.dtype for file in files for place in header(file))
+    check_vocabulary(folder, "the model")
+    try:
+        with quiet_loading():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # refused below, by name
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:  # whatever a library makes of files it cannot read
+        raise UserError(f"{folder}: cannot be opened as a causal language model ({reason(error)})") from error
+    _check_loaded(found, str(files[0] if len(files) == 1 else folder))
+    return model, tokenizer, dtypes.most_common(1)[0][0]
 
 
 def _put_back(origin: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
+from oubliette.backends.prompting import Prompting
 from oubliette.core.errors import UserError
 from oubliette.data.questions import QA, Turn
 
@@ -55,8 +56,9 @@ class TokenReader:
     """Turns questions and answers into tokens with a model's own tokenizer.
 
     A question is put through the tokenizer's chat template where it has one; otherwise it is followed by a
-    space and the answer. The end-of-text token closes each row and counts. `max_length` is the longest row
-    in tokens, `vocabulary` the number of tokens that the model has an embedding for; `pad` is one of them.
+    space and the answer; `prompting` says what else stands around it, or that no template does. The
+    end-of-text token closes each row and counts. `max_length` is the longest row in tokens, `vocabulary` the
+    number of tokens that the model has an embedding for; `pad` is one of them.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, source: str, vocabulary: int) -> None:
@@ -67,10 +69,25 @@ class TokenReader:
             )
         self.tokenizer, self.max_length, self._source = tokenizer, max_length, source
         self.vocabulary = vocabulary
+        self.prompting = Prompting()
         self.end: int | None = tokenizer.eos_token_id
         # Padding is masked, so any token does that the model has: a tokenizer's own may lie beyond it.
         known = (token for token in (tokenizer.pad_token_id, self.end) if token is not None)
         self.pad: int = next((token for token in known if token < vocabulary), 0)
+
+    def ask_as(self, prompting: Prompting) -> None:
+        """Put questions so from now on; UserError for a chat template that the tokenizer lacks."""
+        if prompting.template == "chat" and not self.tokenizer.chat_template:
+            raise UserError(
+                f"{self._source}: its tokenizer has no chat template, and one is asked for; leave it to the "
+                "model (template auto), or name a model that was tuned to chat"
+            )
+        self.prompting = prompting
+
+    @property
+    def templated(self) -> bool:
+        """Whether questions go through the tokenizer's chat template."""
+        return bool(self.tokenizer.chat_template) and self.prompting.template != "none"
 
     def prompt(self, question: str, history: Sequence[Turn] = ()) -> str:
         """The text a question becomes, after what was said before: what an answer follows.
@@ -78,9 +95,12 @@ class TokenReader:
         Turns are put through the chat template, or follow each other on lines of their own. UserError for
         turns that the template has no place for.
         """
-        said = [*history, ("user", question)]
-        if not self.tokenizer.chat_template:
-            return "\n".join(content for _, content in said)
+        before = self.prompting.before
+        if any(role == "system" for role, _ in history):  # a row's own goes before ours
+            before = tuple(turn for turn in before if turn[0] != "system")
+        said = [*before, *history, ("user", question)]
+        if not self.templated:
+            return "\n".join(content for _, content in said if content)
         turns = [{"role": role, "content": content} for role, content in said]
         try:
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
@@ -101,7 +121,7 @@ class TokenReader:
 
     def glue(self, prompt: str, answer: str) -> str:
         """What stands between a prompt and its answer: a space, unless the chat template has its own."""
-        bare = prompt and answer and not self.tokenizer.chat_template
+        bare = prompt and answer and not self.templated
         return " " if bare and not prompt[-1].isspace() else ""
 
     def parts(self, *texts: str) -> tuple[list[int], list[int]]:
@@ -111,7 +131,7 @@ class TokenReader:
         """
         found = self.tokenizer(
             "".join(texts),
-            add_special_tokens=not self.tokenizer.chat_template,
+            add_special_tokens=not self.templated,
             return_offsets_mapping=True,
             verbose=False,  # what is too long is said here, by the line it stands in
         )

@@ -188,7 +188,7 @@ def prompts(
     cases: Cases = 16,
     set_: Set = None,
     replay: Annotated[
-        Path | None, typer.Option(help="Draw the prompts of this CSV instead of searching for some.")
+        Path | None, typer.Option(help="Try the prompts of this CSV instead of searching for some.")
     ] = None,
     rows: Annotated[
         Path | None,

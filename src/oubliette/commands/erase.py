@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oubliette.commands import numbers, show
+from oubliette.commands.sets import Shots, System, Template, prompting
 from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,7 +115,13 @@ def erase(
     retain: Annotated[
         Path | None, typer.Option(help="What must stay: prompts, one a line; JSONL for language.")
     ] = None,
-    forget: Annotated[Path | None, typer.Option(help="JSONL of what a language model must forget.")] = None,
+    forget: Annotated[
+        Path | None,
+        typer.Option(help="What a language model must forget: JSONL, or OWNER/NAME:SPLIT of the Hub."),
+    ] = None,
+    system: System = None,
+    shots: Shots = None,
+    template: Template = None,
     data: Annotated[Path | None, typer.Option(help="Folder with your own anchor pictures.")] = None,
     freeze: Annotated[
         Path | None, typer.Option(help="File of tensor names that must not move (text or JSON).")
@@ -157,6 +164,7 @@ def erase(
         freeze=freeze,
         save=save,
         policy=policy,
+        prompting=prompting(system, shots, template),
         overrides=[
             *_overrides(set_, save_dtype),
             *(f"policy.{change}" for change in policy_set or ()),

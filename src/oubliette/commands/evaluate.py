@@ -9,7 +9,7 @@ import typer
 
 from oubliette.commands import numbers, show
 from oubliette.commands.erase import Json, Judge, Require, Resume
-from oubliette.commands.sets import Forget, Other, Retain, named_files
+from oubliette.commands.sets import Forget, Other, Retain, Shots, System, Template, named_files, prompting
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -69,6 +69,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="A further set for metrics, NAME=FILE (holdout=FILE); repeatable."),
     ] = None,
+    system: System = None,
+    shots: Shots = None,
+    template: Template = None,
     out: Annotated[Path | None, typer.Option(help="New folder for figures, samples and page.")] = None,
     require_leakage: Require = None,
     resume: Resume = False,
@@ -95,6 +98,7 @@ def evaluate(
         prompts_csv=prompts,
         metrics=metric or (),
         rows=named_files(rows or ()),
+        prompting=prompting(system, shots, template),
         cache=cache,
         out=out,
         require_leakage=require_leakage,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from oubliette.core.errors import UserError, suggest
+from oubliette.data.hub_rows import files_of
 from oubliette.data.jsonl import read_objects
 
 __all__ = ["QA", "Turn", "read_questions", "rows_of"]
@@ -84,6 +85,7 @@ class QA:
 def read_questions(path: Path | str) -> list[QA]:
     """Read a JSONL file of one object a line, a JSON array of objects, or parquet; other keys are ignored.
 
+    What is no file here may be a data set on the Hub, "owner/name:split" (`oubliette.data.hub_rows`).
     `messages` (role and content) and `conversations` (from and value) make a row of each answer that the
     assistant gives, with all that was said before it. `instruction` and `input` make the question of an
     `output`. A list of answers makes a row of each, lists of as many prompts and completions a row of each
@@ -93,8 +95,12 @@ def read_questions(path: Path | str) -> list[QA]:
     that are fewer than two, twice the same or not as many as in the rows before, an answer that is none of
     them, a key that is nearly an optional one, and for a file without rows.
     """
-    path = Path(path)
-    rows = [row for where, content in read_objects(path, _EXPECTED) for row in rows_of(where, content)]
+    rows = [
+        row
+        for file in files_of(path)
+        for where, content in read_objects(file, _EXPECTED)
+        for row in rows_of(where, content)
+    ]
     if not rows:
         raise UserError(f"{path}: holds no rows; expected {_EXPECTED}")
     counts = [(len(row.choices), row.where) for row in rows if row.choices]

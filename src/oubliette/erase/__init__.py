@@ -44,6 +44,7 @@ METHODS: Registry[Any] = Registry(
         "satimp": "oubliette.erase.language.weighted:SatImp",
         "undial": "oubliette.erase.language.distilled:Undial",
         "ceu": "oubliette.erase.language.distilled:CEU",
+        "whp": "oubliette.erase.language.whp:WHP",
         "pdu": "oubliette.erase.language.pdu:PDU",
         "scrub": "oubliette.erase.language.scrub:SCRUB",
         "task-vector": "oubliette.erase.language.task_vector:TaskVector",

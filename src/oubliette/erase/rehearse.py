@@ -85,6 +85,7 @@ def _check_material(model: Backend, recipe: Recipe) -> None:
     data = recipe.data
     if draws(model):
         given: dict[str, Any] = {"forget (--forget)": recipe.forget, "retain, a file of rows": recipe.retain}
+        given["prompting (--system, --shots, --template)"] = recipe.prompting.facts() or None
         fitting = "concepts (--concept) and prompts"
     else:
         given = {

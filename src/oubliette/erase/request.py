@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oubliette.backends.prompting import Prompting
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.concept import hint
 from oubliette.data.csv import read_table
@@ -36,13 +37,13 @@ class ErasureRequest:
     """One erasure: its concepts and the user's own material, which goes before the bank's.
 
     `concepts` may be empty for language models, whose material is `forget`, `retain_file` and further
-    `sources` by name. `pairs` are the
-    user's prompts, `pictures` a folder of the user's anchor pictures, `retain` prompts that are to stay as
-    they are. `prompt_count` is how many prompts are made for each concept, `picture_count` how many pictures
-    for all together, where the user brought none; `picture_steps` and `picture_guidance` how the base draws.
-    `bank` names the prompt bank (None: the one that fits the model). `avoid` are concepts that were erased
-    before: no anchor prompt and no prompt to retain may name one, since the base no longer shows it. `rows`
-    are those of "forget" and "retain" where they are at hand: their files are then not read.
+    `sources` by name, with questions put as `prompting` says. `pairs` are the user's prompts, `pictures` a
+    folder of the user's anchor pictures, `retain` prompts that are to stay as they are. `prompt_count` is how
+    many prompts are made for each concept, `picture_count` how many pictures for all together, where the user
+    brought none; `picture_steps` and `picture_guidance` how the base draws. `bank` names the prompt bank
+    (None: the one that fits the model). `avoid` are concepts that were erased before: no anchor prompt and no
+    prompt to retain may name one, since the base no longer shows it. `rows` are those of "forget" and
+    "retain" where they are at hand: their files are then not read.
     """
 
     concepts: tuple[Concept, ...] = ()
@@ -59,6 +60,7 @@ class ErasureRequest:
     sources: Mapping[str, Path] = field(default_factory=dict)
     avoid: tuple[Concept, ...] = ()
     rows: Mapping[str, Sequence[QA]] = field(default_factory=dict)
+    prompting: Prompting = field(default_factory=Prompting)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None) -> ErasureRequest:
@@ -91,6 +93,7 @@ class ErasureRequest:
             sources={name: Path(path) for name, path in recipe.sources.items()},
             avoid=made(data.avoid),
             rows=rows or {},
+            prompting=recipe.prompting,
         )
         for prompt in request.retain:
             check_text(prompt, "the prompt to retain")

@@ -112,6 +112,8 @@ class Settings:
     sampler: str
     prompts_csv: str | None
     retained: dict[str, list[str]]
+    prompting: dict[str, Any] | None = None
+    """How questions were put, where that is not usual."""
 
 
 @dataclass(frozen=True)

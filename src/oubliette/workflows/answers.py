@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import read_manifest
+from oubliette.core.validation import validated
+from oubliette.data.hub_rows import named_on_hub
 from oubliette.data.text import check_text
 from oubliette.workflows.user_data import Lesson, Opened, Source, Teaching
 from oubliette.world.world import world_of
 
 if TYPE_CHECKING:
     from oubliette.audit.suite import Suite
+    from oubliette.backends.prompting import Prompting
     from oubliette.data.concept import Concept
     from oubliette.data.questions import QA
     from oubliette.eval.evaluator import Evaluator
@@ -51,6 +54,7 @@ class Answers:
 
     def evaluator(self, asked: Request, opened: Any, before: Any, how: How | None) -> Evaluator:
         """A judge of answers on the rows named, or those of the record."""
+        from oubliette.backends.prompting import asked_as
         from oubliette.eval.text.answer_plan import AnswerSets
         from oubliette.eval.text.evaluator import AnswerEvaluator
 
@@ -77,9 +81,13 @@ class Answers:
         if taken:
             raise UserError(f"--rows {taken[0]}: is given by --{taken[0]}")
         more = {name: _rows(path) for name, path in asked.rows.items()}
-        return AnswerEvaluator(
-            before, AnswerSets(Path(forget).stem, **rows, more=more), metrics=asked.metrics
-        )
+        prompting = asked.prompting or _recorded_prompting(opened)
+        if prompting is not None:  # what a model cannot be asked as is refused before it is asked
+            for model in (opened, before):
+                with asked_as(model, prompting):
+                    pass
+        sets = AnswerSets(Path(forget).stem, **rows, more=more)
+        return AnswerEvaluator(before, sets, metrics=asked.metrics, prompting=prompting)
 
     def driver(
         self, asked: Request, opened: Any, evaluator: Evaluator, suite: Suite, frozen: list[str]
@@ -245,12 +253,21 @@ def _path_of(asked: Request, opened: Any, name: str) -> Path | str | None:
     source = Path(str(opened.source))
     recipe = read_manifest(source).get("recipe", {}) if source.is_dir() else {}
     recorded = recipe.get(name)
-    if recorded is not None and not Path(recorded).is_file():
+    if recorded is not None and not Path(recorded).is_file() and not named_on_hub(recorded):
         raise UserError(
             f"{opened.source}: its record names {recorded} as what it was to {name}, and that is not there; "
             f"name it (--{name})"
         )
     return recorded
+
+
+def _recorded_prompting(opened: Any) -> Prompting | None:
+    """How the record of the model says that questions were put when it was made."""
+    from oubliette.backends.prompting import Prompting
+
+    source = Path(str(opened.source))
+    found = (read_manifest(source).get("recipe", {}) if source.is_dir() else {}).get("prompting")
+    return validated(Prompting, found, f"{source}: prompting") if found else None
 
 
 def _rows(path: Path | str | None) -> list[QA]:

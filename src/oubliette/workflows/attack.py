@@ -16,7 +16,6 @@ from oubliette.audit.result import GOLD, MODEL, NOVEL, RowResult
 from oubliette.audit.rows import run_row
 from oubliette.audit.suite import BenignRow, ProbeRow, PromptsRow, RelearnRow, Suite
 from oubliette.backends import open_model
-from oubliette.backends.base import draws
 from oubliette.core.errors import UserError
 from oubliette.core.manifest import atomic_folder, refuse_existing
 from oubliette.core.numbers import percent
@@ -89,11 +88,13 @@ def attack(*named: Any, row: dict[str, Any], out: Path | str | None = None, **mo
 
 
 def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: Any) -> Attacked:
-    """Draw the prompts of a CSV (found on another model, or another group's) and judge them.
+    """Put the prompts of a CSV (found on another model, or another group's) to a model and judge it.
 
     pre-ASR and ASR as a search has them; the options are those of `attack`.
     """
+    from oubliette.attack.prompts.records import read_found
     from oubliette.attack.prompts.replay import replay as draw
+    from oubliette.audit.samples import said
     from oubliette.audit.untrained import finding
     from oubliette.core.validation import validated
     from oubliette.data.csv import read_prompts
@@ -102,14 +103,11 @@ def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: 
     if out is not None:
         refuse_existing(out)
     read_prompts(csv)
-    rows = [PromptsRow(attack="paraphrase", name=f"Replay of {Path(csv).name}")]
-    suite = validated(Suite, {"name": "replay", "rows": rows, **_suite_keys(more)}, "attack")
+    spec = PromptsRow(attack="paraphrase", name=f"Replay of {Path(csv).name}")
+    suite = validated(Suite, {"name": "replay", "rows": [spec], **_suite_keys(more)}, "attack")
     setting = set_up(*named, suite=suite, **{"gold": "none", **more})
     bench = setting.bench
-    if not draws(bench.model.model):
-        raise UserError(
-            f"{setting.sources[MODEL]}: does not draw, and prompts of a CSV are for models that do"
-        )
+    bench.driver.check_replay([one.case.prompt for one in read_found(csv)])
     found = draw(bench.model.model, csv, bench.meter.found, sampling=bench.base.sampling)
     made = finding(
         MODEL,
@@ -118,13 +116,13 @@ def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: 
         tries=2,
         before=Rate.mean(np.array([one.before for one in found])),
         facts={"tries": 1.0},
-        best=[one.prompt for one in found if one.after and not one.before][:10],
+        best=[one.text for one in found if one.after and not one.before][:10],
     )
     row = RowResult(
         id="replay",
         kind="prompts",
-        title=rows[0].name,
-        about="prompts found before, drawn by this model",
+        title=spec.name,
+        about="prompts found before, put to this model",
         status="done",
         note="",
         budget={"csv": Path(csv).name, "cases": len(found)},
@@ -132,7 +130,15 @@ def replay(csv: Path | str, *named: Any, out: Path | str | None = None, **more: 
         found=[made],
     )
     samples = [
-        {"prompt": one.prompt, "seed": one.case.seed, "before": one.before, "hit": one.after} for one in found
+        {
+            "prompt": one.prompt,
+            "seed": one.case.seed,
+            "before": one.before,
+            "hit": one.after,
+            **({"opening": one.opening} if one.opening else {}),
+            **({} if one.last is None else said(one.last)),
+        }
+        for one in found
     ]
     done = Attacked(row, 0.0, None if out is None else Path(out), row_name(setting.sources[MODEL]))
     if out is not None:

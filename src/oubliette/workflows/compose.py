@@ -40,6 +40,8 @@ def compose(model: Backend, order: Order) -> Recipe:
         changes["freeze"] = str(order.freeze) if isinstance(order.freeze, str | Path) else list(order.freeze)
     if order.forget is not None:
         changes["forget"] = str(order.forget)
+    if order.prompting is not None:
+        changes["prompting"] = order.prompting.facts()
     if order.retain is not None:
         modality_of(model).retain(raw, order.retain)
     for key, source in (("pairs", order.prompts), ("path", order.data)):

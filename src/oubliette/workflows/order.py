@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
+    from oubliette.backends.prompting import Prompting
     from oubliette.eval.verdict import Bounds
 
 __all__ = ["Job", "Order"]
@@ -22,8 +23,8 @@ class Order:
     `anchor` and `kind` are one for all concepts or one for each; left out, the world knows them. `method` is
     a method or a preset, `preset` a preset of exactly that name. `prompts` is a CSV of prompt pairs, `data` a
     folder of anchor pictures. `retain` is what must stay: prompts (a list, or a text file of one a line) for
-    pictures, a JSONL file for language, where `forget` is the other. `policy` decides in a stream.
-    `overrides` ("train.steps=50") come last.
+    pictures, a JSONL file for language, where `forget` is the other and `prompting` says how
+    questions are put. `policy` decides in a stream. `overrides` ("train.steps=50") come last.
     """
 
     concept: str | Sequence[str] = ()
@@ -43,6 +44,7 @@ class Order:
     data: Path | str | None = None
     freeze: Path | str | Sequence[str] | None = None
     save: str | None = None
+    prompting: Prompting | None = None
     overrides: Iterable[str] = ()
 
 

@@ -86,6 +86,10 @@ class Pictures:
                     f"--{name} {getattr(asked, name)}: names rows for a model that answers, and "
                     f"{opened.source} draws; name a concept (--concept)"
                 )
+        if asked.prompting is not None:
+            raise UserError(
+                f"--system, --shots, --template: are of questions, and {opened.source} draws; leave them out"
+            )
         if asked.metrics or asked.rows:
             what = f"--metric {asked.metrics[0]}" if asked.metrics else f"--rows {next(iter(asked.rows))}"
             raise UserError(f"{what}: is of models that answer, and {opened.source} draws; leave it out")

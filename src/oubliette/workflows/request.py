@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oubliette.core.errors import UserError
+from oubliette.data.hub_rows import named_on_hub
 
 if TYPE_CHECKING:
+    from oubliette.backends.prompting import Prompting
     from oubliette.data.concept import Concept
     from oubliette.eval.judge import Judge
 
@@ -28,8 +30,9 @@ class Request:
     of `other` matters. `gold` never knew it ("none" leaves out the one that is known; "novel" puts in its
     place a concept that the model does not know: `novel`, with pictures `novel_data`). `mask` holds names
     of tensors that no attack may move, or is a file of them; `data` and `benign` are an attacker's own
-    pictures or rows. `metrics` are further figures by name, and `rows` files of further sets for them.
-    UserError for what does not go together, and for a path that is not there.
+    pictures or rows. `metrics` are further figures by name, and `rows` files of further
+    sets for them. Questions are put as `prompting` says, by default as the record does. UserError for what
+    does not go together, and for a path that is not there.
     """
 
     model: Any
@@ -52,6 +55,7 @@ class Request:
     prompts_csv: Path | str | None = None
     metrics: Sequence[str] = ()
     rows: Mapping[str, Path | str] = field(default_factory=dict)
+    prompting: Prompting | None = None
 
     def __post_init__(self) -> None:
         for path, what in ((self.novel, "--novel"), (self.novel_data, "--novel-data")):
@@ -66,7 +70,7 @@ class Request:
                 raise UserError(f"{what} {path}: no such folder or file of pictures")
         sets = [(self.forget, "--forget"), (self.retain, "--retain"), (self.other, "--other")]
         for path, what in (*sets, *((path, f"--rows {name}") for name, path in self.rows.items())):
-            if path is not None and not Path(path).is_file():
+            if path is not None and not Path(path).is_file() and not named_on_hub(path):
                 raise UserError(f"{what} {path}: no such file of questions and answers")
 
     @property

@@ -27,6 +27,7 @@ ROWS = [
     "wga",
     "satimp",
     "undial",
+    "whp",
     "ceu",
     "me",
     "idk",
@@ -41,6 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rmu-lat": {"layer": 1, "attack_layer": 0, "attack_steps": 4},
     "rmu": {"layer": 1},
     "rr": {"layers": [0, 1], "ramp": 10},
+    "whp": {"reinforce_steps": 2},
 }
 
 
@@ -189,6 +191,45 @@ def test_undial(root: Path, kind: str) -> None:
             each.append(-float((lowered.softmax(dim=-1) * log).sum()))
         total += sum(each) / len(each)
     assert float(objective.loss("forget", draw)) == pytest.approx(total / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_whp(root: Path, kind: str) -> None:
+    """The labels against two models made by hand: the original, and it after two steps of AdamW."""
+    options = {"reinforce_steps": 2, "reinforce_batch": 1, "reinforce_rate": 0.02, "alpha": 1.5}
+    model, objective, weights, draw = setting(root, "whp", kind, **options)
+    batch = draw["forget"]
+    log_p = tokens(model, batch)
+    weights.restore()
+    before = model.predict(batch).float().detach()
+    rng = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(weights.parameters, lr=0.02, weight_decay=0.0)
+    for _ in range(2):
+        some = objective.data.forget.draw(rng, 1)
+        optimizer.zero_grad()
+        (-model.log_likelihood(model.predict(some), some) / some.counts()).mean().backward()
+        optimizer.step()
+    after = model.predict(batch).float().detach()
+    total, changed = 0.0, 0
+    for number, row in enumerate(log_p):
+        places = [at for at, label in enumerate(batch.labels[number]) if at > 0 and label >= 0]
+        each = []
+        for at, (log, label) in zip(places, row, strict=True):
+            scores = [
+                float(z) - 1.5 * max(0.0, float(other - z))
+                for z, other in zip(before[number, at - 1], after[number, at - 1], strict=True)
+            ]
+            best = scores.index(max(scores))
+            changed += best != label
+            each.append(-float(log[best]))
+        total += sum(each) / len(each)
+    assert changed > 0
+    weights.restore()
+    model, objective, weights, draw = setting(root, "whp", kind, **options)
+    assert float(objective.loss("forget", draw)) == pytest.approx(total / 2, rel=1e-4)
+    assert int((objective.generic.rows.labels >= 0).sum()) == int(
+        (objective.data.forget.rows.labels >= 0).sum()
+    )
 
 
 def test_ceu(root: Path) -> None:

@@ -39,6 +39,11 @@ class _Led:
     opening: str
     front: Tensor | None
 
+    @property
+    def reader(self) -> Any:
+        """The model's."""
+        return self.model.reader
+
     def respond(self, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
         said: list[str] = self.model.respond(prompts, max_new_tokens, opening=self.opening, front=self.front)
         return said

@@ -38,11 +38,11 @@ def read_delta(folder: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def base_of(folder: Path | str) -> str:
-    """What a delta folder's record names as its base: a folder beside it, a name or a Hub id."""
+    """What a delta folder's record names as its base: a folder or file beside it, a name or a Hub id."""
     folder = Path(folder)
     base = read_manifest(folder).get("base") or {}
     relative = base.get("relative")
-    if relative and (folder / relative).is_dir():
+    if relative and (folder / relative).exists():
         return os.path.normpath(folder / relative)
     source = base.get("source")
     if not source or source == "memory":
@@ -65,7 +65,7 @@ def recorded_base(model: Backend) -> str:
 def base_facts(base_source: str, base_fingerprint: str, folder: Path) -> dict[str, str]:
     """What a record says of the base: its source, its fingerprint, and its place relative to `folder`."""
     facts = {"source": base_source, "fingerprint": base_fingerprint}
-    if Path(base_source).is_dir():
+    if Path(base_source).exists():
         facts["relative"] = Path(os.path.relpath(base_source, folder.absolute())).as_posix()
     return facts
 

@@ -19,6 +19,7 @@ from oubliette.train.cost import Cost
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
+    from oubliette.backends.prompting import Prompting
     from oubliette.backends.tokens import TokenReader
     from oubliette.erase.request import ErasureRequest
 
@@ -86,7 +87,8 @@ def prepare(
     cache: Path | None = None,
     show_progress: bool = True,
 ) -> LanguageData:
-    """Read and encode the request's files; UserError where there is no forget file.
+    """Read and encode the request's files, questions put as it says, from now on; UserError where there is
+    no forget file.
 
     Warns (InputWarning) of rows that stand in both sets, which are trained both ways; UserError where all of
     the forget set does. Nothing is made, so that cache and progress have no part in it.
@@ -97,10 +99,11 @@ def prepare(
         raise UserError(
             "nothing to forget: give a JSONL file of questions and answers (--forget forget.jsonl)"
         )
+    model.reader.ask_as(request.prompting)
     _warn_of_both(request, forget, retain)
     return LanguageData(
         TokenSet(model.encode(forget)),
-        _encoded(model.reader, tuple(retain)) if retain else None,
+        _encoded(model.reader, request.prompting, tuple(retain)) if retain else None,
         forget,
         retain,
         {name: read_questions(path) for name, path in request.sources.items()},
@@ -109,9 +112,9 @@ def prepare(
 
 
 @lru_cache(maxsize=2)
-def _encoded(reader: TokenReader, rows: tuple[QA, ...]) -> TokenSet:
+def _encoded(reader: TokenReader, prompting: Prompting, rows: tuple[QA, ...]) -> TokenSet:
     """A retain set as tokens: one request after another keeps the same, and reading it anew would take longer
-    than their steps.
+    than their steps. `prompting` is how the reader asks now, on which the tokens depend.
     """
     return TokenSet(reader.encode(rows))
 

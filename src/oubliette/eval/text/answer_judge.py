@@ -43,6 +43,10 @@ class AnswerJudge:
         """Whether the concept is one of the sets of rows."""
         return concept in self._expected
 
+    def knows(self, concept: Concept, question: str) -> bool:
+        """Whether an answer to the question can be right."""
+        return question in self._expected.get(concept, {})
+
     def of(self, expected: Mapping[Concept, Expected]) -> AnswerJudge:
         """The same judge of other questions."""
         return AnswerJudge(expected)

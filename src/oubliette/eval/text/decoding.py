@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.backends.prompting import Prompting, asked_as
 from oubliette.core.errors import UserError
 from oubliette.eval.sample_store import Sample
 
@@ -24,10 +25,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Greedy decoding of at most `max_new_tokens` (`oubliette.eval.sample_store.How`)."""
+    """Greedy decoding of at most `max_new_tokens` (`oubliette.eval.sample_store.How`).
+
+    `prompting` says how questions are put; None: as the model puts them.
+    """
 
     max_new_tokens: int = 48
     batch: int = 16
+    prompting: Prompting | None = None
 
     @property
     def passes(self) -> int:
@@ -46,15 +51,17 @@ class Decoding:
         return replace(self, max_new_tokens=min(3, self.max_new_tokens))
 
     def facts(self, model: Any) -> list[Any]:
-        """That it is greedy, and the number of tokens."""
-        return ["greedy", self.max_new_tokens]
+        """That it is greedy, the number of tokens, and how questions are put where that is not usual."""
+        put = {} if self.prompting is None else self.prompting.facts()
+        return ["greedy", self.max_new_tokens, *([put] if put else [])]
 
     def make(self, model: Any, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Sample]:
         """An answer to each question, `batch` at once; greedy, so that the seeds have no part in it."""
         said: list[str] = []
         for first in range(0, len(prompts), self.batch):
             some = prompts[first : first + self.batch]
-            said += model.respond(some, max_new_tokens=self.max_new_tokens)
+            with asked_as(model, self.prompting):
+                said += model.respond(some, max_new_tokens=self.max_new_tokens)
         return [text.strip() for text in said]
 
     def distances(self, own: np.ndarray, other: np.ndarray) -> None:

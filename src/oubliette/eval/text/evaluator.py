@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from oubliette.backends.prompting import Prompting
 from oubliette.core.errors import UserError
 from oubliette.data.concept import Concept
 from oubliette.eval.judge import Judge
@@ -29,7 +30,8 @@ class AnswerEvaluator:
     """An `oubliette.eval.evaluator.Evaluator` for models that answer.
 
     `base` counts the tokens of the right answers, which bounds what a model may say. `judges` take the place
-    of `AnswerJudge`; `metrics` are further ones by name (`oubliette.eval.metric.METRICS`).
+    of `AnswerJudge`; `metrics` are further ones by name (`oubliette.eval.metric.METRICS`). All models are
+    asked as `prompting` says.
     """
 
     noun = "answers"
@@ -43,12 +45,15 @@ class AnswerEvaluator:
         judges: Sequence[Judge] | None = None,
         decoding: Decoding | None = None,
         metrics: Sequence[str] = (),
+        prompting: Prompting | None = None,
     ) -> None:
         self.base, self.sets = base, sets
         self.metrics = [open_metric(spec) for spec in dict.fromkeys(metrics)]
         whole, expected = answer_plan(sets)
         self.judges: list[Judge] = list(judges) if judges else [AnswerJudge(expected)]
-        self.sampling = decoding or Decoding(_tokens_of(base, [*sets.forget, *sets.retain, *sets.other]))
+        self.sampling = decoding or Decoding(
+            _tokens_of(base, [*sets.forget, *sets.retain, *sets.other]), prompting=prompting
+        )
         self._whole = whole
 
     @property
@@ -91,8 +96,10 @@ class AnswerEvaluator:
         return Meter(self.metrics, lambda sampler: Subject(sampler, rows), Fluency()), remarked
 
     def settings(self) -> dict[str, Any]:
-        """Greedy decoding: no steps, no guidance."""
-        return {"steps": 0, "guidance": 0.0, "sampler": "greedy", "prompts_csv": None}
+        """Greedy decoding: no steps, no guidance; how questions are put where that is not usual."""
+        put = None if self.sampling.prompting is None else self.sampling.prompting.facts() or None
+        usual = {"steps": 0, "guidance": 0.0, "sampler": "greedy", "prompts_csv": None}
+        return {**usual, "prompting": put}
 
 
 def _tokens_of(base: Any, rows: Sequence[Any]) -> int:

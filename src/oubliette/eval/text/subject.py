@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
+from oubliette.backends.prompting import asked_as
 from oubliette.backends.token_scores import TokenScores
 from oubliette.data.questions import QA
 from oubliette.eval.sampler import CachedSampler
@@ -28,16 +31,22 @@ class Subject:
         self._sampler = sampler
         self._scores: dict[tuple[Any, ...], TokenScores] = {}
 
+    def asked(self) -> AbstractContextManager[None]:
+        """A block in which the model is asked as the evaluation asks."""
+        return asked_as(self.model, self._sampler.sampling.prompting)
+
     def scores(self, rows: Sequence[QA]) -> list[TokenScores]:
         """What the model says of each token of the rows' answers."""
         missing = {_key(row): row for row in rows if _key(row) not in self._scores}
         if missing:
-            self._scores |= zip(missing, self.model.scores(list(missing.values())), strict=True)
+            with self.asked():
+                self._scores |= zip(missing, self.model.scores(list(missing.values())), strict=True)
         return [self._scores[_key(row)] for row in rows]
 
     def answers(self, questions: Sequence[str], tokens: int | None = None) -> list[str]:
         """The greedy answers, of at most so many tokens (None: as the evaluation asks), by like lengths."""
-        how = self._sampler.sampling if tokens is None else Decoding(tokens)
+        how: Decoding = self._sampler.sampling
+        how = how if tokens is None else replace(how, max_new_tokens=tokens)
         order = sorted(range(len(questions)), key=lambda index: (len(questions[index]), index))
         said = self._sampler.cache.draw(
             self.model,

@@ -144,7 +144,8 @@ class GradNorm(Loss):
             for tensor in tensors:
                 tensor.requires_grad_(True)
             for row in rows:
-                batch = model.encode([row])
+                with subject.asked():
+                    batch = model.encode([row])
                 with torch.enable_grad():
                     loss = -model.log_likelihood(model.predict(batch), batch)[0] / int(batch.counts()[0])
                     found = torch.autograd.grad(loss, tensors, allow_unused=True)
