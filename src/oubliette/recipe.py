@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from oubliette.core.errors import UserError, suggest
 from oubliette.core.validation import MAX_SEED, StrictModel, validated
@@ -21,6 +21,7 @@ from oubliette.train.config import TrainConfig
 if TYPE_CHECKING:
     import torch
 
+    from oubliette.erase.policy import Policy
     from oubliette.train.smoothing import Smoother
     from oubliette.train.surgery import Surgery
 
@@ -112,7 +113,8 @@ class Recipe(StrictModel):
     name stands for a mapping with the name alone. `budget_for` is the number of concepts that the preset's
     budget was multiplied for when the recipe was composed. `freeze` lists tensors that must not move, or
     names a file that does. `forget` and `retain` are JSONL files of a language model's two sets, `sources`
-    further files by the names that the method gives them ("refusals").
+    further files by the names that the method gives them ("refusals"). `policy` decides in a stream, request
+    by request, what is run of this; None: all of it, each time.
     """
 
     name: str = ""
@@ -125,6 +127,7 @@ class Recipe(StrictModel):
     surgery: dict[str, Any] = Field(default_factory=lambda: {"name": "sum"})
     smoother: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
     scope: dict[str, Any]
+    policy: dict[str, Any] | None = None
     freeze: list[str] | str | None = None
     data: DataSpec = Field(default_factory=DataSpec)
     forget: str | None = None
@@ -133,9 +136,11 @@ class Recipe(StrictModel):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     save: SaveSpec = Field(default_factory=SaveSpec)
 
-    @field_validator(*_PARTS, mode="before")
+    @field_validator(*_PARTS, "policy", mode="before")
     @classmethod
-    def _named(cls, value: Any) -> Any:
+    def _named(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name == "policy":
+            return None
         value = {"name": value} if isinstance(value, str) else value
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise ValueError("expected a name, or a mapping with a name and options")
@@ -147,6 +152,14 @@ class Recipe(StrictModel):
 
         name, options = METHODS.parse(self.method)
         return validated(METHODS.get(name).Options, options, f"method '{name}'")
+
+    def make_policy(self) -> Policy:
+        """The policy this recipe asks for, at its start."""
+        from oubliette.erase import POLICIES
+
+        name, options = POLICIES.parse(self.policy or "fixed")
+        policy = POLICIES.get(name)
+        return policy(validated(policy.Options, options, f"policy '{name}'"))
 
     def make_surgery(self) -> Surgery:
         """The surgery this recipe asks for."""
@@ -263,6 +276,7 @@ def validate(recipe: Recipe) -> Recipe:
         Concept(each.name, each.anchor, each.kind, tuple(each.synonyms))
     options = recipe.method_options()
     recipe.make_surgery()
+    recipe.make_policy()
     smoother = recipe.make_smoother()
     smoother.begin(0, recipe.train.steps, recipe.seed)
     method = METHODS.get(recipe.method["name"])
@@ -345,7 +359,7 @@ def _set(content: dict[str, Any], keys: list[str], value: Any, override: str) ->
         elif isinstance(here, dict):
             position = key
             # A bare name stands for a mapping with that name: method=npo, then method.beta=0.5.
-            if not last and key in _PARTS and isinstance(here.get(key), str):
+            if not last and key in (*_PARTS, "policy") and isinstance(here.get(key), str):
                 here[key] = {"name": here[key]}
             if not last and here.get(key) is None:
                 here[key] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oubliette.commands import numbers, show
+from oubliette.core.errors import UserError
 
 if TYPE_CHECKING:
     from oubliette.workflows.erase import Outcome
@@ -85,7 +86,27 @@ def erase(
     steps: Annotated[int | None, typer.Option(help="Updates of a trained method.", min=1)] = None,
     set_: Set = None,
     stream: Annotated[
-        Path | None, typer.Option(help="YAML list of requests, erased one after another.")
+        Path | None,
+        typer.Option(help="Requests, erased one after another: a YAML list, or a record or request a line."),
+    ] = None,
+    order: Annotated[
+        int | None, typer.Option(help="Seed of another order of the stream's requests.", min=0)
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            help="Requests of the stream after which it is measured and a model kept: 60,120,180.",
+            metavar="N,N",
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="What decides about each request (oubliette ls policies).")
+    ] = None,
+    policy_set: Annotated[
+        list[str] | None, typer.Option(help="Override an option of the policy: similar=0.8; repeatable.")
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Folder of an encoder of texts, for a policy that compares them.")
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="CSV of your own prompt pairs: target, anchor[, concept].")
@@ -119,7 +140,7 @@ def erase(
     from oubliette.workflows.compose import compose
     from oubliette.workflows.order import Job, Order
 
-    order = Order(
+    asked = Order(
         concept=concept or (),
         anchor=anchor,
         kind=kind,
@@ -135,14 +156,23 @@ def erase(
         data=data,
         freeze=freeze,
         save=save,
-        overrides=_overrides(set_, save_dtype),
+        policy=policy,
+        overrides=[
+            *_overrides(set_, save_dtype),
+            *(f"policy.{change}" for change in policy_set or ()),
+            *(() if encoder is None else (f"policy.encoder={encoder}",)),
+        ],
     )
     job = Job(out, check, judge or (), require_leakage, report, resume, show.command_line())
     if stream is not None:
-        return _stream(stream, order, job, model, dry_run, json)
+        how = {"permutation": order, "checkpoints": _numbers(checkpoints)}
+        return _stream(stream, asked, job, model, dry_run, json, how)
+    for given, what in ((order, "--order"), (checkpoints, "--checkpoints"), (policy, "--policy")):
+        if given is not None:
+            raise UserError(f"{what} is of a stream of requests: give --stream")
 
     def recipe(opened: Any) -> Any:
-        return compose(opened, order)
+        return compose(opened, asked)
 
     return _go(recipe, job, model, dry_run, json)
 
@@ -170,6 +200,15 @@ def run(
     return _go(loaded, job, model, dry_run, json)
 
 
+def _numbers(checkpoints: str | None) -> list[int] | None:
+    if checkpoints is None:
+        return None
+    parts = [part.strip() for part in checkpoints.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UserError(f"--checkpoints {checkpoints}: expected numbers of requests, as in 60,120,180")
+    return [int(part) for part in parts]
+
+
 def _overrides(given: list[str] | None, save_dtype: str | None) -> list[str]:
     return [*(given or ()), *([] if save_dtype is None else [f"save.dtype={save_dtype}"])]
 
@@ -182,11 +221,13 @@ def _go(recipe: Any, job: Job, model: str | None, dry_run: bool, json: bool) -> 
     return _done(run_job(recipe, job, model=model), json)
 
 
-def _stream(requests: Path, order: Order, job: Job, model: str, dry_run: bool, json: bool) -> int:
+def _stream(
+    requests: Path, order: Order, job: Job, model: str, dry_run: bool, json: bool, how: dict[str, Any]
+) -> int:
     from oubliette.workflows.continual.run import dry_stream, run_stream
 
     if dry_run:
-        stages = dry_stream(requests, order, job, model=model)
+        stages = dry_stream(requests, order, job, model=model, **how)
         if json:
             show.as_json(stages)
         else:
@@ -194,7 +235,7 @@ def _stream(requests: Path, order: Order, job: Job, model: str, dry_run: bool, j
                 typer.echo(f"# {stage['stage']}")
                 _plan(stage, json)
         return 0
-    done = run_stream(requests, order, job, model=model)
+    done = run_stream(requests, order, job, model=model, **how)
     if done.main:
         show.as_json(done.facts()) if json else typer.echo(show.stream(done))
     return done.exit_code

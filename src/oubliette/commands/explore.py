@@ -64,7 +64,8 @@ def ls(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="methods, recipes, scopes, surgeries, smoothers, judges, metrics, attacks, learners, models."
+            help="methods, recipes, scopes, surgeries, smoothers, policies, judges, metrics, attacks, "
+            "learners, models."
         ),
     ] = None,
     json: Json = False,

@@ -14,15 +14,16 @@ HEADINGS = {
     "Model and result": "model folder base gold novel novel_data out save cache control",
     "Concepts and data": (
         "concept anchor kind prompts retain forget other data freeze stream illegal innocent benign mask "
-        "erased styles objects"
+        "erased styles objects order"
     ),
     "How": (
-        "method scope surgery smoother seed steps set_ suite n guidance learner budget of relearned pictures "
+        "method policy policy_set encoder scope surgery smoother seed steps set_ suite n guidance learner "
+        "budget of relearned pictures "
         "each batch user stability form templates against"
     ),
     "The attack": "attack probe cases rows replay mode at points runs sweep rate kept sampling_steps",
     "Verdict": "check judge reference require_leakage require_erased report",
-    "This run": "resume dry_run print_suite json licence",
+    "This run": "checkpoints resume dry_run print_suite json licence",
 }
 _HEADING_OF = {name: heading for heading, names in HEADINGS.items() for name in names.split()}
 

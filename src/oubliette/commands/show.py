@@ -151,7 +151,7 @@ def outcome(done: Outcome) -> str:
 
 def stream(done: StreamOutcome) -> str:
     """What a stream left behind."""
-    lines = [done.table(), f"saved    {done.out} ({done.form}), and a folder a request"]
+    lines = [done.table(), f"saved    {done.out} ({done.form}), and a folder a checkpoint"]
     if done.page is not None:
         lines.append(f"report   {done.page}")
     return "\n".join(lines)

@@ -34,6 +34,7 @@ __all__ = [
     "locked",
     "note",
     "read_kept",
+    "recipe_identity",
     "remove",
     "sealed",
     "unsealed",
@@ -161,6 +162,11 @@ def identity_of(recipe: Recipe, model: Backend) -> dict[str, Any]:
     """What two runs must share for one to go on where the other stopped: the whole recipe less logging,
     checkpoints and saving, the model's fingerprint, and the content of every file that the recipe names.
     """
+    return {**recipe_identity(recipe, content_hash), "model": model.fingerprint()}
+
+
+def recipe_identity(recipe: Recipe, hashed: Callable[[Path], str]) -> dict[str, Any]:
+    """`identity_of` without the model; `hashed` gives the content of a file or folder."""
     facts = recipe.model_dump(mode="json", exclude=_FREE)
     named = {
         "freeze": recipe.freeze if isinstance(recipe.freeze, str) else None,
@@ -170,8 +176,8 @@ def identity_of(recipe: Recipe, model: Backend) -> dict[str, Any]:
         "data.path": recipe.data.path,
         **{f"sources.{name}": path for name, path in recipe.sources.items()},
     }
-    content = {key: content_hash(Path(path)) for key, path in named.items() if path is not None}
-    return {**facts, "content": content, "model": model.fingerprint()}
+    content = {key: hashed(Path(path)) for key, path in named.items() if path is not None}
+    return {**facts, "content": content}
 
 
 def content_hash(path: Path) -> str:
@@ -214,16 +220,16 @@ def note(line: str) -> None:
         print(f"oubliette: {line}", file=sys.stderr)
 
 
-def with_checkpoints(recipe: Recipe) -> Recipe:
+def with_checkpoints(recipe: Recipe, least: int = 1) -> Recipe:
     """The recipe, with a checkpoint now and then where it asks for none (the weights stay the same)."""
     if recipe.train.checkpoint_every:
         return recipe
-    return recipe.model_copy(update={"train": checkpointed(recipe.train)})
+    return recipe.model_copy(update={"train": checkpointed(recipe.train, least)})
 
 
-def checkpointed(config: TrainConfig) -> TrainConfig:
-    """The settings of a loop, with a checkpoint now and then."""
-    return config.model_copy(update={"checkpoint_every": max(1, config.steps // _CHECKPOINTS)})
+def checkpointed(config: TrainConfig, least: int = 1) -> TrainConfig:
+    """The settings of a loop, with a checkpoint now and then, `least` updates apart or more."""
+    return config.model_copy(update={"checkpoint_every": max(least, config.steps // _CHECKPOINTS)})
 
 
 def sealed(content: bytes) -> bytes:

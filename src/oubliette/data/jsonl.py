@@ -9,7 +9,7 @@ from typing import Any
 
 from oubliette.core.errors import UserError
 
-__all__ = ["objects", "read_objects"]
+__all__ = ["objects", "read_lines", "read_objects"]
 
 
 def read_objects(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -20,13 +20,21 @@ def read_objects(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any
     if path.suffix.lower() == ".parquet":
         yield from _table(path)
         return
+    yield from objects(path, _text(path), expected)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """("PATH, line N", what it says) of every line that is not blank; UserError for one that is no JSON."""
+    yield from _lines(path, _text(path))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not text in UTF-8 (byte {error.start})") from error
-    yield from objects(path, text, expected)
 
 
 def objects(path: Path, text: str, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ from typing import Any
 from oubliette.core.errors import UserError, suggest
 from oubliette.data.jsonl import read_objects
 
-__all__ = ["QA", "Turn", "read_questions"]
+__all__ = ["QA", "Turn", "read_questions", "rows_of"]
 
 Turn = tuple[str, str]
 """(role, content) of a conversation: "system", "user" or "assistant"."""
@@ -94,7 +94,7 @@ def read_questions(path: Path | str) -> list[QA]:
     them, a key that is nearly an optional one, and for a file without rows.
     """
     path = Path(path)
-    rows = [row for where, content in read_objects(path, _EXPECTED) for row in _rows(where, content)]
+    rows = [row for where, content in read_objects(path, _EXPECTED) for row in rows_of(where, content)]
     if not rows:
         raise UserError(f"{path}: holds no rows; expected {_EXPECTED}")
     counts = [(len(row.choices), row.where) for row in rows if row.choices]
@@ -104,7 +104,8 @@ def read_questions(path: Path | str) -> list[QA]:
     return rows
 
 
-def _rows(where: str, content: dict[str, Any]) -> list[QA]:
+def rows_of(where: str, content: dict[str, Any]) -> list[QA]:
+    """The rows that one object makes, as `read_questions` has them; `where` opens the line of a UserError."""
     for key in content.keys() - _OPTIONAL:
         if near := get_close_matches(key, _OPTIONAL, n=1, cutoff=_SLIP):
             raise UserError(f"{where}: no key is called '{key}'; did you mean '{near[0]}'?")

@@ -7,9 +7,12 @@ Begin at `run.py`, then a short method: `diffusion/esd.py`, `language/npo.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oubliette.core.registry import Registry
+
+if TYPE_CHECKING:
+    from oubliette.erase.policy import Policy
 
 METHODS: Registry[Any] = Registry(
     "method",
@@ -62,6 +65,15 @@ retain set, with what each holds. A trained one is an `oubliette.train.objective
 `solve(model, data, scope) -> Iterator[Edit]`; an attached one has `attachment(model, data, scope)`, an
 `oubliette.backends.attachment.Attachment`; where that has parameters to train, the method says `trains` and
 is an Objective too, or has one as `objective`."""
+
+POLICIES: Registry[type[Policy]] = Registry(
+    "policy",
+    {
+        "fixed": "oubliette.erase.policies.fixed:Fixed",
+        "fit": "oubliette.erase.policies.fit:FIT",
+    },
+)
+"""What decides, request by request, what a stream runs (`oubliette.erase.policy.Policy`)."""
 
 PREPARERS: Registry[Callable[..., Any]] = Registry(
     "data preparer",

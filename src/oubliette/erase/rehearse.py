@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from oubliette.backends.base import Backend
+    from oubliette.data.questions import QA
 
 __all__ = ["Settled", "goes_on", "rehearse", "settle"]
 
@@ -37,9 +39,16 @@ class Settled:
     request: ErasureRequest
 
 
-def settle(model: Backend, recipe: Recipe) -> Settled:
-    """Hold a recipe against its model; UserError for what cannot be run, before a picture is drawn."""
+def settle(model: Backend, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None) -> Settled:
+    """Hold a recipe against its model; UserError for what cannot be run, before a picture is drawn.
+
+    `rows` take the place of the files of the recipe's forget and retain sets.
+    """
     validate(recipe)
+    if recipe.policy is not None:
+        raise UserError(
+            f"policy '{recipe.policy['name']}' decides about one request after another: give --stream"
+        )
     method = METHODS.get(recipe.method["name"])
     if method.backend != model.kind:
         fitting = [name for name in METHODS if METHODS.get(name).backend == model.kind]
@@ -58,14 +67,14 @@ def settle(model: Backend, recipe: Recipe) -> Settled:
         measured.count(model, scope.top)
     if recipe.save.form == "lora" and method.solution == "trained" and not holds(model, scoped):
         check_lora(model, scoped, _lora_scopes(model))
-    request = ErasureRequest.from_recipe(recipe)
+    request = ErasureRequest.from_recipe(recipe, rows)
     _check_lengths(model, request)
     return Settled(method, scoped, request)
 
 
-def rehearse(model: Backend, recipe: Recipe) -> Settled:
+def rehearse(model: Backend, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None) -> Settled:
     """`settle`, and what reading the user's own material and making prompts would refuse; draws nothing."""
-    settled = settle(model, recipe)
+    settled = settle(model, recipe, rows)
     settled.method(recipe.method_options(), settled.request)
     PREPARERS.get(model.kind)(model, settled.request, seed=recipe.seed, show_progress=False)
     return settled

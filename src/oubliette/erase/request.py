@@ -16,6 +16,7 @@ from oubliette.data.words import pattern
 
 if TYPE_CHECKING:
     from oubliette.data.concept import Concept
+    from oubliette.data.questions import QA
     from oubliette.recipe import ConceptSpec, Recipe
 
 _COLUMNS = ("target", "anchor")
@@ -40,7 +41,8 @@ class ErasureRequest:
     they are. `prompt_count` is how many prompts are made for each concept, `picture_count` how many pictures
     for all together, where the user brought none; `picture_steps` and `picture_guidance` how the base draws.
     `bank` names the prompt bank (None: the one that fits the model). `avoid` are concepts that were erased
-    before: no anchor prompt and no prompt to retain may name one, since the base no longer shows it.
+    before: no anchor prompt and no prompt to retain may name one, since the base no longer shows it. `rows`
+    are those of "forget" and "retain" where they are at hand: their files are then not read.
     """
 
     concepts: tuple[Concept, ...] = ()
@@ -56,9 +58,10 @@ class ErasureRequest:
     retain_file: Path | None = None
     sources: Mapping[str, Path] = field(default_factory=dict)
     avoid: tuple[Concept, ...] = ()
+    rows: Mapping[str, Sequence[QA]] = field(default_factory=dict)
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe) -> ErasureRequest:
+    def from_recipe(cls, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None) -> ErasureRequest:
         """What a recipe asks to be erased; UserError for a concept or a pair file that cannot be used.
 
         Warns (InputWarning) of what can be used and is probably not meant.
@@ -87,6 +90,7 @@ class ErasureRequest:
             retain_file=None if recipe.retain is None else Path(recipe.retain),
             sources={name: Path(path) for name, path in recipe.sources.items()},
             avoid=made(data.avoid),
+            rows=rows or {},
         )
         for prompt in request.retain:
             check_text(prompt, "the prompt to retain")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,8 @@ from oubliette.train.weights import Weights
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
+    from oubliette.data.questions import QA
+    from oubliette.erase.result import Reversible
     from oubliette.train.attribution import Choice
 
 Callback = Callable[[int, Any], None]
@@ -40,17 +42,20 @@ def erase(
     checkpoint: Path | str | None = None,
     resume: bool = False,
     show_progress: bool = True,
+    rows: Mapping[str, Sequence[QA]] | None = None,
+    reference: Reversible | None = None,
 ) -> EraseResult:
     """Erase the recipe's concepts from `model`, in place.
 
     `callback(step, loop)` is called every `callback_every` updates of a trained method. `log` is a JSONL file
     of losses, `cache` a folder in which drawn anchor pictures are kept, `checkpoint` a folder from which
-    `resume` goes on: from its checkpoint where there is one, else from the start. Raises UserError for a
-    recipe that cannot be run on this model; the model is then as it was before. So it is after any other
-    error, and after an interrupt.
+    `resume` goes on: from its checkpoint where there is one, else from the start. `rows` take the place of
+    the files of the recipe's forget and retain sets. `reference` is what the objective takes for the original
+    model, where that is not the model as it is now. Raises UserError for a recipe that cannot be run on this
+    model; the model is then as it was before. So it is after any other error, and after an interrupt.
     """
     start = time.perf_counter()
-    settled = settle(model, recipe)
+    settled = settle(model, recipe, rows)
     method, scoped, request = settled.method, settled.scoped, settled.request
     eraser = method(recipe.method_options(), request)
     data = PREPARERS.get(model.kind)(
@@ -63,6 +68,10 @@ def erase(
     scoped, choice = _chosen(model, recipe, scoped, data, show_progress)
     attached = method.solution == "attached"
     held = AttachedEdit(model) if attached else _weights(model, recipe, scoped, data)
+    if reference is not None:
+        if not isinstance(held, Weights):
+            raise ValueError(f"method '{method.name}' compares with no original of another time")
+        held.refer_to(reference.originals)
     result = EraseResult(model, recipe, held, scope=None if choice is None else choice.facts())
     try:
         _RUNNERS[method.solution](

@@ -156,7 +156,7 @@ class Adapters(Weights):
     def originals(self) -> Iterator[None]:
         """The model without its adapters inside the block: nothing is copied, and every bit returns."""
         # B lies nowhere meanwhile: caches that go by a tensor's address see that the model is another.
-        with self._held([up.new_empty(0) for up in self.parameters[1::2]], on=False):
+        with self._held([up.new_empty(0) for up in self.parameters[1::2]], on=False), self._reference():
             yield
 
     @contextmanager

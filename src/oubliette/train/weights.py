@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ class Weights:
         self._named = dict(named)
         self.original = self._originals()
         self._masters: Masters | None = None
+        self._reference: Callable[[], AbstractContextManager[None]] = nullcontext
         self._masks: dict[str, Tensor] = {}
         for name, mask in (element_masks or {}).items():
             if name not in self._named or mask.shape != self._named[name].shape:
@@ -113,8 +114,14 @@ class Weights:
         values when it runs backward. Under autocast, its weight cache must be off (the loop's is), or casts
         go stale.
         """
-        with self._swapped([self.original[name] for name in self._named]):
+        with self._swapped([self.original[name] for name in self._named]), self._reference():
             yield
+
+    def refer_to(self, reference: Callable[[], AbstractContextManager[None]]) -> None:
+        """Let `originals` hold an earlier model than the one at the start: what `reference()` makes of that,
+        as the model that a stream began with. What is undone and resumed from stays the start.
+        """
+        self._reference = reference
 
     @contextmanager
     def perturbed(self, deltas: Sequence[Tensor]) -> Iterator[None]:

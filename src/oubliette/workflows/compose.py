@@ -25,11 +25,12 @@ def compose(model: Backend, order: Order) -> Recipe:
     Raises UserError for what does not fit.
     """
     wanted = make_concepts(model, order.concept, order.anchor, order.kind)
-    raw = read_recipe(order.preset or pick_preset(model, order.method))
+    named = order.policy if order.policy in preset_names() else None  # a policy may have a preset of its own
+    raw = read_recipe(order.preset or pick_preset(model, order.method or named))
     changes: dict[str, Any] = {"model": model.source}
     if wanted:
         changes["concepts"] = [{"name": c.name, "anchor": c.anchor, "kind": c.kind} for c in wanted]
-    for part in ("scope", "surgery", "smoother"):
+    for part in ("scope", "surgery", "smoother", "policy"):
         given = getattr(order, part)
         if given is not None and not _same_name(raw.get(part), given):
             changes[part] = given

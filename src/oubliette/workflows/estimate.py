@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from oubliette.backends.base import Backend
+    from oubliette.data.questions import QA
     from oubliette.train.attribution import Attribution
 
 __all__ = ["estimate"]
@@ -19,7 +20,9 @@ __all__ = ["estimate"]
 _MIB = 2**20
 
 
-def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
+def estimate(
+    model: Backend, recipe: Recipe, rows: Mapping[str, Sequence[QA]] | None = None
+) -> dict[str, Any]:
     """Trained tensors and parameters, about how many items pass through the network, and what that takes
     here.
 
@@ -27,7 +30,7 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
     micro-batch together; `pictures` are drawn beforehand, each `steps x 2` forwards with guidance, which
     `forwards` holds too. An upper estimate: the few passes that a method shares between roles count twice.
     What a method takes it says itself (`step_cost`). Of a measured scope the tensors are the most that may be
-    chosen, and `measuring` is how many of the forwards choose them.
+    chosen, and `measuring` is how many of the forwards choose them. `rows` take the place of its files.
 
     `seconds` are those counts times what one item's passes took just now (`train.timing`; `measured` says how
     many), those of the drawing at the pace of a batch of pictures, without the loop's own share, which is at
@@ -70,7 +73,7 @@ def estimate(model: Backend, recipe: Recipe) -> dict[str, Any]:
         cost = method.step_cost(recipe.method_options())
         found.update(_trained(recipe, cost))
     if rule is not None:
-        measuring = _measuring(model, recipe, rule)
+        measuring = _measuring(model, recipe, rule, rows)
         found["forwards"] += measuring.forwards
         found["pictures"] += measuring.pictures
         found["measuring"] = measuring.forwards
@@ -102,12 +105,14 @@ def _trained(recipe: Recipe, cost: StepCost) -> dict[str, int]:
     return {"pictures": pictures, "forwards": round(forwards), "backwards": round(backwards)}
 
 
-def _measuring(model: Backend, recipe: Recipe, rule: Attribution) -> Cost:
+def _measuring(
+    model: Backend, recipe: Recipe, rule: Attribution, rows: Mapping[str, Sequence[QA]] | None
+) -> Cost:
     """What choosing the tensors takes: every block's absence and none, on the forget data."""
     from oubliette.erase import PREPARERS
     from oubliette.erase.request import ErasureRequest
 
-    request = ErasureRequest.from_recipe(recipe)
+    request = ErasureRequest.from_recipe(recipe, rows)
     data = PREPARERS.get(model.kind)(model, request, seed=recipe.seed, show_progress=False)
     once = data.measured()
     drawn = once.pictures * recipe.data.picture_steps * 2

@@ -12,8 +12,8 @@ __all__ = ["LISTS", "listing"]
 
 
 def listing(what: str) -> dict[str, str]:
-    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, judges, metrics, attacks,
-    learners or models."""
+    """Name -> one line, of methods, recipes, scopes, surgeries, smoothers, policies, judges, metrics,
+    attacks, learners or models."""
     if what not in LISTS:
         raise UserError(f"nothing to list is called '{what}'; {suggest(what, LISTS)}")
     return LISTS[what]()
@@ -61,6 +61,12 @@ def _smoothers() -> dict[str, str]:
     return _members(SMOOTHERS)
 
 
+def _policies() -> dict[str, str]:
+    from oubliette.erase import POLICIES
+
+    return _members(POLICIES)
+
+
 def _judges() -> dict[str, str]:
     from oubliette.eval.judge import JUDGES
 
@@ -103,6 +109,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "scopes": _scopes,
     "surgeries": _surgeries,
     "smoothers": _smoothers,
+    "policies": _policies,
     "judges": _judges,
     "metrics": _metrics,
     "attacks": _attacks,

@@ -22,8 +22,8 @@ class Order:
     `anchor` and `kind` are one for all concepts or one for each; left out, the world knows them. `method` is
     a method or a preset, `preset` a preset of exactly that name. `prompts` is a CSV of prompt pairs, `data` a
     folder of anchor pictures. `retain` is what must stay: prompts (a list, or a text file of one a line) for
-    pictures, a JSONL file for language, where `forget` is the other. `overrides` ("train.steps=50") come
-    last.
+    pictures, a JSONL file for language, where `forget` is the other. `policy` decides in a stream.
+    `overrides` ("train.steps=50") come last.
     """
 
     concept: str | Sequence[str] = ()
@@ -34,6 +34,7 @@ class Order:
     scope: str | None = None
     surgery: str | Mapping[str, Any] | None = None
     smoother: str | Mapping[str, Any] | None = None
+    policy: str | None = None
     seed: int | None = None
     steps: int | None = None
     prompts: Path | str | None = None

@@ -101,7 +101,7 @@ def test_a_stream_killed_anywhere_ends_as_one_that_was_not(root: Path, at: tuple
     assert torch.equal(logits(root / "out"), logits(root / "whole"))
 
 
-def _every_step(recipe: Any) -> Any:
+def _every_step(recipe: Any, least: int = 1) -> Any:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"checkpoint_every": 1})})
 
 

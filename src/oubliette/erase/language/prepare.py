@@ -89,12 +89,12 @@ def prepare(
     Warns (InputWarning) of rows that stand in both sets, which are trained both ways; UserError where all of
     the forget set does. Nothing is made, so that cache and progress have no part in it.
     """
-    if request.forget is None:
+    forget = _rows(request, "forget", request.forget)
+    retain = _rows(request, "retain", request.retain_file)
+    if not forget:
         raise UserError(
             "nothing to forget: give a JSONL file of questions and answers (--forget forget.jsonl)"
         )
-    forget = read_questions(request.forget)
-    retain = [] if request.retain_file is None else read_questions(request.retain_file)
     _warn_of_both(request, forget, retain)
     return LanguageData(
         TokenSet(model.encode(forget)),
@@ -104,6 +104,12 @@ def prepare(
         {name: read_questions(path) for name, path in request.sources.items()},
         seed,
     )
+
+
+def _rows(request: ErasureRequest, name: str, path: Path | None) -> Sequence[QA]:
+    if name in request.rows:
+        return request.rows[name]
+    return [] if path is None else read_questions(path)
 
 
 def _warn_of_both(request: ErasureRequest, forget: Sequence[QA], retain: Sequence[QA]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -32,6 +32,14 @@ class Carried(Reversible, Protocol):
 
     def open(self, folder: Path) -> None:
         """Make the model in memory that of a stage's folder."""
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the model differs in from the base, as tensors and plain data."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Make the model in memory that of such a state."""
         ...
 
 
@@ -74,16 +82,22 @@ class StreamEdit:
         self._model.save(folder, form="delta", record=record, dtype=held)
 
     def open(self, folder: Path) -> None:
-        """The base's values are held first."""
-        import torch
-
+        """The delta's tensors, in the place of the base's."""
         from oubliette.backends.files.delta import read_delta
         from oubliette.backends.files.stored import canonical
 
         values, _ = read_delta(folder)
+        own = {canonical(name): name for name in self._model.tensors()}
+        self.load({own[canonical(name)]: value for name, value in values.items()}, {})
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {name: parameter.detach() for name, (parameter, _) in self._held.items()}, {}
+
+    def load(self, named: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """The base's values are held first."""
+        import torch
+
         tensors = self._model.tensors()
-        own = {canonical(name): name for name in tensors}
-        named = {own[canonical(name)]: value for name, value in values.items()}
         for name in named:
             if name not in self._held:
                 self._held[name] = (tensors[name], tensors[name].detach().clone())
@@ -108,6 +122,18 @@ class StreamAttachment(AttachedEdit):
         from oubliette.backends.attachment import read_attachment
 
         self._model.hold(read_attachment(folder))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        held = self._model.attachment
+        if held is None:
+            return {}, {}
+        return dict(held.tensors()), {"attachment": held.name, "settings": held.settings()}
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        from oubliette.backends.attachment import ATTACHMENTS
+
+        made = ATTACHMENTS.get(facts["attachment"]).build(facts["settings"], dict(tensors)) if facts else None
+        self._model.hold(made)
 
 
 def carrier_of(stage: Stage) -> type[StreamEdit] | type[StreamAttachment]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +23,30 @@ _NONE = "-"
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage: its request, its seconds, and the figures of all the stream's concepts after it.
+    """One stage: its request, what is on `record` of it (the method that was run, None where it was skipped,
+    its seconds, and what the policy says), and the figures of all the stream's concepts after it.
 
     `evaluation` is None where nothing was measured, for `reason`, or where the answers to the request's own
     questions were (`answers`).
     """
 
     stage: Stage
-    seconds: dict[str, float]
+    record: Mapping[str, Any]
     evaluation: Evaluation | None
     reason: str = ""
     answers: Answered | None = None
+    checkpoint: bool = True
+    """Whether its model is kept, and was to be measured."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The time of each phase."""
+        return dict(self.record["seconds"])
+
+    @property
+    def method(self) -> str:
+        """What was run for it."""
+        return self.record["method"] or "skipped"
 
     def figures(self, name: str) -> ConceptFigures | None:
         """A concept's figures after this stage."""
@@ -90,15 +105,21 @@ class StreamOutcome:
         return 3 if last is None else last.exit_code
 
     def came_back(self, index: int) -> tuple[str, str, float] | None:
-        """Of the concepts erased before stage `index`: whose leakage rose most since its own stage, on which
-        split, and by how much; None where no two figures can be compared.
+        """Of the concepts erased before stage `index`: whose leakage rose most since its own stage (or the
+        first checkpoint from there on), on which split, and by how much; None where no two figures can be
+        compared.
         """
         now = self.stages[index]
+        measured = [each for each in self.stages[:index] if each.evaluation is not None]
         rises = []
-        for earlier in self.stages[:index]:
-            for concept in earlier.stage.concepts:
+        for since in measured if now.evaluation is not None else ():
+            first = max(
+                (each.stage.number for each in measured if each.stage.number < since.stage.number), default=0
+            )
+            own = self.stages[first : since.stage.number]
+            for concept in (concept for each in own for concept in each.stage.concepts):
                 for split in SPLITS:
-                    then, after = earlier.leakage(concept.name, split), now.leakage(concept.name, split)
+                    then, after = since.leakage(concept.name, split), now.leakage(concept.name, split)
                     if then is not None and after is not None:
                         rises.append((after - then, concept.name, split))
         if not rises:
@@ -107,26 +128,34 @@ class StreamOutcome:
         return name, split, rise
 
     def table(self) -> str:
-        """Markdown: a row after each request, a column a concept ("in-set / withheld" leakage).
+        """Markdown: a row after each checkpoint, a column a concept ("in-set / withheld" leakage).
 
         What is not erased yet stands in brackets. "came back" is the greatest rise of an earlier concept's
-        leakage since its own request, in points. Where nothing was measured there are only the seconds.
+        leakage since its own request, in points. Where nothing was measured there are only the seconds, which
+        are those since the row above, as the methods are.
         """
         looked = any(each.evaluation is not None for each in self.stages)
         names = [concept.name for each in self.stages for concept in each.stage.concepts if looked]
         figures = [*names, "kept", "came back"] if looked else []
         rows = [["after request", "method", *figures, "seconds"]]
         done: set[str] = set()
+        since: list[StageResult] = []
         for index, each in enumerate(self.stages):
             done |= {concept.name for concept in each.stage.concepts}
-            cells = [each.stage.name, each.stage.recipe.method["name"]]
+            since.append(each)
+            if not each.checkpoint:
+                continue
+            run = Counter(one.method for one in since)
+            named = [name if len(since) == 1 else f"{name} {count}" for name, count in run.items()]
+            cells = [each.stage.name, ", ".join(named)]
             cells += [self._cell(each, name, name in done) for name in names]
             kept, back = each.kept(), self.came_back(index)
             if looked:
                 cells.append(_NONE if kept is None else f"{percent(kept[0])} of {percent(kept[1])}")
                 cells.append(_NONE if back is None else f"{back[0]} {number(back[2], '+.0f')}")
-            cells.append(f"{sum(each.seconds.values()):.0f}")
+            cells.append(f"{sum(sum(one.seconds.values()) for one in since):.0f}")
             rows.append(cells)
+            since = []
         rows.insert(1, ["---"] * len(rows[0]))
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         for each in self.stages:
@@ -146,16 +175,23 @@ class StreamOutcome:
         }
 
     def _facts(self, index: int) -> dict[str, Any]:
-        each, back = self.stages[index], self.came_back(index)
-        names = [concept.name for stage in self.stages for concept in stage.stage.concepts]
-        kept = each.kept()
-        return {
+        each = self.stages[index]
+        found = {
             "name": each.stage.name,
             "concepts": [concept.name for concept in each.stage.concepts],
-            "earlier": [concept.name for concept in each.stage.earlier],
-            "method": each.stage.recipe.method["name"],
+            "method": each.record["method"],
+            **{key: each.record[key] for key in ("decision", "scope") if key in each.record},
             "seed": each.stage.recipe.seed,
             "seconds": each.seconds,
+            "checkpoint": each.checkpoint,
+        }
+        if not each.checkpoint:  # what all requests share would be written as often as there are some
+            return found
+        back, kept = self.came_back(index), each.kept()
+        names = [concept.name for stage in self.stages for concept in stage.stage.concepts]
+        return {
+            **found,
+            "earlier": [concept.name for concept in each.stage.earlier],
             "checked": each.evaluation is not None or each.answers is not None,
             "not_checked_because": each.reason or None,
             **({} if each.answers is None else each.answers.facts()),
