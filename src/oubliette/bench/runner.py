@@ -48,12 +48,14 @@ class Benched(Protocol):
 @dataclass(frozen=True)
 class Stage:
     """Cells that need nothing of one another: what runs one (`run(plan, cell, out)`, its seconds back; a
-    module's function, so that other processes can be given it), and whether `out` holds one.
+    module's function, so that other processes can be given it), and whether `out` holds one. What later
+    stages read of every cell is `shared`: each shard runs all of them.
     """
 
     cells: Sequence[Any]
     run: Callable[[Any, Any, Path], float]
     done: Callable[[Path, Any], bool]
+    shared: bool = False
 
 
 class Benchmark(Protocol[P, B_co]):
@@ -126,6 +128,7 @@ BENCHMARKS: Registry[Benchmark[Any, Any]] = Registry(
         "guard": "oubliette.bench.guard.bench:GUARD",
         "unlearning": "oubliette.bench.unlearning.bench:UNLEARNING",
         "smoothing": "oubliette.bench.unlearning.bench:SMOOTHING",
+        "continual": "oubliette.bench.streams.bench:CONTINUAL",
     },
 )
 """What `oubliette bench` runs, by name."""
@@ -177,7 +180,8 @@ def _run(
     facts = benchmark.facts(plan)
     with claim(out, facts, lambda before: benchmark.differs(plan, before), facts["base"]):
         for stage in benchmark.stages(plan, out):
-            cells = shard.of([cell for cell in stage.cells if benchmark.subject_of(cell) in wanted])
+            cells = [cell for cell in stage.cells if benchmark.subject_of(cell) in wanted]
+            cells = cells if stage.shared else shard.of(cells)
             left = [cell for cell in cells if not stage.done(out, cell)]
             count = len(cells) - len(left)
             for cell, seconds in in_processes(stage.run, plan, left, out, jobs):

@@ -13,7 +13,17 @@ from oubliette.core.errors import UserError, suggest
 
 __all__ = ["SHIPPED", "plan_content", "plan_text"]
 
-SHIPPED = ("erasure", "tuning", "audit", "guard", "unlearning", "smoothing", "text-tuning")
+SHIPPED = (
+    "erasure",
+    "tuning",
+    "audit",
+    "guard",
+    "unlearning",
+    "smoothing",
+    "text-tuning",
+    "fit",
+    "fit-tuning",
+)
 
 
 def plan_text(name: str) -> str:

@@ -51,7 +51,15 @@ _COMMANDS = {
         "NPO",
         (),
     ),
+    "continual": (
+        "Streams of deletion requests: every method on the same records, in several orders, then attacked.",
+        "FIT",
+        ("fit-tuning",),
+    ),
 }
+
+#: The shipped plan of a benchmark whose own name is none.
+_PLANS = {"continual": "fit"}
 
 
 @app.callback()
@@ -80,7 +88,7 @@ PrintPlan = Annotated[bool, typer.Option("--print-plan", help="Print the shipped
 
 def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
     """The command of one benchmark."""
-    begin = f"  oubliette bench {name}"
+    begin, shipped = f"  oubliette bench {name}", _PLANS.get(name, name)
     lines = [
         f"{begin} --out runs/{name} --jobs 2",
         f"{begin} --out runs/{name} --subject {subject}",
@@ -92,7 +100,7 @@ def _add(name: str, about: str, subject: str, further: tuple[str, ...]) -> None:
     @app.command(name, help=about, epilog="\b\nExamples:\n" + "\n".join(lines))
     def command(
         out: Out = None,
-        plan: Plan = name,
+        plan: Plan = shipped,
         subject: Subjects = None,
         jobs: Jobs = 1,
         shard: InShards = None,
