@@ -43,16 +43,17 @@ class Benched:
         parts = [
             f"{len(self.outcomes)} streams of the plan '{plan.name}'{left}: {plan.base}, fine-tuned on "
             f"{plan.forget} + {plan.retain} records, asked to forget {plan.asked} of them one after another, "
-            "in every order. ± is half the 95 % t interval over orders; F.D. and R.U. lie between 0 and 1 and "
-            "lose by too much as by too little.",
+            "in every order. ± is half the 95 % t interval over orders; F.D. and R.U. lie between 0 and 1 "
+            "and lose by too much as by too little.",
             "\n".join(f"- {name}: {about}" for name, about in MEASURES.items() if name in there),
             measure_table(self.outcomes, self.found),
         ]
         if self.curves:
             parts += [
                 "F.D. / R.U. at the checkpoints (against models retrained without the requests in brackets). "
-                "The interpolated reference expects little to be gone at the first checkpoints, as FIT's does: "
-                "an eraser that forgets each request at once is marked down there, and not at the last one.",
+                "The interpolated reference expects little to be gone at the first checkpoints, as FIT's "
+                "does: an eraser that forgets each request at once is marked down there, and not at the last "
+                "one.",
                 curve_table(self.curves, plan.checkpoints),
             ]
         if self.held:

@@ -24,9 +24,9 @@ MEASURES = {
     "mean F.D.": "the same, mean over checkpoints",
     "mean R.U.": "the same, mean over checkpoints",
     "R.U. since the first": "R.U. after the last request less that at the first checkpoint",
-    "F.D. (twins)": "forgetting degree, mean over checkpoints, against models that never learned the requests",
-    "R.U. (twins)": "retained utility, mean over checkpoints, against models that never learned the requests",
-    "recovered": "score of what was to go after relearning, at worst over epochs, less before, over 100",
+    "F.D. (twins)": "forgetting degree, mean over checkpoints, against models never taught the requests",
+    "R.U. (twins)": "retained utility, mean over checkpoints, against the same models",
+    "recovered": "score of what was to go after relearning, at worst, less before, over 100",
     "F.D. moved by relearning": "the greatest change of F.D. over epochs of relearning, either way",
     "F.D. moved by rounding": "the greatest change of F.D. over bits, either way",
 }
@@ -146,7 +146,7 @@ class Plan(StrictModel):
             raise ValueError("give subjects, or trials of a method")
         if len(set(names)) != len(names):
             raise ValueError("two subjects have one name")
-        if sorted(set(self.checkpoints)) != self.checkpoints or not 1 <= self.checkpoints[0]:
+        if sorted(set(self.checkpoints)) != self.checkpoints or self.checkpoints[0] < 1:
             raise ValueError("checkpoints are numbers of requests from 1 that grow, as in [12, 24, 60]")
         if self.checkpoints[-1] != self.asked:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""One cell: a method asked to forget record after record in one order, asked at checkpoints, then attacked."""
+"""One cell: record after record is forgotten in one order, what is known is asked, the end is attacked."""
 
 from __future__ import annotations
 

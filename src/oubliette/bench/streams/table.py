@@ -1,4 +1,4 @@
-"""The benchmark of streams in Markdown: the ends, the curves at the checkpoints, the attacks, and the claims."""
+"""The benchmark of streams in Markdown: the ends, the curves at the checkpoints, and the claims."""
 
 from __future__ import annotations
 
