@@ -248,12 +248,14 @@ def _over(content: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any
 
 def build_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A typed recipe from a mapping: an unknown key or part is a UserError with the nearest match."""
-    from oubliette.erase import ELEMENTS, METHODS
+    from oubliette.erase import ELEMENTS, METHODS, POLICIES
     from oubliette.train import SMOOTHERS, SURGERIES
     from oubliette.train.scope import check_scope
 
     recipe = validated(Recipe, content, where)
     METHODS.check(recipe.method["name"])
+    if recipe.policy is not None:
+        POLICIES.check(recipe.policy["name"])
     SURGERIES.check(recipe.surgery["name"])
     SMOOTHERS.check(recipe.smoother["name"])
     scope = check_scope(recipe.scope)

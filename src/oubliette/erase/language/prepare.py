@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from oubliette.train.cost import Cost
 
 if TYPE_CHECKING:
     from oubliette.backends.language import LanguageBackend, TokenBatch
+    from oubliette.backends.tokens import TokenReader
     from oubliette.erase.request import ErasureRequest
 
 __all__ = ["LanguageData", "TokenSet", "prepare"]
@@ -98,12 +100,20 @@ def prepare(
     _warn_of_both(request, forget, retain)
     return LanguageData(
         TokenSet(model.encode(forget)),
-        TokenSet(model.encode(retain)) if retain else None,
+        _encoded(model.reader, tuple(retain)) if retain else None,
         forget,
         retain,
         {name: read_questions(path) for name, path in request.sources.items()},
         seed,
     )
+
+
+@lru_cache(maxsize=2)
+def _encoded(reader: TokenReader, rows: tuple[QA, ...]) -> TokenSet:
+    """A retain set as tokens: one request after another keeps the same, and reading it anew would take longer
+    than their steps.
+    """
+    return TokenSet(reader.encode(rows))
 
 
 def _rows(request: ErasureRequest, name: str, path: Path | None) -> Sequence[QA]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +72,9 @@ class Stage:
         return tuple(concepts_in(self.recipe))
 
     def given(self) -> dict[str, Sequence[QA]]:
-        """The rows that the request holds, by set."""
-        return {"forget": self.rows} if self.rows else {}
+        """A language model's rows, by set; {} for one that draws."""
+        sets = {"forget": self.forget(), "retain": self.retain()}
+        return {name: rows for name, rows in sets.items() if rows}
 
     def forget(self) -> Sequence[QA]:
         """What a language model is to forget; () for one that draws."""
@@ -252,9 +255,18 @@ def _rehearse(model: Backend, stage: Stage) -> None:
 
 
 def _read(path: str | None) -> Sequence[QA]:
+    if path is None:
+        return ()
+    facts = os.stat(path) if os.path.isfile(path) else None
+    return _rows_in(path, None if facts is None else (facts.st_mtime_ns, facts.st_size))
+
+
+@lru_cache(maxsize=4)
+def _rows_in(path: str, written: tuple[int, int] | None) -> tuple[QA, ...]:
+    """A file's rows as it was then: every request of a stream asks for the same retain set."""
     from oubliette.data.questions import read_questions
 
-    return () if path is None else read_questions(path)
+    return tuple(read_questions(path))
 
 
 def _kind(found: Any) -> str:
