@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from oubliette.bench.streams.figures import References, curve, held, measures
-from oubliette.bench.streams.models import records_of, shuffled
+from oubliette.bench.streams.models import records_of, shuffled, untaught_of
 from oubliette.bench.streams.plan import Plan, read_plan
 from oubliette.bench.streams.plots import draw_curves
 from oubliette.bench.streams.run import Outcome, _checkpoints
@@ -131,6 +131,17 @@ def test_tables_and_curves_say_what_was_found(tmp_path: Path) -> None:
     assert "| A is lower | A | R.U. | +0.50 [+0.50, +0.50], under 0.9 | 2 | yes |" in claim_table(
         held(plan(claims=claims), found)
     )
+
+
+def test_a_twin_is_not_taught_what_was_asked_for_first_in_its_order() -> None:
+    asked = plan(twins=True)
+    assert [twin.name for twin in asked.models()] == ["learned", "retained", "without-7-2", "without-8-2"]
+    untaught = {twin.name: [one.id for one in untaught_of(asked, twin)] for twin in asked.models()}
+    assert untaught["learned"] == []
+    assert untaught["retained"] == [record.id for record in records_of(asked).forget]
+    for order in asked.orders:
+        assert untaught[f"without-{order}-2"] == [record.id for record in shuffled(asked, order)[:2]]
+    assert untaught["without-7-2"] != untaught["without-8-2"]
 
 
 def test_a_stream_with_copies_is_asked_where_as_many_originals_were() -> None:

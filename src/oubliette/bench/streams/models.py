@@ -29,6 +29,7 @@ __all__ = [
     "shuffled",
     "texts_of",
     "train_twin",
+    "untaught_of",
 ]
 
 LEARNED, RETAINED = "learned", "retained"
@@ -74,7 +75,7 @@ def train_twin(plan: Plan, twin: Twin, out: Path) -> float:
 
     started = time.monotonic()
     made = records_of(plan)
-    gone = {record.id for record in _first(plan, twin)}
+    gone = {record.id for record in untaught_of(plan, twin)}
     halves = {
         "forget": [record for record in made.forget if record.id not in gone],
         "retain": list(made.retain),
@@ -137,7 +138,7 @@ def _known(found: dict[str, list[float]]) -> dict[str, Known]:
     return {name: Known(*values) for name, values in found.items()}
 
 
-def _first(plan: Plan, twin: Twin) -> Sequence[Record]:
+def untaught_of(plan: Plan, twin: Twin) -> Sequence[Record]:
     """What a twin is not taught."""
     if twin.order is None:
         return records_of(plan).forget[: twin.gone]
