@@ -26,6 +26,14 @@ def test_cosine():
     assert rates(schedule="cosine") == pytest.approx(expected)
 
 
+def test_a_floor_is_not_gone_below_and_leaves_the_warm_up_alone():
+    found = rates(schedule="cosine", floor=0.1, warm_up=2)
+    plain = rates(schedule="cosine", warm_up=2)
+    assert found == [max(rate, 0.1) for rate in plain]
+    assert rates(schedule="linear", floor=0.5)[5:] == [0.5] * 6
+    assert rates(floor=0.1, warm_up=20)[0] == 0.05
+
+
 def test_never_negative_beyond_the_end():
     config = TrainConfig(steps=10, schedule="linear")
     assert learning_rate(25, config) == 0

@@ -23,9 +23,11 @@ def test_whoever_orders_orders_the_same_things() -> None:
         "callback_every",
         "show_progress",
     }
-    assert ORDERED - told == {"preset", "save"}  # a preset is a method too; saving is the result's own
+    # A preset is a method too; saving is the result's own; a policy decides about many requests.
+    assert ORDERED - told == {"preset", "save", "policy"}
     assert told <= ORDERED
-    assert set(StreamRequest.model_fields) - {"set"} == ORDERED - {"preset", "save", "overrides"}
+    own = {"preset", "save", "overrides", "policy"}
+    assert set(StreamRequest.model_fields) - {"set", "id"} == ORDERED - own
     options = set(inspect.signature(command.erase).parameters)
     assert ORDERED - {"preset", "overrides"} <= options
 

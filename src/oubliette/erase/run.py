@@ -58,6 +58,11 @@ def erase(
     settled = settle(model, recipe, rows)
     method, scoped, request = settled.method, settled.scoped, settled.request
     eraser = method(recipe.method_options(), request)
+    attached = method.solution == "attached"
+    if attached and reference is not None:
+        raise UserError(
+            f"method '{method.name}' is attached: its original is the model without it, and no other"
+        )
     data = PREPARERS.get(model.kind)(
         model,
         request,
@@ -66,11 +71,8 @@ def erase(
         show_progress=show_progress,
     )
     scoped, choice = _chosen(model, recipe, scoped, data, show_progress)
-    attached = method.solution == "attached"
     held = AttachedEdit(model) if attached else _weights(model, recipe, scoped, data)
-    if reference is not None:
-        if not isinstance(held, Weights):
-            raise ValueError(f"method '{method.name}' compares with no original of another time")
+    if isinstance(held, Weights) and reference is not None:
         held.refer_to(reference.originals)
     result = EraseResult(model, recipe, held, scope=None if choice is None else choice.facts())
     try:

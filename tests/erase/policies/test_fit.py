@@ -188,4 +188,18 @@ def test_the_presets_say_what_the_release_has() -> None:
     assert (train.steps, train.schedule, train.floor, train.warm_up) == (3, "cosine", 0.1, 0)
     assert found.scope == {"name": "attribution", "top": 8}
     nano = build_recipe(read_recipe("fit-nano")).make_policy().options  # type: ignore[attr-defined]
-    assert (nano.chunk, nano.bounds) == (32, None)
+    assert (nano.chunk, nano.matters / nano.chunk, nano.bounds) == (32, 0.2 / 8, None)
+
+
+def test_the_anchors_rows_are_drawn_from_the_requests_seed(model: LanguageBackend) -> None:
+    made = policy(model, filter=False, importance=False)
+    many = tuple(QA("Who?", f"number {number}") for number in range(40))
+    request = asked()
+
+    def drawn(seed: int) -> list[QA]:
+        own = request.recipe.model_copy(update={"seed": seed})
+        found = made.decide(model, Asked(**{**request.__dict__, "recipe": own, "retain": many}))
+        return list(found.rows["retain"])
+
+    assert drawn(3) == drawn(3) != drawn(4)
+    assert len(drawn(3)) == request.recipe.train.steps
