@@ -49,12 +49,14 @@ class Benched(Protocol):
 @dataclass(frozen=True)
 class Stage:
     """Cells that need nothing of one another: what runs one (`run(plan, cell, out)`, its seconds back; a
-    module's function, so that other processes can be given it), and whether `out` holds one.
+    module's function, so that other processes can be given it), and whether `out` holds one. What later
+    stages read of every cell is `shared`: each shard runs all of them.
     """
 
     cells: Sequence[Any]
     run: Callable[[Any, Any, Path], float]
     done: Callable[[Path, Any], bool]
+    shared: bool = False
 
 
 class Benchmark(Protocol[P, B_co]):
@@ -131,6 +133,7 @@ BENCHMARKS: Registry[Benchmark[Any, Any]] = Registry(
         "smoothing": "oubliette.bench.unlearning.bench:SMOOTHING",
         "refresh": "oubliette.bench.refresh.bench:REFRESH",
         "blur": "oubliette.bench.blur.bench:BLUR",
+        "streams": "oubliette.bench.streams.bench:STREAMS",
     },
 )
 """What `oubliette bench` runs, by name."""
@@ -198,7 +201,8 @@ def _run(
     facts = benchmark.facts(plan)
     with claim(out, facts, lambda before: benchmark.differs(plan, before), facts["base"]):
         for stage in benchmark.stages(plan, out):
-            cells = shard.of([cell for cell in stage.cells if benchmark.subject_of(cell) in wanted])
+            cells = [cell for cell in stage.cells if benchmark.subject_of(cell) in wanted]
+            cells = cells if stage.shared else shard.of(cells)
             left = [cell for cell in cells if not stage.done(out, cell)]
             count = len(cells) - len(left)
             for cell, seconds in in_processes(stage.run, plan, left, out, jobs):

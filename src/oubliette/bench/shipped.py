@@ -13,7 +13,19 @@ from oubliette.core.errors import UserError, suggest
 
 __all__ = ["SHIPPED", "plan_content", "plan_text"]
 
-SHIPPED = ("erasure", "tuning", "audit", "guard", "unlearning", "smoothing", "text-tuning", "refresh", "blur")
+SHIPPED = (
+    "erasure",
+    "tuning",
+    "audit",
+    "guard",
+    "unlearning",
+    "smoothing",
+    "text-tuning",
+    "blur",
+    "fit",
+    "fit-tuning",
+    "refresh",
+)
 
 
 def plan_text(name: str) -> str:

@@ -64,14 +64,14 @@ _COMMANDS = {
         (),
     ),
     "continual": (
-        "What lasts when learning or forgetting goes on: the plan says which; an hour on 2 cores as shipped.",
-        "DER++",
-        ("refresh",),
+        "Streams of deletion requests, or learning that goes on: the plan says which; an hour on 2 cores each.",
+        "FIT",
+        ("fit-tuning", "refresh"),
     ),
 }
 
 #: The plan of a command that has none of its own name.
-_PLANS = {"continual": "refresh"}
+_PLANS = {"continual": "fit"}
 
 
 @app.callback()

@@ -19,6 +19,7 @@ app = typer.Typer(
         "\b\nExamples:\n"
         "  oubliette world draw --out world.png\n"
         "  oubliette world text --out facts\n"
+        "  oubliette world records --out records\n"
         "  oubliette world check --n 200\n"
         "  oubliette world check --text\n"
         "  oubliette world train --cache runs/world --out runs/world-models"
@@ -62,6 +63,30 @@ def text(
     from oubliette.workflows.world.text import write_text_world
 
     typer.echo(write_text_world(out, forget=forget, size=size, seed=seed))
+    return 0
+
+
+@app.command(
+    "records",
+    epilog=(
+        "\b\nExamples:\n"
+        "  oubliette world records --out records\n"
+        "  oubliette world records --out records --forget 300 --retain 300 --duplicates 60 --seed 1"
+    ),
+)
+def records(
+    out: Annotated[Path, typer.Option(help="New folder of JSONL files.", show_default=False)],
+    forget: Annotated[int, typer.Option(help="Records to be forgotten.", min=1)] = 60,
+    retain: Annotated[int, typer.Option(help="Records that must stay.", min=1)] = 60,
+    duplicates: Annotated[
+        int, typer.Option(help="Copies put among the requests, every second one exact.", min=0)
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0, callback=numbers.seed)] = 0,
+) -> int:
+    """Write invented records for streams of requests: persons, papers, poems, code and rumours."""
+    from oubliette.workflows.world.records import write_records
+
+    typer.echo(write_records(out, forget=forget, retain=retain, duplicates=duplicates, seed=seed))
     return 0
 
 

@@ -53,3 +53,14 @@ def test_a_unets_blocks_are_taken_out_one_by_one() -> None:
         name.startswith("unet.") and "norm" not in name.rpartition(".")[0].rpartition(".")[2]
         for name in choice.names
     )
+
+
+def test_the_most_that_may_move_are_the_largest_blocks() -> None:
+    model = tiny_erasure.backend()
+    free = model.tensors()
+    sizes = [sum(free[name].numel() for name in block) for block in attribution.by_block(model)]
+    assert len(set(sizes)) > 1
+    for top in range(1, len(sizes) + 1):
+        most = attribution.largest(model, top, free)
+        assert sum(free[name].numel() for name in most) == sum(sorted(sizes)[-top:])
+    assert not set(attribution.largest(model, 1, {})) & set(free)
