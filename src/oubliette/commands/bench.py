@@ -64,7 +64,7 @@ _COMMANDS = {
         (),
     ),
     "continual": (
-        "Streams of deletion requests, or learning that goes on: the plan says which; an hour on 2 cores each.",
+        "Streams of deletion requests, or learning that goes on: the plan says which; an hour on 2 cores.",
         "FIT",
         ("fit-tuning", "refresh"),
     ),

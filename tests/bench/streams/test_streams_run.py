@@ -83,11 +83,11 @@ def test_it_runs_whole_or_in_shards_resumes_and_says_what_it_found(base: Path, t
         assert len(outcome.asked) == 3
         assert len(outcome.states["after 1"]) == 5
     assert len(done.outcomes[0].states["4 bits"]) == 1  # every second of three
-    text = (tmp_path / "out" / "continual.md").read_text("utf-8")
+    text = (tmp_path / "out" / "streams.md").read_text("utf-8")
     assert "GA loses" in text
-    assert (tmp_path / "out" / "continual.png").is_file()
+    assert (tmp_path / "out" / "streams.png").is_file()
     assert not list((tmp_path / "out" / "models").glob("ga*"))
-    facts = json.loads((tmp_path / "out" / "continual.json").read_text("utf-8"))
+    facts = json.loads((tmp_path / "out" / "streams.json").read_text("utf-8"))
     assert set(facts["curves"]) == {"GA", "FIT"}
 
     again: list[str] = []
