@@ -14,6 +14,7 @@ from oubliette.workflows.order import Order
 
 if TYPE_CHECKING:
     from oubliette.backends.base import Backend
+    from oubliette.backends.prompting import Prompting
     from oubliette.erase.result import EraseResult
     from oubliette.eval.result import Evaluation
 
@@ -51,6 +52,7 @@ def erase(
     forget: Path | str | None = None,
     data: Path | str | None = None,
     freeze: Path | str | Sequence[str] | None = None,
+    prompting: Prompting | None = None,
     overrides: Iterable[str] = (),
     callback: Callable[[int, Any], None] | None = None,
     callback_every: int = 0,
@@ -80,6 +82,7 @@ def erase(
         forget=forget,
         data=data,
         freeze=freeze,
+        prompting=prompting,
         overrides=overrides,
     )
     return run(

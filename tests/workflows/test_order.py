@@ -26,10 +26,11 @@ def test_whoever_orders_orders_the_same_things() -> None:
     # A preset is a method too; saving is the result's own; a policy decides about many requests.
     assert ORDERED - told == {"preset", "save", "policy"}
     assert told <= ORDERED
-    own = {"preset", "save", "overrides", "policy"}
+    own = {"preset", "save", "overrides", "policy", "prompting"}  # the whole stream's, as its model is
     assert set(StreamRequest.model_fields) - {"set", "id"} == ORDERED - own
     options = set(inspect.signature(command.erase).parameters)
-    assert ORDERED - {"preset", "overrides"} <= options
+    asked = {"system", "shots", "template"}  # of which prompting is made
+    assert ORDERED - {"preset", "overrides", "prompting"} | asked <= options
 
 
 def test_a_required_leakage_makes_auto_on() -> None:

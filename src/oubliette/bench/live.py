@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from oubliette.data.questions import QA
@@ -25,6 +26,10 @@ class Live:
         self.rows = {
             name: [(str(place), row) for place, row in enumerate(rows)] for name, rows in sets.items()
         }
+
+    def asked(self) -> AbstractContextManager[None]:
+        """As the model puts questions itself."""
+        return nullcontext()
 
     def scores(self, rows: Sequence[QA]) -> Any:
         """What the model says of each token of the rows' answers."""

@@ -19,8 +19,9 @@ HEADINGS = {
     "How": (
         "method policy policy_set encoder scope surgery smoother seed steps set_ suite n guidance learner "
         "budget of relearned pictures "
-        "each batch user stability form templates against system shots template"
+        "each batch user stability form templates against"
     ),
+    "Questions": "system shots template",
     "The attack": "attack probe cases rows replay mode at points runs sweep rate kept sampling_steps",
     "Verdict": "check judge reference require_leakage require_erased report",
     "This run": "checkpoints resume dry_run print_suite json licence",

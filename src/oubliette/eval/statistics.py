@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 #: A ratio's bound is looked for up to here; beyond it the bound is reported as none (unbounded).
@@ -63,6 +62,8 @@ def wilson(hits: float, n: float, confidence: float = CONFIDENCE) -> tuple[float
     """
     if n <= 0 or not 0 <= hits <= n:
         raise ValueError(f"a rate needs 0 <= hits <= n and n > 0; found hits {hits}, n {n}")
+    from scipy import stats  # half a second, which a list of names does not need
+
     z = float(stats.norm.ppf(0.5 + confidence / 2))
     share = hits / n
     scale = 1 + z * z / n
@@ -77,6 +78,8 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> McNemar:
 
     Both arrays have shape (n,). The p-value is the two-sided binomial tail of the discordant pairs.
     """
+    from scipy import stats
+
     before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     if before.shape != after.shape:
         raise ValueError(f"paired arrays must have one shape; found {before.shape} and {after.shape}")
@@ -88,6 +91,8 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> McNemar:
 
 def t_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> Estimate:
     """Student's t interval of a mean over runs; unbounded for a single value."""
+    from scipy import stats
+
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
         raise ValueError("a mean needs at least one value")
@@ -206,6 +211,8 @@ def _edge(slack: Callable[[float], float], start: float, direction: int) -> floa
     while step < _FARTHEST:
         outside = start + direction * step
         if slack(outside) < 0:
+            from scipy import optimize
+
             return float(optimize.brentq(slack, inside, outside, xtol=1e-10))
         inside, step = outside, step * 1.5
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,7 +86,10 @@ def test_a_tensor_without_a_gradient_counts_as_one_of_norm_zero() -> None:
         log_likelihood=lambda logits, batch: -4 * logits,
     )
     metric: Any = open_metric("mia_grad_norm")
-    assert metric.values(SimpleNamespace(model=model), [QA("q", "a")]).tolist() == [(4 / 2 + 0) / 2]
+    asked = SimpleNamespace(model=model, asked=nullcontext)
+    assert metric.values(asked, [QA("q", "a")]).tolist() == [
+        (4 / 2 + 0) / 2
+    ]
 
 
 def pairs(forget: np.ndarray, holdout: np.ndarray) -> float:
