@@ -203,3 +203,9 @@ def test_the_anchors_rows_are_drawn_from_the_requests_seed(model: LanguageBacken
 
     assert drawn(3) == drawn(3) != drawn(4)
     assert len(drawn(3)) == request.recipe.train.steps
+
+
+def test_each_step_is_over_all_windows_of_a_text(model: LanguageBackend) -> None:
+    found = policy(model, window=20).decide(model, asked())
+    assert found.recipe is not None
+    assert found.recipe.train.batch == len(found.rows["forget"]) == 3
