@@ -38,6 +38,8 @@ class Planted:
         self.knows = knows
         self._blocks = [nn.Identity(), nn.Identity()]
 
+    respond = None  # what answers can be probed; nothing is asked
+
     def blocks(self) -> list[nn.Module]:
         return list(self._blocks)
 
@@ -147,7 +149,7 @@ def test_states_are_those_where_the_answer_begins(kind: str) -> None:
 
 
 def test_blocks_are_named_by_their_depth() -> None:
-    model: Any = SimpleNamespace(blocks=lambda: [None] * 6, source="x")
+    model: Any = SimpleNamespace(blocks=lambda: [None] * 6, respond=None, source="x")
     assert blocks_at(model, (0.5, 0.75, 1.0)) == [2, 3, 5]
     assert blocks_at(model, (0.01, 0.02, 1.0)) == [0, 5]
     with pytest.raises(UserError, match=r"above 0 and up to 1, found 1\.5"):
