@@ -87,9 +87,7 @@ def test_a_tensor_without_a_gradient_counts_as_one_of_norm_zero() -> None:
     )
     metric: Any = open_metric("mia_grad_norm")
     asked = SimpleNamespace(model=model, asked=nullcontext)
-    assert metric.values(asked, [QA("q", "a")]).tolist() == [
-        (4 / 2 + 0) / 2
-    ]
+    assert metric.values(asked, [QA("q", "a")]).tolist() == [(4 / 2 + 0) / 2]
 
 
 def pairs(forget: np.ndarray, holdout: np.ndarray) -> float:
