@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oubliette.core.errors import UserError
@@ -53,6 +53,7 @@ def test_rubbish_is_refused_and_never_crashes(
         read_prompts(path)
 
 
+@settings(deadline=None)  # a file a row: on a busy machine one may take long
 @given(st.text(max_size=60))
 def test_any_row_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, row: str) -> None:
     path = written(tmp_path_factory.getbasetemp(), HEADER.encode() + row.encode("utf-8", "replace"))

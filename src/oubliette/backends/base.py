@@ -90,6 +90,11 @@ class Backend(Protocol):
         ...
 
 
+def answers(model: Any) -> bool:
+    """Whether a model answers questions."""
+    return hasattr(model, "respond")
+
+
 def draws(model: Any) -> bool:
     """Whether a model draws pictures."""
     return hasattr(model, "draw")

@@ -52,6 +52,7 @@ def run(
     json: Json = False,
 ) -> int:
     """Learn every task with one method, and measure each after each."""
+    from oubliette.core.numbers import percent
     from oubliette.core.progress import counted
     from oubliette.core.validation import settings as changes
     from oubliette.workflows.continual_learning import run_tasks, settings_of
@@ -65,7 +66,7 @@ def run(
     else:
         rows = [["after", *(f"task {n + 1}" for n in range(len(found["class_il"][0])))]]
         rows += [
-            [f"task {n}" if n else "nothing", *(f"{100 * share:.0f} %" for share in row)]
+            [f"task {n}" if n else "nothing", *(percent(share) for share in row)]
             for n, row in enumerate(found["class_il"])
         ]
         typer.echo(show.columns(rows))

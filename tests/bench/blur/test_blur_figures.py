@@ -46,10 +46,10 @@ def test_who_is_clean_alone_and_leaks_in_pairs_is_named() -> None:
         *(outcome("B", seed, forget=0.5, leak=0.3) for seed in range(3)),  # not clean
         *(outcome("gold", seed, forget=0.1, leak=0.3) for seed in range(3)),  # no eraser
     ]
-    assert leaking(group, ["A", "B"], 0.25) == ["A: 10% asked alone, 31% in pairs"]
+    assert leaking(group, ["A", "B"], 0.25) == ["A: 10 % asked alone, 31 % in pairs"]
     unsure = [outcome("A", seed, leak=leak) for seed, leak in enumerate((-0.1, 0.3))]
     assert leaking(unsure, ["A"], 0.25) == []
-    assert leaking([outcome("A", leak=0.11)], ["A"], 0.25) == ["A: 10% asked alone, 21% in pairs (one run)"]
+    assert leaking([outcome("A", leak=0.11)], ["A"], 0.25) == ["A: 10 % asked alone, 21 % in pairs (one run)"]
     assert leaking([outcome("A", leak=0.1)], ["A"], 0.25) == []
 
 
@@ -107,7 +107,7 @@ def test_tables_and_page_lines() -> None:
         "; 1 not run",
         "a note",
         "Order after an epoch: hi > mid",
-        "- none (at most 25%",
+        "- none (at most 25 %",
         "1.2e+03 ± ",
     ):
         assert part in text

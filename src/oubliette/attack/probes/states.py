@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from oubliette.attack.probes.probe import Given, Shown
+from oubliette.backends.base import answers
 from oubliette.backends.hooks import read
 from oubliette.backends.tokens import IGNORED
 from oubliette.core.errors import UserError
@@ -22,7 +23,7 @@ def blocks_at(model: Any, depths: Sequence[float]) -> list[int]:
 
     UserError for another share, and for a model that does not answer.
     """
-    if not hasattr(model, "respond"):
+    if not answers(model):
         raise UserError(f"{model.source}: has no blocks whose hidden states could be read")
     wrong = next((depth for depth in depths if not 0 < depth <= 1), None)
     if wrong is not None:

@@ -18,6 +18,7 @@ from oubliette.bench.unlearning.figures import Found
 from oubliette.bench.unlearning.table import finding_table
 from oubliette.bench.words import markdown
 from oubliette.core.manifest import record
+from oubliette.core.numbers import percent
 from oubliette.report.tables_page import Section, write_tables
 
 __all__ = ["BLUR", "Benched", "BlurBenchmark"]
@@ -55,7 +56,8 @@ class Benched:
                 *table.combined_table(outcomes),
             )
         ]
-        said = self.leaking or [f"none (at most {plan.clean:.0%} left of what was to go, and more in pairs)"]
+        none = f"none (at most {percent(plan.clean)} left of what was to go, and more in pairs)"
+        said = self.leaking or [none]
         made.append(Section("Clean on separate prompts, leaking on combined ones", said))
         if any(outcome.tiers for outcome in outcomes):
             lines = [

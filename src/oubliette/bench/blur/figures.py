@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from oubliette.bench.blur.run import Outcome, Relearned
+from oubliette.core.numbers import percent
 from oubliette.data.tiers import TIERS
 from oubliette.eval.statistics import t_interval
 
@@ -89,7 +90,7 @@ def leaking(outcomes: Sequence[Outcome], erasers: Sequence[str], clean: float) -
             continue
         paired = fmean(one["paired forget"] for one in found)
         runs = " (one run)" if leak.low is None else ""
-        said.append(f"{name}: {alone:.0%} asked alone, {paired:.0%} in pairs{runs}")
+        said.append(f"{name}: {percent(alone)} asked alone, {percent(paired)} in pairs{runs}")
     return said
 
 

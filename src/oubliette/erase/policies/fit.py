@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic import Field, model_validator
 
+from oubliette.backends.base import answers
 from oubliette.core.errors import UserError
 from oubliette.core.validation import StrictModel
 from oubliette.data.questions import QA
@@ -94,7 +95,7 @@ class FIT:
 
     def begin(self, model: LanguageBackend, recipe: Recipe) -> None:
         """Open the encoder, and try what may be decided."""
-        if model.kind != "language":
+        if not answers(model):
             raise UserError(f"policy 'fit' reads texts, and {model.source} is a {model.kind} model")
         options = self.options
         for level in LEVELS:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oubliette.backends.base import answers
 from oubliette.backends.prompting import Prompting, asked_as
 from oubliette.core.errors import UserError
 from oubliette.eval.sample_store import Sample
@@ -41,7 +42,7 @@ class Decoding:
 
     def check(self, model: Any) -> None:
         """UserError for a model that gives no answers."""
-        if not hasattr(model, "respond"):
+        if not answers(model):
             raise UserError(
                 f"{model.source}: is a {model.kind} model; only models that answer can be measured here"
             )
