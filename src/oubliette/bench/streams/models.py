@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -94,7 +95,9 @@ def train_twin(plan: Plan, twin: Twin, out: Path) -> float:
         schedule="linear",
         seed=learn.seed,
     )
-    tune(model, Answering(model, rows), "full", budget, keep=True)
+    folder = out / "models" / twin.key
+    work = folder.with_name(f"{twin.key}.work")  # one that was cut short goes on from there
+    tune(model, Answering(model, rows), "full", budget, keep=True, checkpoint=work)
     every = (*made.forget, *made.retain)
     found = known(model, texts_of(every), questions_of(every), plan.tokens)
     for half, records in halves.items():
@@ -105,7 +108,6 @@ def train_twin(plan: Plan, twin: Twin, out: Path) -> float:
                 f"{learn.epochs} epochs, and {percent(learn.least, '.0f')} are needed: what is not known "
                 "cannot be forgotten; give more epochs (learn.epochs), or another learn.learning_rate"
             )
-    folder = out / "models" / twin.key
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         facts = {"records": plan.model_dump(include={"forget", "retain", "seed"})}
@@ -115,6 +117,7 @@ def train_twin(plan: Plan, twin: Twin, out: Path) -> float:
     seconds = time.monotonic() - started
     write_json(path, {"model": twin.name, "seconds": round(seconds, 1), "known": readings(found)})
     seal(path)
+    shutil.rmtree(work, ignore_errors=True)
     return seconds
 
 
